@@ -1,0 +1,13 @@
+//! What a result is.
+//!
+//! Time and panes, aggregates and sketches, partial aggregates, merge, frontier, sliding, finalize and the
+//! coordinator's state machine. Pure: no I/O, no clock, no threads, no `unsafe`. How events reach a pane is
+//! not here; that is the crate `corefold-shards`.
+
+#![forbid(unsafe_code)]
+
+pub mod limits;
+pub mod result;
+pub mod sketch;
+pub mod spec;
+pub mod time;

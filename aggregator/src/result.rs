@@ -1,0 +1,138 @@
+//! Rows as they leave the engine: typed columns of finished windows.
+//!
+//! How they are written to files is not here; exporters take these as they are.
+
+use crate::spec::OutputType;
+use std::ops::Range;
+
+/// Name and type of one output column.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OutputField {
+    /// Column name.
+    pub name: String,
+    /// Column type.
+    pub kind: OutputType,
+    /// Whether a value may be null.
+    pub nullable: bool,
+}
+
+/// Columns of a view's output: `window_start`, `window_end`, the `by` columns, the aggregates.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OutputSchema {
+    /// All columns, in order.
+    pub columns: Vec<OutputField>,
+    /// Which of them are the `by` columns.
+    pub by: Range<usize>,
+}
+
+/// Rows of one or more windows, sorted by window end and then by group.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct ResultBatch {
+    /// Number of rows; every column has as many values.
+    pub rows: usize,
+    /// One entry per column of the schema.
+    pub columns: Vec<OutputColumn>,
+    /// Rows that hold the `__other__` group. Its `by` values are `__other__` in string columns and null in
+    /// others; text outputs print `__other__` in all of them.
+    pub other_rows: Vec<usize>,
+}
+
+/// Values of one output column.
+#[derive(Clone, PartialEq, Debug)]
+pub enum OutputColumn {
+    /// Microseconds since the epoch, never null.
+    Time(Vec<i64>),
+    /// Integers.
+    I64 {
+        /// One value per row; meaningless where not valid.
+        values: Vec<i64>,
+        /// False where null.
+        valid: Vec<bool>,
+    },
+    /// Doubles, never NaN where valid.
+    F64 {
+        /// One value per row; meaningless where not valid.
+        values: Vec<f64>,
+        /// False where null.
+        valid: Vec<bool>,
+    },
+    /// Truth values.
+    Bool {
+        /// One value per row; meaningless where not valid.
+        values: Vec<bool>,
+        /// False where null.
+        valid: Vec<bool>,
+    },
+    /// Text: value `i` is `bytes[offsets[i]..offsets[i + 1]]`, UTF-8.
+    String {
+        /// One more than there are rows, starting at 0.
+        offsets: Vec<u32>,
+        /// All values, one after the other.
+        bytes: Vec<u8>,
+        /// False where null.
+        valid: Vec<bool>,
+    },
+}
+
+impl OutputColumn {
+    /// An empty column of type `kind`.
+    pub fn new(kind: OutputType) -> OutputColumn {
+        match kind {
+            OutputType::Time => OutputColumn::Time(Vec::new()),
+            OutputType::I64 => OutputColumn::I64 { values: Vec::new(), valid: Vec::new() },
+            OutputType::F64 => OutputColumn::F64 { values: Vec::new(), valid: Vec::new() },
+            OutputType::Bool => OutputColumn::Bool { values: Vec::new(), valid: Vec::new() },
+            OutputType::String => OutputColumn::String { offsets: vec![0], bytes: Vec::new(), valid: Vec::new() },
+        }
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        match self {
+            OutputColumn::Time(values) => values.len(),
+            OutputColumn::I64 { values, .. } => values.len(),
+            OutputColumn::F64 { values, .. } => values.len(),
+            OutputColumn::Bool { values, .. } => values.len(),
+            OutputColumn::String { valid, .. } => valid.len(),
+        }
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets all values, keeps the memory.
+    pub fn clear(&mut self) {
+        match self {
+            OutputColumn::Time(values) => values.clear(),
+            OutputColumn::I64 { values, valid } => {
+                values.clear();
+                valid.clear();
+            }
+            OutputColumn::F64 { values, valid } => {
+                values.clear();
+                valid.clear();
+            }
+            OutputColumn::Bool { values, valid } => {
+                values.clear();
+                valid.clear();
+            }
+            OutputColumn::String { offsets, bytes, valid } => {
+                offsets.truncate(1);
+                bytes.clear();
+                valid.clear();
+            }
+        }
+    }
+
+    /// Text of row `row`, `None` where null. Only for string columns; others have no text.
+    pub fn text(&self, row: usize) -> Option<&str> {
+        match self {
+            OutputColumn::String { offsets, bytes, valid } if valid[row] => {
+                std::str::from_utf8(&bytes[offsets[row] as usize..offsets[row + 1] as usize]).ok()
+            }
+            _ => None,
+        }
+    }
+}

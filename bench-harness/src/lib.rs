@@ -1,0 +1,1 @@
+//! The outside world: load, oracle, simulator, faults, benchmarks.
