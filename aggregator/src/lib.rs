@@ -6,8 +6,17 @@
 
 #![forbid(unsafe_code)]
 
+pub mod aggregate;
+pub mod coordinator;
+pub mod groups;
+pub mod key;
+pub mod layout;
 pub mod limits;
+pub mod partial;
 pub mod result;
+pub mod rows;
 pub mod sketch;
+pub mod slide;
 pub mod spec;
 pub mod time;
+pub mod view;

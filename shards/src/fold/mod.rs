@@ -1,3 +1,10 @@
 //! From a verified batch to rows of open panes. The log is not here.
 
 pub mod filter;
+pub mod group_table;
+pub mod kernels;
+pub mod local_keys;
+pub mod pane;
+pub mod pane_ring;
+pub mod sketches;
+pub mod view_fold;

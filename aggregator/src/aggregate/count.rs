@@ -1,0 +1,20 @@
+//! `count()` and `count(x)`: rows, and non-null values.
+
+use super::{MergeContext, StateView};
+use crate::result::OutputColumn;
+use crate::rows::Rows;
+
+pub(super) fn merge(context: &MergeContext, target: &mut Rows, into: &[u32], source: &Rows, from: &[u32]) {
+    let offset = context.state.offset;
+    for (&into, &from) in into.iter().zip(from) {
+        target.words[into as usize * context.stride + offset] += source.words[from as usize * context.stride + offset];
+    }
+}
+
+pub(super) fn values(view: &StateView<'_>, positions: &[u32], column: &mut OutputColumn) {
+    let OutputColumn::I64 { values, valid } = column else { unreachable!("counts are integers") };
+    for &position in positions {
+        values.push(view.words(position)[0] as i64);
+        valid.push(true);
+    }
+}

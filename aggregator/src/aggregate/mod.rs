@@ -1,0 +1,150 @@
+//! The aggregates: how the states of two rows merge and how a state becomes a value.
+//!
+//! Each family has a file with its merge and its value side by side. How events reach a state is not here:
+//! that loop is the shard's.
+
+mod count;
+mod first_last;
+mod min_max;
+mod sketched;
+mod sum;
+mod variance;
+
+pub use first_last::Position;
+pub use min_max::MinMaxText;
+pub use sketched::{hash_value, top_key};
+pub use sum::SumOverflow;
+
+use crate::layout::{Output, RowLayout, State, StateKind};
+use crate::result::OutputColumn;
+use crate::rows::{MergeScope, Rows};
+use crate::spec::{FieldType, Function, OutputType};
+
+/// One state of one merge.
+#[derive(Clone, Copy, Debug)]
+pub struct MergeContext {
+    /// The state.
+    pub state: State,
+    /// Its index in the layout.
+    pub index: usize,
+    /// Words of a row.
+    pub stride: usize,
+    /// What the rows are parts of.
+    pub scope: MergeScope,
+}
+
+/// Merges one state of the rows `from` of `source` into the rows `into` of `target`.
+pub fn merge(context: &MergeContext, target: &mut Rows, into: &[u32], source: &Rows, from: &[u32]) {
+    match context.state.kind {
+        StateKind::Rows | StateKind::Values => count::merge(context, target, into, source, from),
+        StateKind::SumI64 => sum::merge_i64(context, target, into, source, from),
+        StateKind::SumF64 | StateKind::SquareF64 => sum::merge_f64(context, target, into, source, from),
+        StateKind::SquareI64 => variance::merge_i64(context, target, into, source, from),
+        StateKind::MinI64 => min_max::merge_i64::<true>(context, target, into, source, from),
+        StateKind::MaxI64 => min_max::merge_i64::<false>(context, target, into, source, from),
+        StateKind::MinF64 => min_max::merge_f64::<true>(context, target, into, source, from),
+        StateKind::MaxF64 => min_max::merge_f64::<false>(context, target, into, source, from),
+        StateKind::MinText => min_max::merge_text(context, MinMaxText::Min, target, into, source, from),
+        StateKind::MaxText => min_max::merge_text(context, MinMaxText::Max, target, into, source, from),
+        StateKind::First => first_last::merge::<true>(context, target, into, source, from),
+        StateKind::Last => first_last::merge::<false>(context, target, into, source, from),
+        StateKind::Quantile | StateKind::Distinct | StateKind::Top => {
+            sketched::merge(context, target, into, source, from);
+        }
+    }
+}
+
+/// Type of an aggregate's output column.
+pub fn output_type(output: &Output) -> OutputType {
+    match output.function {
+        Function::Count | Function::Distinct => OutputType::I64,
+        Function::Sum | Function::Min | Function::Max | Function::First | Function::Last => output.field_type.into(),
+        Function::Mean | Function::Stddev | Function::Variance | Function::Quantile(_) => OutputType::F64,
+        Function::Top(_) => OutputType::String,
+    }
+}
+
+/// Appends the value of `output` for each of `rows` to `column`; null where there are no values.
+///
+/// Evaluating consumes nothing: the same rows may go on merging. Fails only where an integer sum does not fit
+/// its output type; the row's position in `positions` is in the error.
+pub fn finalize(
+    layout: &RowLayout,
+    output: &Output,
+    rows: &Rows,
+    positions: &[u32],
+    column: &mut OutputColumn,
+) -> Result<(), SumOverflow> {
+    let view = StateView { layout, output, rows };
+    match output.function {
+        Function::Count => count::values(&view, positions, column),
+        Function::Sum => return sum::values(&view, positions, column),
+        Function::Mean => sum::means(&view, positions, column),
+        Function::Variance => variance::values(&view, positions, column, |variance| variance),
+        Function::Stddev => variance::values(&view, positions, column, f64::sqrt),
+        Function::Min | Function::Max => min_max::values(&view, positions, column),
+        Function::First | Function::Last => first_last::values(&view, positions, column),
+        Function::Quantile(q) => sketched::quantiles(&view, positions, column, q),
+        Function::Distinct => sketched::distincts(&view, positions, column),
+        Function::Top(k) => sketched::tops(&view, positions, column, k),
+    }
+    Ok(())
+}
+
+/// The states behind one output column.
+struct StateView<'a> {
+    layout: &'a RowLayout,
+    output: &'a Output,
+    rows: &'a Rows,
+}
+
+impl StateView<'_> {
+    /// Words of the answering state in the row at `position`.
+    fn words(&self, position: u32) -> &[u64] {
+        let state = &self.layout.states[self.output.state];
+        &self.rows.words[position as usize * self.layout.stride + state.offset..][..state.kind.words()]
+    }
+
+    /// Words of the sum of squares.
+    fn squares(&self, position: u32) -> &[u64] {
+        let state = &self.layout.states[self.output.squares.unwrap_or(0)];
+        &self.rows.words[position as usize * self.layout.stride + state.offset..][..state.kind.words()]
+    }
+
+    /// Non-null values in the row at `position`.
+    fn values(&self, position: u32) -> u64 {
+        self.rows.words[position as usize * self.layout.stride + self.layout.states[self.output.values].offset]
+    }
+}
+
+/// Appends an integer, a truth value or a double given as the bits that rows keep, or null.
+fn push_bits(column: &mut OutputColumn, field_type: FieldType, bits: Option<u64>) {
+    match column {
+        OutputColumn::I64 { values, valid } => {
+            values.push(bits.unwrap_or(0) as i64);
+            valid.push(bits.is_some());
+        }
+        OutputColumn::F64 { .. } => push_f64(column, bits.map(f64::from_bits)),
+        OutputColumn::Bool { values, valid } => {
+            values.push(bits.unwrap_or(0) != 0);
+            valid.push(bits.is_some());
+        }
+        OutputColumn::Time(_) | OutputColumn::String { .. } => unreachable!("{} value in this column", field_type.name()),
+    }
+}
+
+/// Appends a double or null. NaN is null, and negative zero is zero.
+fn push_f64(column: &mut OutputColumn, value: Option<f64>) {
+    let OutputColumn::F64 { values, valid } = column else { unreachable!("f64 value in another column") };
+    let value = value.filter(|v| !v.is_nan());
+    values.push(value.unwrap_or(0.0) + 0.0);
+    valid.push(value.is_some());
+}
+
+/// Appends a text or null.
+fn push_text(column: &mut OutputColumn, value: Option<&[u8]>) {
+    let OutputColumn::String { offsets, bytes, valid } = column else { unreachable!("text in another column") };
+    bytes.extend_from_slice(value.unwrap_or_default());
+    offsets.push(bytes.len() as u32);
+    valid.push(value.is_some());
+}

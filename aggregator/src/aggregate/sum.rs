@@ -1,0 +1,88 @@
+//! `sum` and `mean`: integers in 128 bits, doubles exactly.
+
+use super::{MergeContext, StateView, push_f64};
+use crate::result::OutputColumn;
+use crate::rows::Rows;
+use crate::sketch::exact_sum;
+use crate::spec::FieldType;
+
+/// An integer sum that does not fit into 64 bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SumOverflow {
+    /// Index into the positions that were finalized.
+    pub index: usize,
+    /// The exact sum.
+    pub sum: i128,
+}
+
+pub(super) fn merge_i64(context: &MergeContext, target: &mut Rows, into: &[u32], source: &Rows, from: &[u32]) {
+    let offset = context.state.offset;
+    for (&into, &from) in into.iter().zip(from) {
+        let into = into as usize * context.stride + offset;
+        let from = from as usize * context.stride + offset;
+        // At most 2^64 values of 64 bits each: 128 bits never overflow.
+        let sum = read_i128(&target.words[into..]).wrapping_add(read_i128(&source.words[from..]));
+        target.words[into] = sum as u64;
+        target.words[into + 1] = (sum >> 64) as u64;
+    }
+}
+
+pub(super) fn merge_f64(context: &MergeContext, target: &mut Rows, into: &[u32], source: &Rows, from: &[u32]) {
+    let offset = context.state.offset;
+    for (&row, &from) in into.iter().zip(from) {
+        let into = row as usize * context.stride + offset;
+        let from = from as usize * context.stride + offset;
+        for word in 0..2 {
+            let addend = f64::from_bits(source.words[from + word]);
+            let high = f64::from_bits(target.words[into]);
+            let low = f64::from_bits(target.words[into + 1]);
+            match exact_sum::add(high, low, addend) {
+                Some((high, low)) => {
+                    target.words[into] = high.to_bits();
+                    target.words[into + 1] = low.to_bits();
+                }
+                None => target.sides.spill(row, context.index).add(addend),
+            }
+        }
+    }
+}
+
+pub(super) fn values(view: &StateView<'_>, positions: &[u32], column: &mut OutputColumn) -> Result<(), SumOverflow> {
+    if view.output.field_type == FieldType::F64 {
+        for &position in positions {
+            push_f64(column, sum_f64(view, position));
+        }
+        return Ok(());
+    }
+    let OutputColumn::I64 { values, valid } = column else { unreachable!("integer sums are integers") };
+    for (index, &position) in positions.iter().enumerate() {
+        let some = view.values(position) > 0;
+        let sum = read_i128(view.words(position));
+        values.push(i64::try_from(sum).map_err(|_| SumOverflow { index, sum })?);
+        valid.push(some);
+    }
+    Ok(())
+}
+
+/// The sum, correctly rounded, over the count: at most 1 ulp from the exact mean.
+pub(super) fn means(view: &StateView<'_>, positions: &[u32], column: &mut OutputColumn) {
+    for &position in positions {
+        let sum = match view.output.field_type {
+            FieldType::F64 => sum_f64(view, position),
+            _ => (view.values(position) > 0).then(|| read_i128(view.words(position)) as f64),
+        };
+        push_f64(column, sum.map(|sum| sum / view.values(position) as f64));
+    }
+}
+
+/// The correctly rounded sum of a row's doubles; `None` over no values.
+fn sum_f64(view: &StateView<'_>, position: u32) -> Option<f64> {
+    let words = view.words(position);
+    let spill = view.rows.sides.spilled(position, view.output.state);
+    (view.values(position) > 0)
+        .then(|| exact_sum::round(f64::from_bits(words[0]), f64::from_bits(words[1]), spill))
+}
+
+pub(super) fn read_i128(words: &[u64]) -> i128 {
+    (i128::from(words[1] as i64) << 64) | i128::from(words[0])
+}

@@ -1,0 +1,336 @@
+//! The hot loops: values of one column into rows of accumulators.
+//!
+//! Which states a column feeds is resolved per batch; the loops are compiled per combination. Which row an
+//! event belongs to was decided before, see [`super::view_fold`].
+
+use super::pane_ring::PaneRing;
+use crate::batch::columns::bit;
+use corefold_aggregator::layout::{RowLayout, StateKind};
+use corefold_aggregator::sketch::exact_sum;
+use corefold_aggregator::spec::FieldType;
+
+/// Events folded at a time: their rows stay in the first-level cache from one column to the next.
+pub const BLOCK_EVENTS: usize = 1024;
+
+/// Up to [`BLOCK_EVENTS`] events that found their rows. All vectors have the same length.
+#[derive(Debug, Default)]
+pub struct Block {
+    /// Row of the batch.
+    pub events: Vec<u32>,
+    /// Row of accumulators; valid while no pane is recycled, and no two rows overlap but by being the same.
+    pub rows: Vec<*mut u64>,
+    /// Index of the pane in its ring.
+    pub panes: Vec<u32>,
+    /// Slot of the group.
+    pub slots: Vec<u32>,
+    /// Addends that an exact sum could not take: event in this block, state, addend.
+    spills: Vec<(u32, u16, f64)>,
+    /// Events folded before the block was full, because a group had to make room.
+    pub flushed: u64,
+}
+
+impl Block {
+    /// Forgets the events, keeps the memory.
+    pub fn clear(&mut self) {
+        self.events.clear();
+        self.rows.clear();
+        self.panes.clear();
+        self.slots.clear();
+    }
+
+    /// Adds an event.
+    #[inline(always)]
+    pub fn push(&mut self, event: u32, row: *mut u64, pane: u32, slot: u32) {
+        self.events.push(event);
+        self.rows.push(row);
+        self.panes.push(pane);
+        self.slots.push(slot);
+    }
+
+    /// Moves addends that did not fit a row to the panes' spills.
+    fn settle_spills(&mut self, ring: &mut PaneRing) {
+        for (index, state, addend) in self.spills.drain(..) {
+            let pane = ring.pane(self.panes[index as usize]);
+            pane.sides.spill(self.slots[index as usize], state as usize).add(addend);
+        }
+    }
+}
+
+/// A state of a column: word within the row, and index in the layout.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// First word within the row.
+    pub offset: usize,
+    /// Index of the state.
+    pub state: usize,
+}
+
+/// What one column feeds.
+#[derive(Clone, Debug)]
+pub struct FieldStates {
+    /// Index of the field.
+    pub field: usize,
+    /// Its type.
+    pub kind: FieldType,
+    /// Word that counts non-null values.
+    pub values: usize,
+    sum: Option<Place>,
+    squares: Option<Place>,
+    min: Option<Place>,
+    max: Option<Place>,
+    /// The states that are not numbers in a row, with their kinds.
+    pub others: Vec<(StateKind, Place)>,
+}
+
+impl FieldStates {
+    /// Per field that `layout` keeps states of.
+    pub fn of(layout: &RowLayout) -> Vec<FieldStates> {
+        let mut fields: Vec<FieldStates> = Vec::new();
+        for (index, state) in layout.states.iter().enumerate().skip(1) {
+            let place = Place { offset: state.offset, state: index };
+            let at = fields.iter().position(|f| f.field == state.field).unwrap_or_else(|| {
+                fields.push(FieldStates {
+                    field: state.field,
+                    kind: state.field_type,
+                    values: state.offset,
+                    sum: None,
+                    squares: None,
+                    min: None,
+                    max: None,
+                    others: Vec::new(),
+                });
+                fields.len() - 1
+            });
+            let field = &mut fields[at];
+            match state.kind {
+                StateKind::Rows => {}
+                StateKind::Values => field.values = state.offset,
+                StateKind::SumI64 | StateKind::SumF64 => field.sum = Some(place),
+                StateKind::SquareI64 | StateKind::SquareF64 => field.squares = Some(place),
+                StateKind::MinI64 | StateKind::MinF64 => field.min = Some(place),
+                StateKind::MaxI64 | StateKind::MaxF64 => field.max = Some(place),
+                kind => field.others.push((kind, place)),
+            }
+        }
+        fields
+    }
+
+    const fn offset(place: Option<Place>) -> usize {
+        match place {
+            Some(place) => place.offset,
+            None => usize::MAX,
+        }
+    }
+}
+
+/// Word offsets of a column's numeric states; those not compiled in are not read.
+#[derive(Clone, Copy)]
+struct Offsets {
+    values: usize,
+    sum: usize,
+    min: usize,
+    max: usize,
+    sum_state: u16,
+}
+
+impl Offsets {
+    fn of(states: &FieldStates) -> Offsets {
+        Offsets {
+            values: states.values,
+            sum: FieldStates::offset(states.sum),
+            min: FieldStates::offset(states.min),
+            max: FieldStates::offset(states.max),
+            sum_state: states.sum.map_or(0, |place| place.state as u16),
+        }
+    }
+}
+
+/// Calls `$function` compiled for the sum, minimum and maximum that `$states` has.
+macro_rules! per_combination {
+    ($states:expr, $function:ident, $($argument:expr),*) => {
+        match ($states.sum.is_some(), $states.min.is_some(), $states.max.is_some()) {
+            (false, false, false) => $function::<false, false, false>($($argument),*),
+            (true, false, false) => $function::<true, false, false>($($argument),*),
+            (false, true, false) => $function::<false, true, false>($($argument),*),
+            (true, true, false) => $function::<true, true, false>($($argument),*),
+            (false, false, true) => $function::<false, false, true>($($argument),*),
+            (true, false, true) => $function::<true, false, true>($($argument),*),
+            (false, true, true) => $function::<false, true, true>($($argument),*),
+            (true, true, true) => $function::<true, true, true>($($argument),*),
+        }
+    };
+}
+
+/// Folds a column of doubles into the numeric states of `states`.
+pub fn fold_f64(block: &mut Block, states: &FieldStates, values: &[f64], ring: &mut PaneRing) {
+    per_combination!(states, numbers_f64, block, Offsets::of(states), values);
+    if let Some(place) = states.squares {
+        squares_f64(block, place, values);
+    }
+    block.settle_spills(ring);
+}
+
+fn numbers_f64<const SUM: bool, const MIN: bool, const MAX: bool>(block: &mut Block, at: Offsets, values: &[f64]) {
+    for (index, (&event, &row)) in block.events.iter().zip(&block.rows).enumerate() {
+        let value = values[event as usize];
+        if value.is_nan() {
+            continue;
+        }
+        // SAFETY: `row` points to a whole row of the layout that gave the offsets, in a page that lives while
+        // the block does; nothing else refers to it meanwhile.
+        unsafe {
+            *row.add(at.values) += 1;
+            if SUM {
+                let high = row.add(at.sum);
+                let low = row.add(at.sum + 1);
+                match exact_sum::add(f64::from_bits(*high), f64::from_bits(*low), value) {
+                    Some((new_high, new_low)) => {
+                        *high = new_high.to_bits();
+                        *low = new_low.to_bits();
+                    }
+                    None => block.spills.push((index as u32, at.sum_state, value)),
+                }
+            }
+            if MIN {
+                let min = row.add(at.min);
+                if value < f64::from_bits(*min) {
+                    *min = value.to_bits();
+                }
+            }
+            if MAX {
+                let max = row.add(at.max);
+                if value > f64::from_bits(*max) {
+                    *max = value.to_bits();
+                }
+            }
+        }
+    }
+}
+
+fn squares_f64(block: &mut Block, place: Place, values: &[f64]) {
+    for (index, (&event, &row)) in block.events.iter().zip(&block.rows).enumerate() {
+        let value = values[event as usize];
+        if value.is_nan() {
+            continue;
+        }
+        let (product, rest) = exact_sum::two_product(value, value);
+        for part in [product, rest] {
+            // SAFETY: as in `numbers_f64`.
+            unsafe {
+                let high = row.add(place.offset);
+                let low = row.add(place.offset + 1);
+                match exact_sum::add(f64::from_bits(*high), f64::from_bits(*low), part) {
+                    Some((new_high, new_low)) => {
+                        *high = new_high.to_bits();
+                        *low = new_low.to_bits();
+                    }
+                    None => block.spills.push((index as u32, place.state as u16, part)),
+                }
+            }
+        }
+    }
+}
+
+/// Folds a column of integers, or of truth values as integers, into the numeric states of `states`.
+pub fn fold_i64(block: &mut Block, states: &FieldStates, values: &[i64], validity: Option<&[u8]>) {
+    match validity {
+        None => per_combination!(states, numbers_i64, block, Offsets::of(states), values, |_| true),
+        Some(bits) => {
+            per_combination!(states, numbers_i64, block, Offsets::of(states), values, |event| bit(bits, event));
+        }
+    }
+    if let Some(place) = states.squares {
+        squares_i64(block, place, values, validity);
+    }
+}
+
+fn numbers_i64<const SUM: bool, const MIN: bool, const MAX: bool>(
+    block: &Block,
+    at: Offsets,
+    values: &[i64],
+    valid: impl Fn(usize) -> bool,
+) {
+    for (&event, &row) in block.events.iter().zip(&block.rows) {
+        let value = values[event as usize];
+        if !valid(event as usize) {
+            continue;
+        }
+        // SAFETY: as in `numbers_f64`.
+        unsafe {
+            *row.add(at.values) += 1;
+            if SUM {
+                let low = row.add(at.sum);
+                let high = row.add(at.sum + 1);
+                let (sum, carry) = (*low).overflowing_add(value as u64);
+                *low = sum;
+                *high = (*high).wrapping_add((value >> 63) as u64).wrapping_add(u64::from(carry));
+            }
+            if MIN {
+                let min = row.add(at.min);
+                *min = (*min as i64).min(value) as u64;
+            }
+            if MAX {
+                let max = row.add(at.max);
+                *max = (*max as i64).max(value) as u64;
+            }
+        }
+    }
+}
+
+fn squares_i64(block: &Block, place: Place, values: &[i64], validity: Option<&[u8]>) {
+    for (&event, &row) in block.events.iter().zip(&block.rows) {
+        if validity.is_some_and(|bits| !bit(bits, event as usize)) {
+            continue;
+        }
+        let value = i128::from(values[event as usize]);
+        let square = (value * value) as u128;
+        // SAFETY: as in `numbers_f64`; the state is three words.
+        unsafe {
+            let words = row.add(place.offset);
+            let sum = (u128::from(*words.add(1)) << 64) | u128::from(*words);
+            let (sum, carry) = sum.overflowing_add(square);
+            *words = sum as u64;
+            *words.add(1) = (sum >> 64) as u64;
+            *words.add(2) += u64::from(carry);
+        }
+    }
+}
+
+/// Folds a column of truth values (0, 1, 2 for null).
+pub fn fold_bool(block: &mut Block, states: &FieldStates, values: &[u8]) {
+    for (&event, &row) in block.events.iter().zip(&block.rows) {
+        let value = values[event as usize];
+        if value > 1 {
+            continue;
+        }
+        // SAFETY: as in `numbers_f64`.
+        unsafe {
+            *row.add(states.values) += 1;
+            if let Some(place) = states.min {
+                let min = row.add(place.offset);
+                *min = (*min as i64).min(i64::from(value)) as u64;
+            }
+            if let Some(place) = states.max {
+                let max = row.add(place.offset);
+                *max = (*max as i64).max(i64::from(value)) as u64;
+            }
+        }
+    }
+}
+
+/// Counts the non-null values of a text column; an index of `null` is a null.
+pub fn count_text(block: &Block, values: usize, null: u32, index: impl Fn(usize) -> u32) {
+    for (&event, &row) in block.events.iter().zip(&block.rows) {
+        if index(event as usize) != null {
+            // SAFETY: as in `numbers_f64`.
+            unsafe { *row.add(values) += 1 };
+        }
+    }
+}
+
+/// The words of a state in the row of event `index` of the block.
+pub fn state_words(block: &mut Block, index: usize, place: Place, kind: StateKind) -> &mut [u64] {
+    let row = block.rows[index];
+    // SAFETY: as in `numbers_f64`; the borrow of the block keeps a second reference out.
+    unsafe { std::slice::from_raw_parts_mut(row.add(place.offset), kind.words()) }
+}
