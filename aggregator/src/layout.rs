@@ -20,7 +20,7 @@ pub enum StateKind {
     SumF64,
     /// Sum of squares of integers, 192 bits: low, middle, high word.
     SquareI64,
-    /// Exact sum of squares: high and low double, spill as for the sum.
+    /// Exact sum of squares: three doubles, spill as for the sum.
     SquareF64,
     /// Smallest integer (or truth value as 0 and 1).
     MinI64,
@@ -50,8 +50,8 @@ impl StateKind {
     /// Words that the state takes in a row.
     pub const fn words(self) -> usize {
         match self {
-            StateKind::SumI64 | StateKind::SumF64 | StateKind::SquareF64 => 2,
-            StateKind::SquareI64 => 3,
+            StateKind::SumI64 | StateKind::SumF64 => 2,
+            StateKind::SquareI64 | StateKind::SquareF64 => 3,
             StateKind::First | StateKind::Last => 5,
             _ => 1,
         }

@@ -38,7 +38,8 @@ pub fn merge(context: &MergeContext, target: &mut Rows, into: &[u32], source: &R
     match context.state.kind {
         StateKind::Rows | StateKind::Values => count::merge(context, target, into, source, from),
         StateKind::SumI64 => sum::merge_i64(context, target, into, source, from),
-        StateKind::SumF64 | StateKind::SquareF64 => sum::merge_f64(context, target, into, source, from),
+        StateKind::SumF64 => sum::merge_f64(context, target, into, source, from),
+        StateKind::SquareF64 => variance::merge_f64(context, target, into, source, from),
         StateKind::SquareI64 => variance::merge_i64(context, target, into, source, from),
         StateKind::MinI64 => min_max::merge_i64::<true>(context, target, into, source, from),
         StateKind::MaxI64 => min_max::merge_i64::<false>(context, target, into, source, from),

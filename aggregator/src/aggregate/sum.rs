@@ -3,7 +3,7 @@
 use super::{MergeContext, StateView, push_f64};
 use crate::result::OutputColumn;
 use crate::rows::Rows;
-use crate::sketch::exact_sum;
+use crate::sketch::exact_sum::{self, SuperSum};
 use crate::spec::FieldType;
 
 /// An integer sum that does not fit into 64 bits.
@@ -36,13 +36,12 @@ pub(super) fn merge_f64(context: &MergeContext, target: &mut Rows, into: &[u32],
             let addend = f64::from_bits(source.words[from + word]);
             let high = f64::from_bits(target.words[into]);
             let low = f64::from_bits(target.words[into + 1]);
-            match exact_sum::add(high, low, addend) {
-                Some((high, low)) => {
-                    target.words[into] = high.to_bits();
-                    target.words[into + 1] = low.to_bits();
-                }
-                None => target.sides.spill(row, context.index).add(addend),
-            }
+            let (high, low) = match exact_sum::add(high, low, addend) {
+                Some(pair) => pair,
+                None => exact_sum::settle(high, low, addend, target.sides.spill(row, context.index)),
+            };
+            target.words[into] = high.to_bits();
+            target.words[into + 1] = low.to_bits();
         }
     }
 }
@@ -64,23 +63,32 @@ pub(super) fn values(view: &StateView<'_>, positions: &[u32], column: &mut Outpu
     Ok(())
 }
 
-/// The sum, correctly rounded, over the count: at most 1 ulp from the exact mean.
+/// At most 1 ulp from the exact mean.
 pub(super) fn means(view: &StateView<'_>, positions: &[u32], column: &mut OutputColumn) {
     for &position in positions {
-        let sum = match view.output.field_type {
-            FieldType::F64 => sum_f64(view, position),
-            _ => (view.values(position) > 0).then(|| read_i128(view.words(position)) as f64),
+        let count = view.values(position);
+        let mean = match view.output.field_type {
+            FieldType::F64 => {
+                let (high, low, spill) = parts_f64(view, position);
+                exact_sum::mean(count, high, low, spill)
+            }
+            _ => (count > 0).then(|| read_i128(view.words(position)) as f64 / count as f64),
         };
-        push_f64(column, sum.map(|sum| sum / view.values(position) as f64));
+        push_f64(column, mean);
     }
 }
 
 /// The correctly rounded sum of a row's doubles; `None` over no values.
 fn sum_f64(view: &StateView<'_>, position: u32) -> Option<f64> {
+    let (high, low, spill) = parts_f64(view, position);
+    (view.values(position) > 0).then(|| exact_sum::round(high, low, spill))
+}
+
+/// The exact sum of a row's doubles.
+fn parts_f64<'a>(view: &StateView<'a>, position: u32) -> (f64, f64, Option<&'a SuperSum>) {
     let words = view.words(position);
     let spill = view.rows.sides.spilled(position, view.output.state);
-    (view.values(position) > 0)
-        .then(|| exact_sum::round(f64::from_bits(words[0]), f64::from_bits(words[1]), spill))
+    (f64::from_bits(words[0]), f64::from_bits(words[1]), spill)
 }
 
 pub(super) fn read_i128(words: &[u64]) -> i128 {

@@ -7,7 +7,8 @@ use super::sum::read_i128;
 use super::{MergeContext, StateView, push_f64};
 use crate::result::OutputColumn;
 use crate::rows::Rows;
-use crate::sketch::exact_sum::{self, SuperSum};
+use crate::sketch::exact_sum;
+use crate::sketch::variance::{Exact, variance_of};
 use crate::spec::FieldType;
 
 /// Merges 192-bit sums of squares of integers.
@@ -26,40 +27,49 @@ pub(super) fn merge_i64(context: &MergeContext, target: &mut Rows, into: &[u32],
     }
 }
 
+/// Merges exact sums of squares of doubles.
+pub(super) fn merge_f64(context: &MergeContext, target: &mut Rows, into: &[u32], source: &Rows, from: &[u32]) {
+    let offset = context.state.offset;
+    for (&row, &from) in into.iter().zip(from) {
+        let into = row as usize * context.stride + offset;
+        let from = from as usize * context.stride + offset;
+        for word in 0..3 {
+            let addend = f64::from_bits(source.words[from + word]);
+            let ours = read_f64(&target.words[into..]);
+            let ours = (ours[0], ours[1], ours[2]);
+            let (high, middle, low) = match exact_sum::add_triple(ours, addend) {
+                Some(triple) => triple,
+                None => exact_sum::settle_triple(ours, addend, target.sides.spill(row, context.index)),
+            };
+            target.words[into..into + 3].copy_from_slice(&[high, middle, low].map(f64::to_bits));
+        }
+    }
+}
+
 /// Appends `shape(sample variance)`, null below two values.
 pub(super) fn values(view: &StateView<'_>, positions: &[u32], column: &mut OutputColumn, shape: fn(f64) -> f64) {
     let squares_state = view.output.squares.unwrap_or(0);
     for &position in positions {
         let count = view.values(position);
-        let sum = view.words(position);
-        let squares = view.squares(position);
+        let (sum, squares) = (view.words(position), view.squares(position));
         let variance = if view.output.field_type == FieldType::F64 {
             let spilled = |state| view.rows.sides.spilled(position, state);
-            exact_sum::variance(count, &parts(sum, spilled(view.output.state)), &parts(squares, spilled(squares_state)))
+            let sum = Exact { parts: &[f64::from_bits(sum[0]), f64::from_bits(sum[1])], spill: spilled(view.output.state) };
+            let squares = Exact { parts: &read_f64(squares), spill: spilled(squares_state) };
+            variance_of(count, sum, squares)
         } else {
-            let square_parts: Vec<f64> = (0..3)
-                .flat_map(|word| {
-                    let scale = [1.0, 18_446_744_073_709_551_616.0, 18_446_744_073_709_551_616.0f64.powi(2)][word];
-                    let bits = squares[word];
-                    // 32 bits at a time are exact doubles, and so are their products with a power of two.
-                    [(bits >> 32) as f64 * 4_294_967_296.0 * scale, (bits & 0xffff_ffff) as f64 * scale]
-                })
-                .collect();
-            exact_sum::variance(count, &exact_sum::i128_parts(read_i128(sum)), &square_parts)
+            let low = u128::from(squares[1]) << 64 | u128::from(squares[0]);
+            let squares = exact_sum::u192_parts(low, squares[2]);
+            variance_of(
+                count,
+                Exact { parts: &exact_sum::i128_parts(read_i128(sum)), spill: None },
+                Exact { parts: &squares, spill: None },
+            )
         };
         push_f64(column, variance.map(shape));
     }
 }
 
-/// The exact value of a double sum as doubles.
-fn parts(words: &[u64], spill: Option<&SuperSum>) -> Vec<f64> {
-    let mut parts = vec![f64::from_bits(words[0]), f64::from_bits(words[1])];
-    if let Some(spill) = spill {
-        // Gathered in one accumulator so that the parts depend only on the exact sum.
-        let mut whole = spill.clone();
-        whole.add(parts[0]);
-        whole.add(parts[1]);
-        parts = whole.parts();
-    }
-    parts
+fn read_f64(words: &[u64]) -> [f64; 3] {
+    [words[0], words[1], words[2]].map(f64::from_bits)
 }

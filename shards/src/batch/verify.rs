@@ -11,6 +11,7 @@ use super::encode::DICTIONARY_16_MAX;
 use super::error::BatchError;
 use super::generated::corefold::batch as fb;
 use super::view::{BatchView, slice};
+use super::wire::{Stamp, field_position};
 use super::{BATCH_ALIGNMENT, BATCH_ROWS_MAX, BATCH_SIZE_MAX};
 
 /// Bytes that may be anything.
@@ -23,6 +24,24 @@ impl<'a> UnverifiedBatch<'a> {
     /// These bytes, not looked at yet.
     pub fn new(bytes: &'a [u8]) -> UnverifiedBatch<'a> {
         UnverifiedBatch { bytes }
+    }
+
+    /// The stream fingerprint that the bytes claim; `None` if they cannot be a batch. Not checked in any way.
+    pub fn fingerprint(&self) -> Option<u64> {
+        let at = self.field(fb::Batch::VT_FINGERPRINT)?;
+        self.bytes.get(at..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+    }
+
+    /// The stamp that the bytes claim; `None` if they cannot be a batch. Not checked in any way.
+    pub fn stamp(&self) -> Option<Stamp> {
+        let at = self.field(fb::Batch::VT_STAMP)?;
+        let bytes: [u8; size_of::<fb::Stamp>()] = *self.bytes.get(at..)?.first_chunk()?;
+        Some(Stamp::from_wire(&fb::Stamp(bytes)))
+    }
+
+    fn field(&self, entry: u16) -> Option<usize> {
+        let root: [u8; 4] = *self.bytes.first_chunk()?;
+        field_position(self.bytes, u32::from_le_bytes(root) as usize, entry)
     }
 
     /// Checks that the bytes are a batch of the stream with this fingerprint and these fields.

@@ -6,7 +6,7 @@
 use super::pane_ring::PaneRing;
 use crate::batch::columns::bit;
 use corefold_aggregator::layout::{RowLayout, StateKind};
-use corefold_aggregator::sketch::exact_sum;
+use corefold_aggregator::sketch::exact_sum::{self, SuperSum};
 use corefold_aggregator::spec::FieldType;
 
 /// Events folded at a time: their rows stay in the first-level cache from one column to the next.
@@ -23,8 +23,6 @@ pub struct Block {
     pub panes: Vec<u32>,
     /// Slot of the group.
     pub slots: Vec<u32>,
-    /// Addends that an exact sum could not take: event in this block, state, addend.
-    spills: Vec<(u32, u16, f64)>,
     /// Events folded before the block was full, because a group had to make room.
     pub flushed: u64,
 }
@@ -45,14 +43,6 @@ impl Block {
         self.rows.push(row);
         self.panes.push(pane);
         self.slots.push(slot);
-    }
-
-    /// Moves addends that did not fit a row to the panes' spills.
-    fn settle_spills(&mut self, ring: &mut PaneRing) {
-        for (index, state, addend) in self.spills.drain(..) {
-            let pane = ring.pane(self.panes[index as usize]);
-            pane.sides.spill(self.slots[index as usize], state as usize).add(addend);
-        }
     }
 }
 
@@ -130,7 +120,7 @@ struct Offsets {
     sum: usize,
     min: usize,
     max: usize,
-    sum_state: u16,
+    sum_state: usize,
 }
 
 impl Offsets {
@@ -140,7 +130,7 @@ impl Offsets {
             sum: FieldStates::offset(states.sum),
             min: FieldStates::offset(states.min),
             max: FieldStates::offset(states.max),
-            sum_state: states.sum.map_or(0, |place| place.state as u16),
+            sum_state: states.sum.map_or(0, |place| place.state),
         }
     }
 }
@@ -163,14 +153,18 @@ macro_rules! per_combination {
 
 /// Folds a column of doubles into the numeric states of `states`.
 pub fn fold_f64(block: &mut Block, states: &FieldStates, values: &[f64], ring: &mut PaneRing) {
-    per_combination!(states, numbers_f64, block, Offsets::of(states), values);
+    per_combination!(states, numbers_f64, block, Offsets::of(states), values, ring);
     if let Some(place) = states.squares {
-        squares_f64(block, place, values);
+        squares_f64(block, place, values, ring);
     }
-    block.settle_spills(ring);
 }
 
-fn numbers_f64<const SUM: bool, const MIN: bool, const MAX: bool>(block: &mut Block, at: Offsets, values: &[f64]) {
+fn numbers_f64<const SUM: bool, const MIN: bool, const MAX: bool>(
+    block: &Block,
+    at: Offsets,
+    values: &[f64],
+    ring: &mut PaneRing,
+) {
     for (index, (&event, &row)) in block.events.iter().zip(&block.rows).enumerate() {
         let value = values[event as usize];
         if value.is_nan() {
@@ -183,13 +177,13 @@ fn numbers_f64<const SUM: bool, const MIN: bool, const MAX: bool>(block: &mut Bl
             if SUM {
                 let high = row.add(at.sum);
                 let low = row.add(at.sum + 1);
-                match exact_sum::add(f64::from_bits(*high), f64::from_bits(*low), value) {
-                    Some((new_high, new_low)) => {
-                        *high = new_high.to_bits();
-                        *low = new_low.to_bits();
-                    }
-                    None => block.spills.push((index as u32, at.sum_state, value)),
-                }
+                let pair = (f64::from_bits(*high), f64::from_bits(*low));
+                let (new_high, new_low) = match exact_sum::add(pair.0, pair.1, value) {
+                    Some(pair) => pair,
+                    None => exact_sum::settle(pair.0, pair.1, value, spill(block, index, at.sum_state, ring)),
+                };
+                *high = new_high.to_bits();
+                *low = new_low.to_bits();
             }
             if MIN {
                 let min = row.add(at.min);
@@ -207,28 +201,27 @@ fn numbers_f64<const SUM: bool, const MIN: bool, const MAX: bool>(block: &mut Bl
     }
 }
 
-fn squares_f64(block: &mut Block, place: Place, values: &[f64]) {
+fn squares_f64(block: &Block, place: Place, values: &[f64], ring: &mut PaneRing) {
     for (index, (&event, &row)) in block.events.iter().zip(&block.rows).enumerate() {
         let value = values[event as usize];
         if value.is_nan() {
             continue;
         }
-        let (product, rest) = exact_sum::two_product(value, value);
-        for part in [product, rest] {
-            // SAFETY: as in `numbers_f64`.
-            unsafe {
-                let high = row.add(place.offset);
-                let low = row.add(place.offset + 1);
-                match exact_sum::add(f64::from_bits(*high), f64::from_bits(*low), part) {
-                    Some((new_high, new_low)) => {
-                        *high = new_high.to_bits();
-                        *low = new_low.to_bits();
-                    }
-                    None => block.spills.push((index as u32, place.state as u16, part)),
-                }
-            }
-        }
+        // SAFETY: as in `numbers_f64`; the state is three words.
+        let words = unsafe { std::slice::from_raw_parts_mut(row.add(place.offset), 3) };
+        let triple = (f64::from_bits(words[0]), f64::from_bits(words[1]), f64::from_bits(words[2]));
+        let (high, middle, low) = match exact_sum::add_square(triple, value) {
+            Some(triple) => triple,
+            None => exact_sum::settle_square(triple, value, spill(block, index, place.state, ring)),
+        };
+        words.copy_from_slice(&[high, middle, low].map(f64::to_bits));
     }
+}
+
+/// The spill of a sum in the row of event `index` of the block.
+#[cold]
+fn spill<'a>(block: &Block, index: usize, state: usize, ring: &'a mut PaneRing) -> &'a mut SuperSum {
+    ring.pane(block.panes[index]).sides.spill(block.slots[index], state)
 }
 
 /// Folds a column of integers, or of truth values as integers, into the numeric states of `states`.

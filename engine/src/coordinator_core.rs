@@ -1,0 +1,195 @@
+//! The coordinator's core: the timer, the rings and the pure state machine between them.
+//!
+//! What a pull or a window means is in `corefold_aggregator::coordinator`; files are written by the exporter's
+//! thread.
+
+use crate::error::EngineError;
+use crate::export_core::ExportMessage;
+use crate::links::{CoordinatorEnds, FromShard, Progress, Shared, ToShard};
+use corefold_aggregator::coordinator::{Coordinator, CoordinatorError};
+use corefold_aggregator::result::ResultBatch;
+use crossbeam_channel::{SendTimeoutError, Sender};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long the coordinator sleeps at most before it looks whether a shard calls.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// How long it sleeps between looks while shards answer a pull.
+const ANSWER_POLL: Duration = Duration::from_micros(50);
+
+/// What the coordinator works with.
+pub struct CoordinatorCore {
+    /// The state machine.
+    pub coordinator: Coordinator,
+    /// Ends to every shard.
+    pub shards: Vec<CoordinatorEnds>,
+    /// To the exporter's thread.
+    pub exports: Sender<ExportMessage>,
+    /// Time between pulls.
+    pub pull_interval: Duration,
+    /// Shared by all threads.
+    pub shared: Arc<Shared<EngineError>>,
+}
+
+impl CoordinatorCore {
+    /// Pulls, merges and exports until every window of a finished input is out, or the engine stops.
+    pub async fn run(mut self) {
+        if let Err(error) = self.work().await {
+            self.shared.fail(error);
+        }
+    }
+
+    async fn work(&mut self) -> Result<(), EngineError> {
+        let mut pulled_at = Instant::now();
+        loop {
+            if self.shared.has_failed() {
+                return Ok(());
+            }
+            let answered = self.take_answers()?;
+            self.emit()?;
+            if self.coordinator.is_finished() {
+                return self.finish().await;
+            }
+            let called = self.shards.iter().fold(false, |called, shard| shard.board.take_call() || called);
+            if called || pulled_at.elapsed() >= self.pull_interval || self.is_over() {
+                pulled_at = Instant::now();
+                self.pull()?;
+            }
+            if self.is_over() && !self.coordinator.is_pulling() {
+                return self.finish().await;
+            }
+            if answered {
+                glommio::executor().yield_if_needed().await;
+            } else if self.coordinator.is_pulling() {
+                glommio::timer::sleep(ANSWER_POLL).await;
+            } else {
+                let rest = self.pull_interval.saturating_sub(pulled_at.elapsed());
+                glommio::timer::sleep(rest.clamp(ANSWER_POLL, LOOK_EVERY)).await;
+            }
+        }
+    }
+
+    /// Whether all shards have ended, so that nothing new will come: the engine was stopped before its input ended.
+    fn is_over(&self) -> bool {
+        self.shared.lifecycle.is_stopped()
+            && self.shards.iter().all(|shard| shard.answers.is_abandoned() && shard.answers.is_empty())
+    }
+
+    fn take_answers(&mut self) -> Result<bool, EngineError> {
+        let mut any = false;
+        for (index, shard) in self.shards.iter_mut().enumerate() {
+            self.coordinator.on_frontier(index, shard.board.frontier());
+            while let Ok(answer) = shard.answers.pop() {
+                any = true;
+                match answer {
+                    FromShard::Partial(bytes) => {
+                        self.coordinator.on_partial(index, &bytes)?;
+                        // A full ring costs the shard one allocation, no more.
+                        let _ = shard.orders.push(ToShard::Spent(bytes));
+                    }
+                    FromShard::Pulled(time) => self.coordinator.on_pulled(index, time),
+                    FromShard::Late(view, rows) => {
+                        send(&self.exports, ExportMessage::Late { view, rows }, &self.shared)?;
+                    }
+                }
+            }
+        }
+        Ok(any)
+    }
+
+    fn pull(&mut self) -> Result<(), EngineError> {
+        if self.shards.iter().any(|shard| shard.orders.slots() == 0) {
+            return Ok(());
+        }
+        if let Some(time) = self.coordinator.start_pull() {
+            self.tell(|| ToShard::Pull(time));
+        }
+        Ok(())
+    }
+
+    fn emit(&mut self) -> Result<(), EngineError> {
+        if self.shards.iter().any(|shard| shard.orders.slots() == 0) {
+            return Ok(());
+        }
+        let Self { coordinator, exports, shared, .. } = self;
+        let release = coordinator.emit(|view, batch: &ResultBatch| {
+            count(&shared.progress, batch);
+            send(exports, ExportMessage::Rows { view, batch: batch.clone() }, shared).map_err(Stop::Engine)
+        });
+        match release {
+            Ok(Some(time)) => self.tell(|| ToShard::Release(time)),
+            Ok(None) => {}
+            Err(Stop::Engine(error)) => return Err(error),
+            Err(Stop::Coordinator(error)) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Sends an order to every shard; the callers have seen to it that there is room.
+    fn tell(&mut self, order: impl Fn() -> ToShard) {
+        for shard in &mut self.shards {
+            // A shard that has ended needs no orders.
+            let _ = shard.orders.push(order());
+        }
+    }
+
+    /// Tells the exporter and the shards that all is out, and waits for the shards to end.
+    async fn finish(&mut self) -> Result<(), EngineError> {
+        let views = self.coordinator.views().iter().map(|view| (view.windows_out, view.rows_out)).collect();
+        let finished = self.coordinator.is_finished();
+        send(&self.exports, ExportMessage::Finish { views, finished }, &self.shared)?;
+        let mut told = vec![false; self.shards.len()];
+        while !self.shared.has_failed() {
+            self.take_answers()?;
+            for (shard, told) in self.shards.iter_mut().zip(&mut told) {
+                *told = *told || shard.orders.is_abandoned() || shard.orders.push(ToShard::Finish).is_ok();
+            }
+            if self.shards.iter().all(|shard| shard.answers.is_abandoned() && shard.answers.is_empty()) {
+                return Ok(());
+            }
+            glommio::timer::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+}
+
+/// Sends to the exporter. A slow exporter slows the coordinator, and through it the shards.
+fn send(
+    exports: &Sender<ExportMessage>,
+    mut message: ExportMessage,
+    shared: &Shared<EngineError>,
+) -> Result<(), EngineError> {
+    loop {
+        match exports.send_timeout(message, Duration::from_millis(100)) {
+            Ok(()) => return Ok(()),
+            Err(SendTimeoutError::Timeout(back)) if !shared.has_failed() => message = back,
+            // The exporter has failed and told why.
+            Err(_) => return Err(EngineError::Stopped),
+        }
+    }
+}
+
+fn count(progress: &Progress, batch: &ResultBatch) {
+    progress.rows_out.fetch_add(batch.rows as u64, Ordering::Relaxed);
+    let ends = batch.columns.get(1);
+    if let Some(corefold_aggregator::result::OutputColumn::Time(ends)) = ends
+        && let Some(&end) = ends.last()
+        && progress.last_window.swap(end, Ordering::Relaxed) != end
+    {
+        progress.windows.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Why an emission stopped.
+enum Stop {
+    Engine(EngineError),
+    Coordinator(CoordinatorError),
+}
+
+impl From<CoordinatorError> for Stop {
+    fn from(error: CoordinatorError) -> Stop {
+        Stop::Coordinator(error)
+    }
+}

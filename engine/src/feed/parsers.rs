@@ -1,0 +1,141 @@
+//! The parsing threads: a chunk in, an encoded batch out. They share nothing but their channels.
+//!
+//! The order of batches is the dealer's business.
+
+use super::{Parsed, ParsedBatch, ParsedTask, Task, Work};
+use crate::source::error::SourceError;
+use crate::source::parser::Parser;
+use crate::source::plan::ReadPlan;
+use corefold_aggregator::time::{Duration, EventTime};
+use corefold_shards::batch::columns::ColumnSet;
+use corefold_shards::batch::split::Splitter;
+use corefold_shards::batch::wire::{Encoder, Stamp};
+use corefold_shards::batch::{AlignedBytes, EncodeError};
+use crossbeam_channel::{Receiver, Sender};
+use std::sync::{Arc, Mutex};
+
+/// How batches of one read plan are made.
+#[derive(Clone, Debug)]
+pub struct BatchPlan {
+    /// What is read.
+    pub read: Arc<ReadPlan>,
+    /// The stream's fingerprint.
+    pub fingerprint: u64,
+    /// Disorder that the stream allows.
+    pub delay_max: Duration,
+    /// Fields whose hash decides the part; parts are made only when routing by hash.
+    pub by: Vec<usize>,
+    /// Parts of a batch; 1 unless routing by hash.
+    pub parts: u16,
+}
+
+/// One parsing thread's ends.
+pub struct ParserThread {
+    /// How batches of each plan are made.
+    pub plans: Vec<BatchPlan>,
+    /// Which plan a lane is read by.
+    pub lanes: Arc<Vec<usize>>,
+    /// From the reader.
+    pub work: Receiver<Work>,
+    /// To the dealer.
+    pub results: Sender<Parsed>,
+    /// Memory of chunks back to the reader.
+    pub chunk_spares: Sender<Vec<u8>>,
+    /// Memory of batches from the dealer.
+    pub batch_spares: Receiver<AlignedBytes>,
+    /// The first row that was skipped as bad input, for the summary.
+    pub first_rejection: Arc<Mutex<Option<SourceError>>>,
+}
+
+/// What is kept from chunk to chunk for one plan.
+struct PlanState {
+    parser: Parser,
+    columns: ColumnSet,
+    splitter: Option<Splitter>,
+}
+
+impl ParserThread {
+    /// Parses until the reader ends.
+    pub fn run(self) {
+        let mut encoder = Encoder::new();
+        let mut states: Vec<PlanState> = self.plans.iter().map(PlanState::new).collect();
+        while let Ok(Work { ticket, lane, task }) = self.work.recv() {
+            let result = match task {
+                Task::Known => Ok(ParsedTask::Known),
+                Task::End => Ok(ParsedTask::End),
+                Task::Parse(chunk) => {
+                    let index = self.lanes[lane];
+                    let state = &mut states[index];
+                    state.columns.clear();
+                    let parsed = state.parser.parse(&chunk, &mut state.columns);
+                    let position_end = chunk.position_end;
+                    // A full channel only costs the reader an allocation.
+                    let _ = self.chunk_spares.try_send(chunk.into_spare());
+                    self.note_rejection(&mut state.parser);
+                    parsed.and_then(|()| self.encode(&self.plans[index], state, &mut encoder, position_end))
+                }
+            };
+            if self.results.send(Parsed { ticket, lane, result }).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn encode(
+        &self,
+        plan: &BatchPlan,
+        state: &mut PlanState,
+        encoder: &mut Encoder,
+        position_end: u64,
+    ) -> Result<ParsedTask, SourceError> {
+        let columns = &state.columns;
+        let spare = || {
+            let mut bytes = self.batch_spares.try_recv().unwrap_or_default();
+            bytes.clear();
+            bytes
+        };
+        // The dealer writes the real stamp.
+        let stamp = Stamp::of_lane(0, 0, 0);
+        let mut parts = Vec::with_capacity(usize::from(plan.parts));
+        let encoded: Result<(), EncodeError> = match &mut state.splitter {
+            None => {
+                let mut bytes = spare();
+                encoder.encode(columns, plan.fingerprint, &stamp, &mut bytes).map(|()| parts.push(bytes))
+            }
+            Some(splitter) => {
+                splitter.split(columns, &plan.by, plan.delay_max);
+                (0..splitter.parts()).try_for_each(|part| {
+                    let mut bytes = spare();
+                    let stamp = Stamp { part: part as u16, parts: plan.parts, ..stamp };
+                    let encoded =
+                        encoder.encode_part(columns, splitter.part(part), plan.fingerprint, &stamp, &mut bytes);
+                    encoded.map(|()| parts.push(bytes))
+                })
+            }
+        };
+        encoded.map_err(|error| SourceError::Encode { what: error.to_string() })?;
+        Ok(ParsedTask::Batch(ParsedBatch {
+            parts,
+            rows: columns.rows() as u64,
+            rejected: columns.rejected,
+            time_max: columns.times.iter().max().map(|&time| EventTime(time)),
+            position_end,
+        }))
+    }
+
+    fn note_rejection(&self, parser: &mut Parser) {
+        if let Some(rejection) = parser.take_first_rejection()
+            && let Ok(mut first) = self.first_rejection.lock()
+        {
+            first.get_or_insert(rejection);
+        }
+    }
+}
+
+impl PlanState {
+    fn new(plan: &BatchPlan) -> PlanState {
+        let parser = Parser::new(Arc::clone(&plan.read));
+        let columns = ColumnSet::new(&parser.kinds());
+        PlanState { parser, columns, splitter: (plan.parts > 1).then(|| Splitter::new(plan.parts)) }
+    }
+}

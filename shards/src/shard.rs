@@ -1,0 +1,406 @@
+//! One shard: the order of its verbs.
+//!
+//! [`Shard::step`] takes completions, advances cursors, releases acknowledgements, folds and appends arrivals,
+//! answers a pull and emits requests, in this order. It touches no file, clock or thread: production, recovery
+//! and simulation call the same function. How a batch is folded is in [`crate::fold`], how it is logged in
+//! [`crate::wal`].
+
+use crate::batch::wire::{AlignedBytes, BatchView, Stamp, UnverifiedBatch};
+use crate::counters::ShardCounts;
+use crate::fold::view_fold::{FoldError, ShardView, ViewFold};
+use crate::late::LateRows;
+use crate::ledger::ProducerLedger;
+use crate::wal::{Appender, DiskCompletion, DiskRequest, Lsn, RecordKind, WalError};
+use corefold_aggregator::partial::{Partial, PartialError};
+use corefold_aggregator::spec::Field;
+use corefold_aggregator::time::{EventTime, PaneId};
+use rkyv::util::AlignedVec;
+use std::collections::VecDeque;
+
+/// Batches folded in one step, so that completions and pulls never wait long.
+pub const BATCHES_PER_STEP_MAX: usize = 8;
+
+/// Partials under way to the coordinator: answering stops until some are given back.
+pub const PARTIALS_MAX: usize = 16;
+
+/// A stream as a shard sees it.
+#[derive(Clone, Debug)]
+pub struct ShardStream {
+    /// What batches of it carry.
+    pub fingerprint: u64,
+    /// Its columns.
+    pub fields: Vec<Field>,
+    /// The views over it, by index.
+    pub views: Vec<usize>,
+}
+
+/// What a shard computes.
+#[derive(Clone, Debug)]
+pub struct ShardPlan {
+    /// Streams it takes batches of.
+    pub streams: Vec<ShardStream>,
+    /// Views, each over one stream.
+    pub views: Vec<ShardView>,
+    /// Whether rows that come too late are given out.
+    pub late_wanted: bool,
+}
+
+/// Something that came in.
+#[derive(Debug)]
+pub enum Arrival {
+    /// A stamped batch.
+    Batch(AlignedBytes),
+    /// The dealer's word that no batch with an event below this time will follow.
+    Frontier(EventTime),
+}
+
+/// What goes into one step.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    /// In order. What does not fit into the log stays in here.
+    pub arrivals: VecDeque<Arrival>,
+    /// What the disk reports.
+    pub completions: Vec<DiskCompletion>,
+    /// A new pull: every pane below this time is asked for.
+    pub pull: Option<EventTime>,
+    /// Panes below this time are safe at the coordinator.
+    pub release: Option<EventTime>,
+    /// Buffers of partials that were merged.
+    pub spent_partials: Vec<AlignedVec>,
+}
+
+/// What comes out of one step. The caller empties it.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// For the disk.
+    pub requests: Vec<DiskRequest>,
+    /// Batches that are as durable as was asked for, duplicates included.
+    pub acknowledged: Vec<Stamp>,
+    /// Archived partial aggregates.
+    pub partials: Vec<AlignedVec>,
+    /// Every pane below this time has been given out.
+    pub pulled: Option<EventTime>,
+    /// Rows that came too late, with their view.
+    pub late: Vec<(usize, LateRows)>,
+    /// Buffers of batches that were folded and logged.
+    pub spent_batches: Vec<AlignedBytes>,
+}
+
+/// Why a shard cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardError {
+    /// A batch is not what its sender should have sent.
+    #[error("a batch of {producer}/{lane}, sequence {sequence}, is refused: {error}")]
+    Batch {
+        /// Producer as stamped.
+        producer: u64,
+        /// Lane as stamped.
+        lane: u32,
+        /// Sequence as stamped.
+        sequence: u64,
+        /// What is wrong.
+        error: crate::batch::BatchError,
+    },
+    /// No stream has the schema of the batch.
+    #[error("a batch has the stream fingerprint {found:016x}, which no stream of this engine has")]
+    UnknownStream {
+        /// What the batch carries.
+        found: u64,
+    },
+    /// A view refuses the batch.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    /// The log has failed and is latched.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// A partial aggregate cannot be archived.
+    #[error(transparent)]
+    Partial(#[from] PartialError),
+}
+
+/// The state of one shard.
+#[derive(Debug)]
+pub struct Shard {
+    streams: Vec<ShardStream>,
+    views: Vec<ViewFold>,
+    late_wanted: bool,
+    log: Option<Appender>,
+    ledger: ProducerLedger,
+    counts: ShardCounts,
+    /// Appended and not durable yet, in order of their records.
+    pending: VecDeque<Pending>,
+    /// The last record appended.
+    last_record: Option<Lsn>,
+    frontier: EventTime,
+    pull: Option<PullState>,
+    partial: Partial,
+    partial_buffers: Vec<AlignedVec>,
+    partials_out: usize,
+    late_rows: Vec<u32>,
+}
+
+/// Something that may leave once a record is durable.
+#[derive(Debug)]
+struct Pending {
+    record: Option<Lsn>,
+    frontier: EventTime,
+    acknowledge: Option<Stamp>,
+}
+
+/// A pull that is being answered.
+#[derive(Clone, Copy, Debug)]
+struct PullState {
+    up_to: EventTime,
+    view: usize,
+    from: PaneId,
+}
+
+impl Shard {
+    /// A shard with nothing in it; without a log everything is durable at once.
+    pub fn new(plan: ShardPlan, log: Option<Appender>) -> Shard {
+        let counts = ShardCounts {
+            streams: vec![Default::default(); plan.streams.len()],
+            views: vec![Default::default(); plan.views.len()],
+        };
+        Shard {
+            streams: plan.streams,
+            views: plan.views.into_iter().map(ViewFold::new).collect(),
+            late_wanted: plan.late_wanted,
+            log,
+            ledger: ProducerLedger::default(),
+            counts,
+            pending: VecDeque::new(),
+            last_record: None,
+            frontier: EventTime::MIN,
+            pull: None,
+            partial: Partial::default(),
+            partial_buffers: Vec::new(),
+            partials_out: 0,
+            late_rows: Vec::new(),
+        }
+    }
+
+    /// Moves the shard on. Never waits; what cannot be done now stays in `inbox`.
+    pub fn step(&mut self, now_ns: u64, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), ShardError> {
+        self.take_completions(inbox)?;
+        self.release_acknowledgements(outbox);
+        self.take_arrivals(inbox, outbox)?;
+        // Without a log, and for frontiers that wait for nothing, this is the moment.
+        self.release_acknowledgements(outbox);
+        self.answer_pull(inbox, outbox)?;
+        if let Some(log) = &mut self.log {
+            log.poll(now_ns, &mut outbox.requests);
+        }
+        self.assert_invariants();
+        Ok(())
+    }
+
+    /// Folds a batch read back from the log; it is durable already. `frontier` is what may be published after it.
+    pub fn replay(&mut self, payload: &[u8], frontier: EventTime, outbox: &mut Outbox) -> Result<(), ShardError> {
+        let (stream, batch) = self.verify(payload)?;
+        if self.ledger.insert(&batch.stamp()) {
+            self.fold(stream, &batch, outbox)?;
+        } else {
+            self.count_duplicate(stream, &batch);
+        }
+        self.frontier = self.frontier.max(frontier);
+        Ok(())
+    }
+
+    /// What the shard promises not to go below again; everything it says is durable.
+    pub fn frontier(&self) -> EventTime {
+        self.frontier
+    }
+
+    /// What became of every event.
+    pub fn counts(&self) -> &ShardCounts {
+        &self.counts
+    }
+
+    /// Which batches have been seen.
+    pub fn ledger(&self) -> &ProducerLedger {
+        &self.ledger
+    }
+
+    /// The log, if there is one.
+    pub fn log_mut(&mut self) -> Option<&mut Appender> {
+        self.log.as_mut()
+    }
+
+    /// Gives the shard its log after replay, before the first arrival.
+    pub fn attach_log(&mut self, log: Appender) {
+        assert!(self.pending.is_empty(), "a log is attached before the first arrival");
+        self.log = Some(log);
+    }
+
+    /// Closed panes not released; many of them mean that the coordinator should be called early.
+    pub fn panes_closed(&self) -> usize {
+        self.views.iter().map(|view| view.panes_closed(self.frontier)).sum()
+    }
+
+    /// Whether nothing waits: no record to become durable, no pull to answer.
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.pull.is_none() && self.log.as_ref().is_none_or(Appender::is_drained)
+    }
+
+    fn take_completions(&mut self, inbox: &mut Inbox) -> Result<(), ShardError> {
+        let Some(log) = &mut self.log else { return Ok(()) };
+        for completion in inbox.completions.drain(..) {
+            log.complete(completion);
+        }
+        match log.latched() {
+            Some(error) => Err(error.clone().into()),
+            None => Ok(()),
+        }
+    }
+
+    fn release_acknowledgements(&mut self, outbox: &mut Outbox) {
+        let durable = self.log.as_ref().map(Appender::durable);
+        while let Some(first) = self.pending.front() {
+            if let (Some(record), Some(durable)) = (first.record, durable)
+                && durable <= record
+            {
+                return;
+            }
+            self.frontier = self.frontier.max(first.frontier);
+            outbox.acknowledged.extend(first.acknowledge);
+            self.pending.pop_front();
+        }
+    }
+
+    fn take_arrivals(&mut self, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), ShardError> {
+        for _ in 0..BATCHES_PER_STEP_MAX {
+            // A coordinator that does not keep up with partials slows the shard down, before memory does.
+            if self.partials_out >= PARTIALS_MAX && self.pull.is_some() {
+                return Ok(());
+            }
+            match inbox.arrivals.pop_front() {
+                None => return Ok(()),
+                Some(Arrival::Frontier(frontier)) => {
+                    self.pending.push_back(Pending { record: self.last_record, frontier, acknowledge: None });
+                }
+                Some(Arrival::Batch(bytes)) => {
+                    if self.take_batch(&bytes, outbox)? {
+                        outbox.spent_batches.push(bytes);
+                    } else {
+                        inbox.arrivals.push_front(Arrival::Batch(bytes));
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends and folds one batch; false if the log has no room for it now.
+    fn take_batch(&mut self, bytes: &AlignedBytes, outbox: &mut Outbox) -> Result<bool, ShardError> {
+        let (stream, batch) = self.verify(bytes.as_slice())?;
+        let stamp = batch.stamp();
+        if self.ledger.contains(&stamp) {
+            self.count_duplicate(stream, &batch);
+            self.pending.push_back(Pending {
+                record: self.last_record,
+                frontier: stamp.frontier,
+                acknowledge: Some(stamp),
+            });
+            return Ok(true);
+        }
+        if let Some(log) = &mut self.log {
+            let Some(record) = log.try_append(RecordKind::Batch, bytes.as_slice()) else { return Ok(false) };
+            self.last_record = Some(record);
+        }
+        self.ledger.insert(&stamp);
+        self.fold(stream, &batch, outbox)?;
+        self.pending.push_back(Pending {
+            record: self.last_record,
+            frontier: stamp.frontier,
+            acknowledge: Some(stamp),
+        });
+        Ok(true)
+    }
+
+    fn verify<'a>(&self, bytes: &'a [u8]) -> Result<(usize, BatchView<'a>), ShardError> {
+        let unverified = UnverifiedBatch::new(bytes);
+        let found = unverified.fingerprint();
+        let stream = self
+            .streams
+            .iter()
+            .position(|stream| Some(stream.fingerprint) == found)
+            .ok_or(ShardError::UnknownStream { found: found.unwrap_or(0) })?;
+        let stamp = unverified.stamp();
+        let schema = &self.streams[stream];
+        let batch = unverified.verify(schema.fingerprint, &schema.fields).map_err(|error| {
+            let (producer, lane, sequence) = stamp.map_or((0, 0, 0), |s| (s.producer, s.lane, s.sequence));
+            ShardError::Batch { producer, lane, sequence, error }
+        })?;
+        Ok((stream, batch))
+    }
+
+    fn fold(&mut self, stream: usize, batch: &BatchView<'_>, outbox: &mut Outbox) -> Result<(), ShardError> {
+        let rows = batch.rows() as u64;
+        let rejected = u64::from(batch.stamp().rejected);
+        let counts = &mut self.counts.streams[stream];
+        counts.batches += 1;
+        counts.received += rows + rejected;
+        counts.rejected += rejected;
+        for &view in &self.streams[stream].views {
+            self.late_rows.clear();
+            let folded = self.views[view].fold(batch, &mut self.late_rows)?;
+            self.counts.views[view] += folded;
+            if self.late_wanted && !self.late_rows.is_empty() {
+                outbox.late.push((view, LateRows::of(batch, &self.late_rows)));
+            }
+        }
+        self.counts.streams[stream].accepted += rows;
+        Ok(())
+    }
+
+    fn count_duplicate(&mut self, stream: usize, batch: &BatchView<'_>) {
+        let rows = batch.rows() as u64 + u64::from(batch.stamp().rejected);
+        self.counts.streams[stream].received += rows;
+        self.counts.streams[stream].duplicate += rows;
+    }
+
+    fn answer_pull(&mut self, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), ShardError> {
+        self.partials_out -= inbox.spent_partials.len();
+        self.partial_buffers.append(&mut inbox.spent_partials);
+        if let Some(release) = inbox.release.take() {
+            self.views.iter_mut().for_each(|view| view.release(release));
+        }
+        if let Some(up_to) = inbox.pull.take() {
+            debug_assert!(up_to <= self.frontier, "nobody pulls beyond what this shard has published");
+            self.pull = Some(PullState { up_to, view: 0, from: PaneId(i64::MIN) });
+        }
+        while let Some(pull) = self.pull {
+            if pull.view == self.views.len() {
+                outbox.pulled = Some(pull.up_to);
+                self.pull = None;
+                return Ok(());
+            }
+            if self.partials_out >= PARTIALS_MAX {
+                return Ok(());
+            }
+            let view = &mut self.views[pull.view];
+            self.pull = match view.write_partial(pull.view as u32, pull.from, pull.up_to, &mut self.partial) {
+                None => Some(PullState { view: pull.view + 1, from: PaneId(i64::MIN), ..pull }),
+                Some(next) => {
+                    let buffer = self.partial_buffers.pop().unwrap_or_default();
+                    let archived = self.partial.archive(buffer);
+                    view.return_sides(&mut self.partial);
+                    outbox.partials.push(archived?);
+                    self.partials_out += 1;
+                    Some(PullState { from: next, ..pull })
+                }
+            };
+        }
+        Ok(())
+    }
+
+    fn assert_invariants(&self) {
+        if let Some(log) = &self.log {
+            assert!(log.durable() <= log.written(), "only what is written can be durable");
+            assert!(log.written() <= log.appended(), "only what is appended can be written");
+        }
+        assert!(self.pending.iter().all(|pending| pending.record <= self.last_record));
+    }
+}
