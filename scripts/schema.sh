@@ -8,6 +8,12 @@
 # else; cargo checks the package against its checksum. FLATC=/path/to/flatc uses another one.
 set -euo pipefail
 
+mode="${1:-}"
+if [ $# -gt 1 ] || { [ -n "$mode" ] && [ "$mode" != "--check" ]; }; then
+  echo "usage: scripts/schema.sh [--check]" >&2
+  exit 2
+fi
+
 flatc_package="flatc-fork"
 flatc_version="0.6.0+25.12.19-2026-02-06-03fffb2"   # the release of the `flatbuffers` crate in Cargo.toml
 rust_edition="2024"
@@ -73,20 +79,13 @@ fi
 generated="$work/out/batch_generated.rs"
 rustfmt --edition "$rust_edition" --config-path "$root/rustfmt.toml" "$generated"
 
-case "${1:-}" in
---check)
+if [ "$mode" = "--check" ]; then
   if ! diff -u "$committed" "$generated"; then
     echo "schema.sh: shards/src/batch/generated.rs is not what shards/schema/batch.fbs says; run scripts/schema.sh" >&2
     exit 1
   fi
   echo "schema.sh: generated.rs is up to date"
-  ;;
-"")
+else
   cp "$generated" "$committed"
   echo "schema.sh: wrote shards/src/batch/generated.rs"
-  ;;
-*)
-  echo "usage: scripts/schema.sh [--check]" >&2
-  exit 2
-  ;;
-esac
+fi

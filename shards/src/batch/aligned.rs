@@ -72,6 +72,10 @@ impl AlignedBytes {
 
     /// Appends `count` zeroed values and returns them for writing; the length must be a multiple of their alignment.
     pub fn extend_zeroed<T: Pod>(&mut self, count: usize) -> &mut [T] {
+        if count == 0 {
+            // Without memory there is not even an aligned place.
+            return &mut [];
+        }
         let start = self.len();
         self.bytes.resize(start + count * size_of::<T>(), 0);
         bytemuck::cast_slice_mut(&mut self.bytes.as_mut_slice()[start..])
@@ -119,7 +123,10 @@ mod tests {
 
     #[test]
     fn typed_space_is_zeroed_even_where_old_bytes_lay() {
-        let mut bytes = AlignedBytes::from(&[0xFF; 64][..]);
+        let mut bytes = AlignedBytes::new();
+        assert!(bytes.extend_zeroed::<i64>(0).is_empty());
+
+        bytes = AlignedBytes::from(&[0xFF; 64][..]);
         bytes.clear();
         let values: &mut [i64] = bytes.extend_zeroed(3);
         assert_eq!(values, [0, 0, 0]);

@@ -5,9 +5,15 @@
 
 mod aligned;
 pub mod columns;
+#[cfg(test)]
+mod crafted;
 mod dictionary;
 mod encode;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
+#[cfg(test)]
+mod hostile;
 pub mod split;
 mod vectors;
 mod verify;
@@ -41,7 +47,7 @@ pub const BATCH_ROWS_MAX: usize = 65_536;
 pub const BATCH_SIZE_MAX: usize = 256 << 20;
 
 /// Most columns of one batch.
-pub const BATCH_COLUMNS_MAX: usize = 4_096;
+pub const BATCH_COLUMNS_MAX: usize = 1_024;
 
 /// Encoded batches start at a multiple of this, and so do their vectors.
 pub const BATCH_ALIGNMENT: usize = 8;

@@ -12,7 +12,7 @@ use super::error::BatchError;
 use super::generated::corefold::batch as fb;
 use super::view::{BatchView, slice};
 use super::wire::{Stamp, field_position};
-use super::{BATCH_ALIGNMENT, BATCH_ROWS_MAX, BATCH_SIZE_MAX};
+use super::{BATCH_ALIGNMENT, BATCH_COLUMNS_MAX, BATCH_ROWS_MAX, BATCH_SIZE_MAX};
 
 /// Bytes that may be anything.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +46,7 @@ impl<'a> UnverifiedBatch<'a> {
 
     /// Checks that the bytes are a batch of the stream with this fingerprint and these fields.
     pub fn verify(self, fingerprint: u64, fields: &[Field]) -> Result<BatchView<'a>, BatchError> {
-        let batch = self.read_tables(fields)?;
+        let batch = self.read_tables()?;
         if batch.fingerprint() != fingerprint {
             return Err(BatchError::Fingerprint { expected: fingerprint, found: batch.fingerprint() });
         }
@@ -68,21 +68,22 @@ impl<'a> UnverifiedBatch<'a> {
     }
 
     /// Checks what FlatBuffers know of: that all references stay within the bytes, and that text is UTF-8.
-    fn read_tables(self, fields: &[Field]) -> Result<fb::Batch<'a>, BatchError> {
+    fn read_tables(self) -> Result<fb::Batch<'a>, BatchError> {
         let size = self.bytes.len();
         if size > BATCH_SIZE_MAX {
             return Err(BatchError::TooLarge { size, max: BATCH_SIZE_MAX });
         }
-        if self.bytes.as_ptr().align_offset(BATCH_ALIGNMENT) != 0 {
-            return Err(BatchError::Misaligned { alignment: BATCH_ALIGNMENT });
-        }
         if size < BATCH_ALIGNMENT || !fb::batch_buffer_has_identifier(self.bytes) {
             return Err(BatchError::NotABatch { size });
+        }
+        if self.bytes.as_ptr().align_offset(BATCH_ALIGNMENT) != 0 {
+            return Err(BatchError::Misaligned { alignment: BATCH_ALIGNMENT });
         }
         let limits = VerifierOptions {
             // Batch, column, data.
             max_depth: 3,
-            max_tables: 1 + 2 * fields.len(),
+            // Not the stream's own number, or a batch of another stream would seem broken instead of foreign.
+            max_tables: 1 + 2 * BATCH_COLUMNS_MAX,
             // A little more than every byte once: tables of one shape share a description of theirs.
             max_apparent_size: 2 * size + 4096,
             ignore_missing_null_terminator: true,
@@ -96,7 +97,9 @@ fn malformed(error: InvalidFlatbuffer) -> BatchError {
         InvalidFlatbuffer::Utf8Error { error, range, .. } => {
             BatchError::InvalidUtf8 { start: range.start, end: range.end, what: error }
         }
-        InvalidFlatbuffer::TooManyTables => BatchError::Malformed { what: "more tables than the stream needs".into() },
+        InvalidFlatbuffer::TooManyTables => {
+            BatchError::Malformed { what: format!("it has more than {BATCH_COLUMNS_MAX} columns") }
+        }
         error => {
             let text = error.to_string();
             let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
