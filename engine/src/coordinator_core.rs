@@ -52,12 +52,13 @@ impl CoordinatorCore {
             if self.coordinator.is_finished() {
                 return self.finish().await;
             }
+            let drained = self.is_drained();
             let called = self.shards.iter().fold(false, |called, shard| shard.board.take_call() || called);
-            if called || pulled_at.elapsed() >= self.pull_interval || self.is_over() {
+            if called || drained || pulled_at.elapsed() >= self.pull_interval {
                 pulled_at = Instant::now();
                 self.pull()?;
             }
-            if self.is_over() && !self.coordinator.is_pulling() {
+            if drained && !self.coordinator.is_pulling() {
                 return self.finish().await;
             }
             if answered {
@@ -71,10 +72,9 @@ impl CoordinatorCore {
         }
     }
 
-    /// Whether all shards have ended, so that nothing new will come: the engine was stopped before its input ended.
-    fn is_over(&self) -> bool {
-        self.shared.lifecycle.is_stopped()
-            && self.shards.iter().all(|shard| shard.answers.is_abandoned() && shard.answers.is_empty())
+    /// Whether the engine was stopped before its input ended, and nothing more will come.
+    fn is_drained(&self) -> bool {
+        self.shared.lifecycle.is_stopped() && self.shards.iter().all(|shard| shard.board.is_drained())
     }
 
     fn take_answers(&mut self) -> Result<bool, EngineError> {

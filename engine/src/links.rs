@@ -104,8 +104,9 @@ pub fn link() -> (ShardEnds, DealerEnds, CoordinatorEnds) {
 pub struct ShardBoard {
     frontier: AtomicI64,
     calls: AtomicBool,
-    /// Events whose batches are durable (or folded, without a log).
-    pub events_safe: AtomicU64,
+    drained: AtomicBool,
+    /// Batches that are durable (or folded, without a log).
+    pub batches_safe: AtomicU64,
     counts: Mutex<ShardCounts>,
 }
 
@@ -114,7 +115,8 @@ impl Default for ShardBoard {
         ShardBoard {
             frontier: AtomicI64::new(i64::MIN),
             calls: AtomicBool::new(false),
-            events_safe: AtomicU64::new(0),
+            drained: AtomicBool::new(false),
+            batches_safe: AtomicU64::new(0),
             counts: Mutex::new(ShardCounts::default()),
         }
     }
@@ -139,6 +141,16 @@ impl ShardBoard {
     /// Whether the shard has called since the last look.
     pub fn take_call(&self) -> bool {
         self.calls.swap(false, Ordering::AcqRel)
+    }
+
+    /// Shows that no more batches will come and that all that came are as durable as they will be.
+    pub fn show_drained(&self) {
+        self.drained.store(true, Ordering::Release);
+    }
+
+    /// Whether the shard has shown that.
+    pub fn is_drained(&self) -> bool {
+        self.drained.load(Ordering::Acquire)
     }
 
     /// Shows the shard's counts; at its end.

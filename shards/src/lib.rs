@@ -4,5 +4,9 @@
 //! completions come in as values. No file, socket, clock or thread is touched here; that is `corefold-engine`.
 
 pub mod batch;
+pub mod counters;
 pub mod fold;
+pub mod late;
+pub mod ledger;
+pub mod shard;
 pub mod wal;

@@ -182,7 +182,7 @@ impl Shard {
 
     /// Moves the shard on. Never waits; what cannot be done now stays in `inbox`.
     pub fn step(&mut self, now_ns: u64, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), ShardError> {
-        self.take_completions(inbox)?;
+        self.take_completions(now_ns, inbox)?;
         self.release_acknowledgements(outbox);
         self.take_arrivals(inbox, outbox)?;
         // Without a log, and for frontiers that wait for nothing, this is the moment.
@@ -238,15 +238,20 @@ impl Shard {
         self.views.iter().map(|view| view.panes_closed(self.frontier)).sum()
     }
 
-    /// Whether nothing waits: no record to become durable, no pull to answer.
-    pub fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.pull.is_none() && self.log.as_ref().is_none_or(Appender::is_drained)
+    /// Whether all that came is as durable as it will be, and no pull waits.
+    pub fn has_settled(&self) -> bool {
+        self.pending.is_empty() && self.pull.is_none()
     }
 
-    fn take_completions(&mut self, inbox: &mut Inbox) -> Result<(), ShardError> {
+    /// Whether nothing waits: no record to become durable, no pull to answer.
+    pub fn is_idle(&self) -> bool {
+        self.has_settled() && self.log.as_ref().is_none_or(Appender::is_drained)
+    }
+
+    fn take_completions(&mut self, now_ns: u64, inbox: &mut Inbox) -> Result<(), ShardError> {
         let Some(log) = &mut self.log else { return Ok(()) };
         for completion in inbox.completions.drain(..) {
-            log.complete(completion);
+            log.complete(completion, now_ns);
         }
         match log.latched() {
             Some(error) => Err(error.clone().into()),
@@ -306,7 +311,7 @@ impl Shard {
             return Ok(true);
         }
         if let Some(log) = &mut self.log {
-            let Some(record) = log.try_append(RecordKind::Batch, bytes.as_slice()) else { return Ok(false) };
+            let Some(record) = log.try_append(RecordKind::BATCH, bytes.as_slice()) else { return Ok(false) };
             self.last_record = Some(record);
         }
         self.ledger.insert(&stamp);

@@ -3,14 +3,16 @@
 //! Every batch carries its lane's watermark at its start, so a shard decides lateness alone; shards that get no
 //! batch are told the frontier. Nothing after the stamp depends on which shard takes a batch.
 
-use super::lanes::{DealtLane, LaneGauge};
+use super::lanes::{DealtLane, LANE_ENDED, LaneGauge};
 use super::{Parsed, ParsedBatch, ParsedTask, Routing};
 use crate::error::EngineError;
 use crate::lifecycle::Lifecycle;
 use crate::links::{ARRIVALS_MAX, DealerEnds, Shared};
+use corefold_aggregator::spec::FieldType;
 use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::AlignedBytes;
-use corefold_shards::batch::wire::{Stamp, patch_stamp};
+use corefold_shards::batch::columns::ColumnSet;
+use corefold_shards::batch::wire::{Stamp, encode, patch_stamp};
 use corefold_shards::shard::Arrival;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::collections::BTreeMap;
@@ -29,6 +31,8 @@ const RING_POLL: Duration = Duration::from_micros(30);
 
 /// The dealer's ends and lanes.
 pub struct Dealer {
+    /// What is read, by the lanes' plan.
+    pub plans: Vec<DealtPlan>,
     /// All lanes, in order.
     pub lanes: Vec<DealtLane>,
     /// One per lane, shared with the reader.
@@ -47,6 +51,15 @@ pub struct Dealer {
     pub shared: Arc<Shared<EngineError>>,
 }
 
+/// What batches of one read plan look like.
+#[derive(Clone, Debug)]
+pub struct DealtPlan {
+    /// The stream's fingerprint.
+    pub fingerprint: u64,
+    /// Types of its columns.
+    pub kinds: Vec<FieldType>,
+}
+
 /// Who has been told what.
 struct Told {
     frontier: Vec<EventTime>,
@@ -59,6 +72,8 @@ impl Dealer {
         let mut waiting = BTreeMap::new();
         let mut ticket = 0;
         let mut told = Told { frontier: vec![EventTime::MIN; self.shards.len()], next: 0 };
+        // Shards that have nothing to fold again must not hold the others back.
+        self.tell(self.frontier(), &mut told);
         while !self.is_finished() {
             if !self.may_go_on() {
                 return;
@@ -95,7 +110,17 @@ impl Dealer {
     fn take(&mut self, parsed: Parsed, told: &mut Told) -> Result<(), EngineError> {
         let lane = parsed.lane;
         match parsed.result? {
-            ParsedTask::End => self.lanes[lane].end(),
+            ParsedTask::End => {
+                self.lanes[lane].end();
+                // An empty batch makes the end durable, so that nobody opens the input again.
+                let mut bytes = AlignedBytes::new();
+                let plan = &self.plans[self.lanes[lane].plan];
+                let none = ColumnSet::new(&plan.kinds);
+                encode(&none, plan.fingerprint, &Stamp::of_lane(0, 0, 0), &mut bytes)
+                    .map_err(|_| EngineError::Bug("an empty batch cannot be encoded"))?;
+                let (parts, position_end) = (vec![bytes], LANE_ENDED);
+                self.deal(lane, ParsedBatch { parts, rows: 0, rejected: 0, time_max: None, position_end }, told)?;
+            }
             ParsedTask::Known => {
                 if !self.lanes[lane].advance_known() {
                     return Err(EngineError::Bug("a batch was skipped that nobody has"));

@@ -8,6 +8,9 @@ use corefold_shards::ledger::SequenceSet;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
+/// Position behind the last batch of a lane: an empty batch that says that there is no more.
+pub const LANE_ENDED: u64 = u64::MAX;
+
 /// An input of a stream.
 #[derive(Debug)]
 pub struct LaneSource {
@@ -30,10 +33,19 @@ pub struct LaneStart {
     pub rows: u64,
     /// The lane's highest watermark before it; `None` before the first event.
     pub watermark: Option<EventTime>,
+    /// Whether the lane's end is durable: there is nothing to read.
+    pub ended: bool,
     /// Later batches that are durable in all their parts, with what the dealer needs of them.
     pub known: BTreeMap<u64, KnownBatch>,
     /// Parts of later batches that are durable, by part; whole batches have one part.
     pub parts: BTreeMap<u16, SequenceSet>,
+}
+
+impl LaneStart {
+    /// What the lane will not go below again when it goes on here.
+    pub fn watermark_floor(&self) -> EventTime {
+        if self.ended { EventTime::MAX } else { self.watermark.unwrap_or(EventTime::MIN) }
+    }
 }
 
 /// A batch that was durable before the start.
@@ -105,7 +117,7 @@ impl DealtLane {
             rows: start.rows,
             watermark: start.watermark.unwrap_or(EventTime::MIN),
             delay_max,
-            ended: false,
+            ended: start.ended,
             known: start.known,
             parts: start.parts,
         }

@@ -95,6 +95,9 @@ impl Reader {
     fn open_all(&self, lane: &mut usize) -> Result<Vec<OpenLane>, SourceError> {
         let mut open_lanes = Vec::with_capacity(self.lanes.len());
         for (index, source) in self.lanes.iter().enumerate() {
+            if source.start.ended {
+                continue;
+            }
             *lane = index;
             let reader = open(&source.input, &self.plans[source.plan], source.start.position)?;
             let bytes = reader.bytes_read();

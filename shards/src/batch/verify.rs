@@ -14,6 +14,15 @@ use super::view::{BatchView, slice};
 use super::wire::{Stamp, field_position};
 use super::{BATCH_ALIGNMENT, BATCH_COLUMNS_MAX, BATCH_ROWS_MAX, BATCH_SIZE_MAX};
 
+/// How many rows a batch has, and up to when.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BatchExtent {
+    /// Rows.
+    pub rows: u64,
+    /// Highest event time; `None` without rows.
+    pub time_max: Option<EventTime>,
+}
+
 /// Bytes that may be anything.
 #[derive(Clone, Copy, Debug)]
 pub struct UnverifiedBatch<'a> {
@@ -37,6 +46,21 @@ impl<'a> UnverifiedBatch<'a> {
         let at = self.field(fb::Batch::VT_STAMP)?;
         let bytes: [u8; size_of::<fb::Stamp>()] = *self.bytes.get(at..)?.first_chunk()?;
         Some(Stamp::from_wire(&fb::Stamp(bytes)))
+    }
+
+    /// Rows and highest event time that the bytes claim; `None` if they cannot be a batch. Not checked in any way.
+    pub fn extent(&self) -> Option<BatchExtent> {
+        let word = |entry| {
+            let at = self.field(entry)?;
+            self.bytes.get(at..)?.first_chunk().map(|bytes| i64::from_le_bytes(*bytes))
+        };
+        let rows = match self.field(fb::Batch::VT_ROWS) {
+            // FlatBuffers leave out a field that has its default.
+            None => 0,
+            Some(at) => u32::from_le_bytes(*self.bytes.get(at..)?.first_chunk()?),
+        };
+        let time_max = if rows == 0 { None } else { Some(EventTime(word(fb::Batch::VT_TIME_MAX).unwrap_or(0))) };
+        Some(BatchExtent { rows: u64::from(rows), time_max })
     }
 
     fn field(&self, entry: u16) -> Option<usize> {

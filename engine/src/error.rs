@@ -1,0 +1,110 @@
+//! Why a running engine stops, and which exit code that is.
+//!
+//! Wrong command lines and config files have errors of their own; they never reach a running engine.
+
+use crate::disk::DiskError;
+use crate::exit::ExitCode;
+use crate::export::ExportError;
+use crate::recover::RecoverError;
+use crate::source::error::{Road, SourceError};
+use crate::topology::TopologyError;
+use corefold_aggregator::coordinator::CoordinatorError;
+use corefold_shards::shard::ShardError;
+
+/// The first thing that went wrong in a running engine.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// An input.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A shard.
+    #[error("shard {shard}: {error}")]
+    Shard {
+        /// Which one.
+        shard: usize,
+        /// What happened.
+        error: ShardError,
+    },
+    /// The coordinator.
+    #[error(transparent)]
+    Coordinator(#[from] CoordinatorError),
+    /// An output.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// The data directory or the ring.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Reading back what was durable.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    /// No log segment can be had.
+    #[error(
+        "shard {shard}: the log cannot go on: no room for another segment in {directory} ({reason}); free some space \
+         and run the same command again, nothing that was accepted is lost"
+    )]
+    LogStalled {
+        /// Which shard.
+        shard: usize,
+        /// Its directory.
+        directory: String,
+        /// The operating system's word.
+        reason: std::io::Error,
+    },
+    /// The cores.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    /// An executor could not start.
+    #[error("cannot start {what}: {reason}; {advice}")]
+    Executor {
+        /// Whose executor.
+        what: String,
+        /// What the executor said.
+        reason: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A thread could not start.
+    #[error("cannot start the {what} thread: {error}")]
+    Thread {
+        /// Which one.
+        what: &'static str,
+        /// The operating system's word.
+        error: std::io::Error,
+    },
+    /// Another thread has failed and told why.
+    #[error("the engine has stopped")]
+    Stopped,
+    /// A signal asked the job to end before its input did.
+    #[error("interrupted; {advice}")]
+    Interrupted {
+        /// What becomes of the work so far.
+        advice: &'static str,
+    },
+    /// A broken invariant.
+    #[error("{0}; this is a bug")]
+    Bug(&'static str),
+}
+
+impl EngineError {
+    /// The exit code it stands for.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            EngineError::Source(error) => match error.road() {
+                Road::Data => ExitCode::BadData,
+                Road::Io => ExitCode::Io,
+                Road::Usage => ExitCode::Usage,
+            },
+            EngineError::Export(_) | EngineError::Disk(_) | EngineError::LogStalled { .. } => ExitCode::Io,
+            EngineError::Recover(error) => error.exit_code(),
+            EngineError::Shard { error: ShardError::Wal(_), .. } => ExitCode::Io,
+            EngineError::Shard { .. }
+            | EngineError::Coordinator(_)
+            | EngineError::Topology(_)
+            | EngineError::Executor { .. }
+            | EngineError::Thread { .. }
+            | EngineError::Stopped
+            | EngineError::Interrupted { .. }
+            | EngineError::Bug(_) => ExitCode::Failure,
+        }
+    }
+}

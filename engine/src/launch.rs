@@ -1,0 +1,306 @@
+//! Launch: cores pinned, rings joined, threads started and ended, in this order.
+//!
+//! What each thread does is in its own file.
+
+use crate::coordinator_core::CoordinatorCore;
+use crate::disk::{ShardDisk, StoreDirectory};
+use crate::error::EngineError;
+use crate::export_core::{EXPORTS_MAX, ExportCore, ViewOutputs, ViewSummary};
+use crate::feed::Routing;
+use crate::feed::dealer::{DealtPlan, Dealer};
+use crate::feed::lanes::{DealtLane, LaneGauge, LaneSource};
+use crate::feed::parsers::{BatchPlan, ParserThread};
+use crate::feed::reader::Reader;
+use crate::lifecycle::Lifecycle;
+use crate::links::{self, CoordinatorEnds, DealerEnds, ShardEnds, Shared};
+use crate::recover::{RecoveredLog, RecoveredStore};
+use crate::shard_core::ShardCore;
+use crate::source::error::SourceError;
+use crate::topology::Topology;
+use corefold_aggregator::coordinator::Coordinator;
+use corefold_shards::counters::ShardCounts;
+use corefold_shards::shard::{Shard, ShardPlan};
+use corefold_shards::wal::{Appender, AppenderConfig};
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How often the launching thread looks after its threads and calls the observer.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Batches that may be between reader and dealer, per parser.
+const UNDERWAY_PER_PARSER: usize = 4;
+
+/// Everything that is to run.
+pub struct EnginePlan {
+    /// Cores.
+    pub topology: Topology,
+    /// What each shard computes.
+    pub shards: ShardPlan,
+    /// Outputs, one per view.
+    pub outputs: Vec<ViewOutputs>,
+    /// Whether outputs of an unfinished input are completed too.
+    pub keeps_unfinished: bool,
+    /// How batches are made, per read plan.
+    pub plans: Vec<BatchPlan>,
+    /// Inputs.
+    pub lanes: Vec<LaneSource>,
+    /// How batches are spread.
+    pub routing: Routing,
+    /// Time between pulls.
+    pub pull_interval: Duration,
+    /// The data directory, if there is one.
+    pub store: Option<StorePlan>,
+}
+
+/// A data directory that was read once.
+pub struct StorePlan {
+    /// The directory, locked.
+    pub directory: Arc<StoreDirectory>,
+    /// What it says.
+    pub recovered: RecoveredStore,
+    /// The log of each shard, but for its identity.
+    pub log: Box<dyn Fn(u32) -> AppenderConfig + Send>,
+}
+
+/// What a finished engine tells.
+pub struct EngineSummary {
+    /// Per view.
+    pub views: Vec<ViewSummary>,
+    /// What became of every event, over all shards.
+    pub counts: ShardCounts,
+    /// The first row that was skipped as bad input.
+    pub first_rejection: Option<SourceError>,
+}
+
+/// Runs the engine to its end. `observe` is called every few milliseconds: it may show progress, and stop the engine
+/// through its lifecycle.
+pub fn launch(
+    plan: EnginePlan,
+    shared: &Arc<Shared<EngineError>>,
+    observe: &mut dyn FnMut(&Shared<EngineError>),
+) -> Result<EngineSummary, EngineError> {
+    let count = plan.topology.shards.len();
+    let mut shard_ends = Vec::with_capacity(count);
+    let mut dealer_ends = Vec::with_capacity(count);
+    let mut coordinator_ends = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (shard, dealer, coordinator) = links::link();
+        shard_ends.push(shard);
+        dealer_ends.push(dealer);
+        coordinator_ends.push(coordinator);
+    }
+    let boards: Vec<_> = coordinator_ends.iter().map(|ends| Arc::clone(&ends.board)).collect();
+    let (exports_in, exports_out) = crossbeam_channel::bounded(EXPORTS_MAX);
+    let exporter = ExportCore {
+        views: plan.outputs,
+        messages: exports_out,
+        keeps_unfinished: plan.keeps_unfinished,
+        shared: Arc::clone(shared),
+    };
+    let exporter = spawn("exporter", move || exporter.run())?;
+
+    let views = plan.shards.views.iter().map(|view| view.plan.clone()).collect();
+    let coordinator = CoordinatorCore {
+        coordinator: Coordinator::new(views, count),
+        shards: coordinator_ends,
+        exports: exports_in,
+        pull_interval: plan.pull_interval,
+        shared: Arc::clone(shared),
+    };
+    let mut cores = vec![start_core("the coordinator", plan.topology.coordinator, move || coordinator.run())?];
+    let starts = start_shards(&plan.topology, &plan.shards, plan.store, shard_ends, shared);
+    let started = starts.and_then(|shards| {
+        cores.extend(shards);
+        shared.lifecycle.advance(Lifecycle::Running).map_err(|_| EngineError::Stopped)?;
+        start_feed(FeedPlan { plans: plan.plans, lanes: plan.lanes, routing: plan.routing }, count, dealer_ends, shared)
+    });
+    let first_rejection = match started {
+        Ok(first_rejection) => first_rejection,
+        Err(error) => {
+            shared.fail(error);
+            Arc::default()
+        }
+    };
+    while !exporter.is_finished() || (shared.has_failed() && !cores.is_empty()) {
+        observe(shared);
+        if shared.has_failed() {
+            break;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    for core in cores {
+        // An executor that could not run has told so through the shared failure, or says it here.
+        if let Err(error) = core.join() {
+            shared.fail(executor_error("an executor", &error.to_string()));
+        }
+    }
+    let views = exporter.join().map_err(|_| EngineError::Bug("the exporter's thread panicked"))?;
+    observe(shared);
+    // Readers and parsers may be blocked in a read; they hold nothing that has to be finished.
+    let _ = shared.lifecycle.advance(Lifecycle::Stopped);
+    if let Some(error) = shared.take_failure() {
+        return Err(error);
+    }
+    let mut counts = ShardCounts::default();
+    boards.iter().for_each(|board| counts.add(&board.counts()));
+    let first_rejection = first_rejection.lock().ok().and_then(|mut first| first.take());
+    Ok(EngineSummary { views: views.ok_or(EngineError::Stopped)?, counts, first_rejection })
+}
+
+fn start_shards(
+    topology: &Topology,
+    plan: &ShardPlan,
+    store: Option<StorePlan>,
+    ends: Vec<ShardEnds>,
+    shared: &Arc<Shared<EngineError>>,
+) -> Result<Vec<ExecutorJoinHandle<()>>, EngineError> {
+    let count = ends.len();
+    let (mut logs, store) = match store {
+        None => (Vec::new(), None),
+        Some(StorePlan { directory, recovered, log }) => (recovered.logs, Some((directory, log))),
+    };
+    let mut cores = Vec::with_capacity(count);
+    for (index, ends) in ends.into_iter().enumerate() {
+        // A shard folds its own log again, and those of shards that are no more, in turn.
+        let (replays, rest): (Vec<RecoveredLog>, Vec<_>) =
+            logs.into_iter().partition(|log| log.shard as usize % count == index);
+        logs = rest;
+        let plan = plan.clone();
+        let shared = Arc::clone(shared);
+        let core = topology.shards[index];
+        let store = match &store {
+            None => None,
+            Some((directory, log)) => Some((Arc::clone(directory), log(index as u32))),
+        };
+        cores.push(start_core(&format!("shard {index}"), core, move || async move {
+            let opened = match store {
+                None => Ok((None, None, None)),
+                Some((directory, config)) => open_log(&directory, config, index as u32, &replays)
+                    .map(|(log, disk)| (Some(log), Some(disk), Some(directory))),
+            };
+            match opened {
+                Ok((log, disk, store)) => {
+                    let shard = Shard::new(plan, log);
+                    ShardCore { index, shard, ends, disk, replays, store, shared }.run().await;
+                }
+                Err(error) => shared.fail(error),
+            }
+        })?);
+    }
+    Ok(cores)
+}
+
+fn open_log(
+    store: &StoreDirectory,
+    config: AppenderConfig,
+    index: u32,
+    replays: &[RecoveredLog],
+) -> Result<(Appender, ShardDisk), EngineError> {
+    let directory = store.shard(index)?;
+    let own = replays.iter().find(|log| log.shard == index);
+    let resume = directory.begin(own.map(|log| &log.log))?;
+    let log = Appender::start(config, resume);
+    let disk = ShardDisk::open(directory, &log)?;
+    Ok((log, disk))
+}
+
+struct FeedPlan {
+    plans: Vec<BatchPlan>,
+    lanes: Vec<LaneSource>,
+    routing: Routing,
+}
+
+/// Starts reader, parsers and dealer; returns where the first skipped row will be.
+fn start_feed(
+    feed: FeedPlan,
+    parsers: usize,
+    shards: Vec<DealerEnds>,
+    shared: &Arc<Shared<EngineError>>,
+) -> Result<Arc<Mutex<Option<SourceError>>>, EngineError> {
+    let underway = UNDERWAY_PER_PARSER * parsers;
+    let (work_in, work_out) = crossbeam_channel::bounded(underway);
+    let (results_in, results_out) = crossbeam_channel::bounded(underway + 1);
+    let (permits_in, permits_out) = crossbeam_channel::bounded(underway);
+    let (chunks_in, chunks_out) = crossbeam_channel::bounded(underway);
+    let (batches_in, batches_out) = crossbeam_channel::bounded(2 * underway);
+    for _ in 0..underway {
+        // The channel holds as many as there are.
+        let _ = permits_in.try_send(());
+    }
+    let gauges: Arc<Vec<LaneGauge>> = Arc::new(feed.lanes.iter().map(|_| LaneGauge::default()).collect());
+    let lane_plans = Arc::new(feed.lanes.iter().map(|lane| lane.plan).collect());
+    let first_rejection = Arc::new(Mutex::new(None));
+    let dealer = Dealer {
+        plans: feed
+            .plans
+            .iter()
+            .map(|plan| DealtPlan {
+                fingerprint: plan.fingerprint,
+                kinds: plan.read.fields.iter().map(|field| field.kind).collect(),
+            })
+            .collect(),
+        lanes: feed
+            .lanes
+            .iter()
+            .map(|lane| DealtLane::new(lane.plan, feed.plans[lane.plan].delay_max, lane.start.clone()))
+            .collect(),
+        gauges: Arc::clone(&gauges),
+        results: results_out,
+        permits: permits_in,
+        batch_spares: batches_in,
+        shards,
+        routing: feed.routing,
+        shared: Arc::clone(shared),
+    };
+    for _ in 0..parsers {
+        let parser = ParserThread {
+            plans: feed.plans.clone(),
+            lanes: Arc::clone(&lane_plans),
+            work: work_out.clone(),
+            results: results_in.clone(),
+            chunk_spares: chunks_in.clone(),
+            batch_spares: batches_out.clone(),
+            first_rejection: Arc::clone(&first_rejection),
+        };
+        spawn("parser", move || parser.run())?;
+    }
+    let reader = Reader {
+        lanes: feed.lanes,
+        plans: feed.plans.into_iter().map(|plan| plan.read).collect(),
+        gauges,
+        work: work_in,
+        failures: results_in,
+        permits: permits_out,
+        spares: chunks_out,
+        shared: Arc::clone(shared),
+    };
+    spawn("dealer", move || dealer.run())?;
+    spawn("reader", move || reader.run())?;
+    Ok(first_rejection)
+}
+
+fn spawn<T: Send + 'static>(
+    what: &'static str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, EngineError> {
+    let spawned = std::thread::Builder::new().name(what.to_owned()).spawn(body);
+    spawned.map_err(|error| EngineError::Thread { what, error })
+}
+
+/// Starts an executor on its core.
+fn start_core<F: Future<Output = ()> + 'static>(
+    what: &str,
+    core: usize,
+    body: impl FnOnce() -> F + Send + 'static,
+) -> Result<ExecutorJoinHandle<()>, EngineError> {
+    // No spinning before parking: cores may be shared.
+    let builder = LocalExecutorBuilder::new(Placement::Fixed(core)).name(what);
+    builder.spawn(body).map_err(|error| executor_error(what, &error.to_string()))
+}
+
+fn executor_error(what: &str, reason: &str) -> EngineError {
+    let advice = "run `corefold doctor` to see what this machine lacks (io_uring, locked memory, open files)";
+    EngineError::Executor { what: what.to_owned(), reason: reason.to_owned(), advice }
+}

@@ -1,0 +1,298 @@
+//! One shard's core: gather, step, carry out, park.
+//!
+//! What a step does is in `corefold_shards::shard`; this file moves values between it, the rings and the disk.
+
+use crate::disk::{ShardDisk, StoreDirectory};
+use crate::error::EngineError;
+use crate::links::{ARRIVALS_MAX, FromShard, PANES_CLOSED_MAX, ShardEnds, Shared, ToShard};
+use crate::recover::{RecoverError, RecoveredLog};
+use corefold_aggregator::time::EventTime;
+use corefold_shards::shard::{BATCHES_PER_STEP_MAX, Inbox, Outbox, Shard, ShardError};
+use corefold_shards::wal::{RecordKind, ScanOptions, replay};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Looks without work before the core parks.
+const IDLE_LOOKS: u32 = 64;
+
+/// Shortest and longest sleep of a parked core. Arrivals are looked for after it; the disk rings a bell.
+const PARK_MIN: Duration = Duration::from_micros(20);
+const PARK_MAX: Duration = Duration::from_millis(1);
+
+/// How long a log may be without room, with nothing else to do, before the job fails.
+const STALL_MAX: Duration = Duration::from_secs(10);
+
+/// Records folded during replay between looks at the coordinator.
+const REPLAY_RECORDS: u32 = 16;
+
+/// What a shard's core works with.
+pub struct ShardCore {
+    /// Number of the shard.
+    pub index: usize,
+    /// The shard.
+    pub shard: Shard,
+    /// Its ends of all rings.
+    pub ends: ShardEnds,
+    /// Its log's disk; `None` without a log.
+    pub disk: Option<ShardDisk>,
+    /// Logs to fold again before anything arrives: its own and those of shards that are no more.
+    pub replays: Vec<RecoveredLog>,
+    /// Where they lie.
+    pub store: Option<Arc<StoreDirectory>>,
+    /// Shared by all threads.
+    pub shared: Arc<Shared<EngineError>>,
+}
+
+/// What the core keeps besides the shard.
+struct State {
+    inbox: Inbox,
+    outbox: Outbox,
+    /// Answers that found the ring full.
+    answers: VecDeque<FromShard>,
+    started: Instant,
+    finishing: bool,
+    stalled_since: Option<Instant>,
+}
+
+impl ShardCore {
+    /// Replays, then serves until the coordinator says that all is out, or the engine stops.
+    pub async fn run(mut self) {
+        if let Err(error) = self.work().await {
+            self.shared.fail(error);
+        }
+        if let Some(disk) = self.disk.take() {
+            disk.close();
+        }
+        self.ends.board.show_counts(self.shard.counts());
+    }
+
+    async fn work(&mut self) -> Result<(), EngineError> {
+        let mut state = State {
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+            answers: VecDeque::new(),
+            started: Instant::now(),
+            finishing: false,
+            stalled_since: None,
+        };
+        self.replay_logs(&mut state).await?;
+        let mut idle_looks = 0;
+        loop {
+            if self.shared.has_failed() {
+                return Ok(());
+            }
+            let gathered = self.gather(&mut state);
+            let stepped = self.step(&mut state)?;
+            let carried = self.carry_out(&mut state)?;
+            if self.is_done(&mut state) {
+                return Ok(());
+            }
+            if gathered || stepped || carried {
+                idle_looks = 0;
+                glommio::executor().yield_if_needed().await;
+                continue;
+            }
+            self.check_stall(&mut state)?;
+            idle_looks += 1;
+            if idle_looks > IDLE_LOOKS {
+                self.park(idle_looks - IDLE_LOOKS).await;
+            }
+        }
+    }
+
+    /// Takes what has come in; true if there was anything.
+    fn gather(&mut self, state: &mut State) -> bool {
+        let before = (state.inbox.arrivals.len(), state.inbox.completions.len());
+        while state.inbox.arrivals.len() < BATCHES_PER_STEP_MAX {
+            match self.ends.arrivals.pop() {
+                Ok(arrival) => state.inbox.arrivals.push_back(arrival),
+                Err(_) => break,
+            }
+        }
+        let ordered = self.gather_orders(state);
+        if let Some(disk) = &mut self.disk {
+            disk.reap(&mut state.inbox.completions);
+        }
+        ordered || before != (state.inbox.arrivals.len(), state.inbox.completions.len())
+    }
+
+    /// Takes what the coordinator wants; true if there was anything.
+    fn gather_orders(&mut self, state: &mut State) -> bool {
+        let inbox = &mut state.inbox;
+        let mut ordered = false;
+        while let Ok(order) = self.ends.orders.pop() {
+            ordered = true;
+            match order {
+                ToShard::Pull(time) => inbox.pull = Some(time),
+                ToShard::Release(time) => inbox.release = Some(time),
+                ToShard::Spent(buffer) => inbox.spent_partials.push(buffer),
+                ToShard::Finish => state.finishing = true,
+            }
+        }
+        ordered
+    }
+
+    /// Moves the shard on; true if that took an arrival.
+    fn step(&mut self, state: &mut State) -> Result<bool, EngineError> {
+        let before = state.inbox.arrivals.len();
+        let now_ns = state.started.elapsed().as_nanos() as u64;
+        let (shard, index) = (&mut self.shard, self.index);
+        shard.step(now_ns, &mut state.inbox, &mut state.outbox).map_err(|error| EngineError::Shard { shard: index, error })?;
+        Ok(state.inbox.arrivals.len() != before)
+    }
+
+    /// Carries out what the step asks for; true if there was anything.
+    fn carry_out(&mut self, state: &mut State) -> Result<bool, EngineError> {
+        let outbox = &mut state.outbox;
+        let mut any = !outbox.requests.is_empty() || !outbox.acknowledged.is_empty();
+        if let Some(disk) = &mut self.disk {
+            disk.submit(&outbox.requests)?;
+        }
+        outbox.requests.clear();
+        let safe: u64 = outbox.acknowledged.len() as u64;
+        if safe > 0 {
+            self.ends.board.batches_safe.fetch_add(safe, Ordering::Relaxed);
+        }
+        outbox.acknowledged.clear();
+        for bytes in outbox.spent_batches.drain(..) {
+            // A full ring costs a parser one allocation.
+            let _ = self.ends.spent.push(bytes);
+        }
+        state.answers.extend(outbox.late.drain(..).map(|(view, rows)| FromShard::Late(view, rows)));
+        state.answers.extend(outbox.partials.drain(..).map(FromShard::Partial));
+        state.answers.extend(outbox.pulled.take().map(FromShard::Pulled));
+        any |= self.send_answers(state);
+        self.ends.board.publish(self.shard.frontier());
+        if self.shard.panes_closed() > PANES_CLOSED_MAX {
+            self.ends.board.call();
+        }
+        Ok(any)
+    }
+
+    fn send_answers(&mut self, state: &mut State) -> bool {
+        let mut any = false;
+        while let Some(answer) = state.answers.pop_front() {
+            match self.ends.answers.push(answer) {
+                Ok(()) => any = true,
+                Err(rtrb::PushError::Full(back)) => {
+                    state.answers.push_front(back);
+                    break;
+                }
+            }
+        }
+        any
+    }
+
+    /// Whether the core may end: the coordinator says that all is out, and everything is written and sent. A shard
+    /// whose input has ended shows it and goes on answering pulls.
+    fn is_done(&mut self, state: &mut State) -> bool {
+        if !self.shard.has_settled() || !state.inbox.arrivals.is_empty() || !state.answers.is_empty() {
+            return false;
+        }
+        if self.ends.arrivals.is_abandoned() && self.ends.arrivals.is_empty() {
+            self.ends.board.show_drained();
+        }
+        if !state.finishing {
+            return false;
+        }
+        if let Some(log) = self.shard.log_mut() {
+            log.seal();
+        }
+        self.shard.is_idle()
+    }
+
+    /// Fails the job if the log has been without a segment for long, with nothing else going on.
+    fn check_stall(&mut self, state: &mut State) -> Result<(), EngineError> {
+        let Some(stall) = self.shard.log_mut().and_then(|log| log.stalled().copied()) else {
+            state.stalled_since = None;
+            return Ok(());
+        };
+        if state.stalled_since.get_or_insert_with(Instant::now).elapsed() < STALL_MAX {
+            return Ok(());
+        }
+        let directory = self.disk.as_ref().map(ShardDisk::name).unwrap_or_default();
+        let reason = std::io::Error::from_raw_os_error(stall.errno);
+        Err(EngineError::LogStalled { shard: self.index, directory, reason })
+    }
+
+    /// Sleeps until the disk rings or for a while that grows with idleness.
+    async fn park(&mut self, times: u32) {
+        let sleep = PARK_MIN.saturating_mul(times).min(PARK_MAX);
+        match &mut self.disk {
+            Some(disk) if disk.in_flight() > 0 => disk.wait(sleep).await,
+            _ => glommio::timer::sleep(sleep).await,
+        }
+    }
+
+    /// Folds again what is in the logs, answering pulls meanwhile.
+    async fn replay_logs(&mut self, state: &mut State) -> Result<(), EngineError> {
+        let Some(store) = self.store.take() else { return Ok(()) };
+        // Several logs are one promise: nothing may be published that a later log still goes below.
+        let mut limit = EventTime::MAX;
+        for log in self.replays.iter_mut().rev() {
+            for frontier in log.frontiers.iter_mut().rev() {
+                limit = limit.min(*frontier);
+                *frontier = limit;
+            }
+        }
+        for log in std::mem::take(&mut self.replays) {
+            self.replay_log(&store, &log, state).await?;
+        }
+        Ok(())
+    }
+
+    async fn replay_log(
+        &mut self,
+        store: &StoreDirectory,
+        log: &RecoveredLog,
+        state: &mut State,
+    ) -> Result<(), EngineError> {
+        let directory = store.shard(log.shard)?;
+        let options = ScanOptions::new(store.identity(log.shard));
+        let mut frontiers = log.frontiers.iter();
+        let mut records = 0;
+        let index = self.index;
+        replay::<_, EngineError, _>(&mut directory.segments()?, &options, &log.log, |record| {
+            if record.kind != RecordKind::BATCH {
+                return Ok(());
+            }
+            let frontier = frontiers.next().copied().unwrap_or(EventTime::MIN);
+            let failed = |error: ShardError| EngineError::Shard { shard: index, error };
+            self.shard.replay(record.payload, frontier, &mut state.outbox).map_err(failed)?;
+            records += 1;
+            if records % REPLAY_RECORDS == 0 {
+                self.serve_replay(state)?;
+            }
+            Ok(())
+        })?;
+        self.serve_replay(state)
+    }
+
+    /// Answers the coordinator in the middle of a replay; waits while it does not keep up.
+    fn serve_replay(&mut self, state: &mut State) -> Result<(), EngineError> {
+        loop {
+            self.gather_orders(state);
+            self.step(state)?;
+            self.carry_out(state)?;
+            if state.answers.len() <= ARRIVALS_MAX && self.shard.panes_closed() <= 4 * PANES_CLOSED_MAX {
+                return Ok(());
+            }
+            if self.shared.has_failed() {
+                return Err(EngineError::Stopped);
+            }
+            // Replay holds the core: a blocking sleep is as good as any.
+            std::thread::sleep(PARK_MIN);
+        }
+    }
+}
+
+/// Arrivals are taken by the live loop alone.
+const _: () = assert!(BATCHES_PER_STEP_MAX <= ARRIVALS_MAX);
+
+impl From<corefold_shards::wal::RecoveryError> for EngineError {
+    fn from(error: corefold_shards::wal::RecoveryError) -> EngineError {
+        EngineError::Recover(RecoverError::Log(error))
+    }
+}
