@@ -1,0 +1,198 @@
+//! The supply of segments: keeps spares ready, reuses or deletes what is no longer needed, one step at a time.
+//!
+//! Segments appear and vanish strictly in the order of their numbers, so that the numbers on disk never have a hole
+//! that a crash could explain. What is written into a segment is not here.
+
+use std::collections::VecDeque;
+
+use super::io::{DiskCompletion, DiskRequest};
+use super::lsn::{Lsn, SegmentId};
+use super::retention::removable_count;
+use super::segment::{SegmentSpan, Spare};
+
+/// Sizes and numbers of segments to keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SupplyConfig {
+    /// Size of a segment in the long run.
+    pub segment_size: u64,
+    /// Size of a session's first segment; each further one doubles up to `segment_size`, so that a small job does
+    /// not begin by writing much more than its data.
+    pub segment_size_first: u64,
+    /// Segments kept ready.
+    pub spares_kept: usize,
+    /// How long to wait after a failure before asking again.
+    pub retry_after_ns: u64,
+}
+
+/// Segments cannot be had at present; those at hand go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stall {
+    /// Which one is missing.
+    pub segment: SegmentId,
+    /// Why (the last failure).
+    pub errno: i32,
+    /// When the first of the failures in a row was noticed.
+    pub since_ns: u64,
+    /// How many there were in a row.
+    pub attempts: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Supply {
+    config: SupplyConfig,
+    spares: VecDeque<Spare>,
+    spans: VecDeque<SegmentSpan>,
+    next: SegmentId,
+    size_next: u64,
+    floor: Lsn,
+    pending: Option<DiskRequest>,
+    failure: Option<Stall>,
+    failed_unseen: bool,
+    retry_at_ns: u64,
+}
+
+impl Supply {
+    /// Starts with what recovery found.
+    pub fn new(config: SupplyConfig, spans: Vec<SegmentSpan>, spares: Vec<Spare>, next: SegmentId) -> Supply {
+        let mut spans = VecDeque::from(spans);
+        spans.reserve(1024);
+        Supply {
+            size_next: config.segment_size_first.min(config.segment_size),
+            config,
+            spares: spares.into(),
+            spans,
+            next,
+            floor: Lsn::ZERO,
+            pending: None,
+            failure: None,
+            failed_unseen: false,
+            retry_at_ns: 0,
+        }
+    }
+
+    /// Spares at hand, the next one to be used first.
+    pub fn spares(&self) -> impl Iterator<Item = &Spare> {
+        self.spares.iter()
+    }
+
+    /// Segments in use, oldest first.
+    pub fn spans(&self) -> impl Iterator<Item = &SegmentSpan> {
+        self.spans.iter()
+    }
+
+    /// Takes a spare into use, with its first entry at `first_lsn`.
+    pub fn take(&mut self, first_lsn: Lsn) -> Option<Spare> {
+        let spare = self.spares.pop_front()?;
+        self.spans.push_back(SegmentSpan { segment: spare.segment, size: spare.size, first_lsn, end_lsn: first_lsn });
+        Some(spare)
+    }
+
+    /// The newest segment in use now ends at `end_lsn`.
+    pub fn extend(&mut self, end_lsn: Lsn) {
+        let newest = self.spans.back_mut().expect("a block was begun, so there is a segment");
+        assert!(newest.end_lsn <= end_lsn);
+        newest.end_lsn = end_lsn;
+    }
+
+    /// Everything below `floor` is safe elsewhere.
+    pub fn release(&mut self, floor: Lsn) {
+        self.floor = self.floor.max(floor);
+    }
+
+    /// Why no segment can be had, if none is left and the last attempt failed.
+    pub fn stall(&self) -> Option<&Stall> {
+        self.failure.as_ref().filter(|_| self.spares.is_empty())
+    }
+
+    /// Whether a request is under way.
+    pub fn is_busy(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// When `poll` wants to be called again although nothing completes.
+    pub fn due_ns(&self) -> Option<u64> {
+        (self.pending.is_none() && self.failure.is_some()).then_some(self.retry_at_ns)
+    }
+
+    /// Asks for the next step, at most one at a time.
+    pub fn poll(&mut self, now_ns: u64, durable: Lsn, out: &mut Vec<DiskRequest>) {
+        if std::mem::take(&mut self.failed_unseen) {
+            self.retry_at_ns = now_ns.saturating_add(self.config.retry_after_ns);
+            if let Some(failure) = self.failure.as_mut().filter(|failure| failure.attempts == 1) {
+                failure.since_ns = now_ns;
+            }
+        }
+        if self.pending.is_some() || (self.failure.is_some() && now_ns < self.retry_at_ns) {
+            return;
+        }
+        let removable = removable_count(&self.spans, self.floor.min(durable), durable);
+        self.pending = if self.spares.len() < self.config.spares_kept {
+            let oldest = self.spans.front().filter(|span| removable > 0 && span.size == self.config.segment_size);
+            Some(match oldest {
+                Some(oldest) => DiskRequest::Recycle { from: oldest.segment, segment: self.next, size: oldest.size },
+                None => DiskRequest::Prepare { segment: self.next, size: self.size_next },
+            })
+        } else if removable > self.config.spares_kept || (removable > 0 && self.front_is_odd()) {
+            self.spans.front().map(|oldest| DiskRequest::Remove { segment: oldest.segment })
+        } else {
+            None
+        };
+        out.extend(self.pending);
+    }
+
+    /// Takes the answer to the request under way.
+    pub fn complete(&mut self, completion: &DiskCompletion) {
+        let pending = self.pending.take().expect("one completion for each request");
+        match (pending, *completion) {
+            (DiskRequest::Prepare { segment, size }, DiskCompletion::Prepared { segment: done, salt, size: got }) => {
+                assert_eq!((segment, size), (done, got));
+                self.size_next = self.config.segment_size.min(size.saturating_mul(2));
+                self.add(Spare { segment, salt, size });
+            }
+            (
+                DiskRequest::Recycle { segment, size, .. },
+                DiskCompletion::Prepared { segment: done, salt, size: got },
+            ) => {
+                assert_eq!((segment, size), (done, got));
+                self.spans.pop_front();
+                self.add(Spare { segment, salt, size });
+            }
+            (DiskRequest::Prepare { segment, .. }, DiskCompletion::PrepareFailed { errno, .. }) => {
+                self.fail(segment, errno);
+            }
+            (DiskRequest::Recycle { segment, .. }, DiskCompletion::PrepareFailed { errno, source_gone, .. }) => {
+                if source_gone {
+                    self.spans.pop_front();
+                }
+                self.fail(segment, errno);
+            }
+            (DiskRequest::Remove { segment }, DiskCompletion::Removed { result, .. }) => match result {
+                Ok(()) => {
+                    self.spans.pop_front();
+                    self.failure = None;
+                }
+                Err(errno) => self.fail(segment, errno),
+            },
+            (request, completion) => panic!("{completion:?} does not answer {request:?}"),
+        }
+    }
+
+    /// A segment that will not be recycled, since it is smaller than new ones.
+    fn front_is_odd(&self) -> bool {
+        self.spans.front().is_some_and(|oldest| oldest.size != self.config.segment_size)
+    }
+
+    fn add(&mut self, spare: Spare) {
+        assert_eq!(spare.segment, self.next);
+        self.next = self.next.next();
+        self.spares.push_back(spare);
+        self.failure = None;
+    }
+
+    fn fail(&mut self, segment: SegmentId, errno: i32) {
+        let (since_ns, attempts) = self.failure.map_or((0, 0), |failure| (failure.since_ns, failure.attempts));
+        self.failure = Some(Stall { segment, errno, since_ns, attempts: attempts + 1 });
+        self.failed_unseen = true;
+    }
+}
