@@ -210,4 +210,15 @@ mod tests {
         assert_eq!(sketch.quantile(f64::NAN), None);
         assert!(sketch.is_consistent());
     }
+
+    #[test]
+    fn damaged_images_are_told() {
+        let mut sketch = QuantileSketch::new();
+        (0..1000).for_each(|x| sketch.add_i64(x - 500));
+        assert!(sketch.is_consistent());
+        assert!(!QuantileSketch { count: 999, ..sketch.clone() }.is_consistent(), "a value too few");
+        sketch.positive.add(KEY_MAX + 1, 1);
+        sketch.count += 1;
+        assert!(!sketch.is_consistent(), "a key past infinity");
+    }
 }

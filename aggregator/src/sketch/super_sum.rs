@@ -455,4 +455,17 @@ mod tests {
             assert!(pair[1].abs() < pair[0].abs() * f64::EPSILON);
         }
     }
+
+    #[test]
+    fn damaged_images_are_told() {
+        let sum =
+            |low, digits: &[u32], negative| SuperSum { low, digits: digits.to_vec(), negative, ..SuperSum::new() };
+        assert!(sum(100, &[1], false).is_consistent());
+        assert!(sum(100, &[], true).is_consistent());
+        assert!(!sum(100, &[], false).is_consistent(), "zero elsewhere");
+        assert!(!sum(100, &[1, 0], false).is_consistent(), "not trimmed above");
+        assert!(!sum(100, &[0, 1], false).is_consistent(), "not trimmed below");
+        assert!(!sum(LOW_MIN - 1, &[1], false).is_consistent(), "too low");
+        assert!(!sum(LOW_MAX + 1, &[1], false).is_consistent(), "too high");
+    }
 }

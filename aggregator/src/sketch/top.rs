@@ -328,4 +328,19 @@ mod tests {
         sketch.add(b"x", 1);
         assert!(sketch.heap_bytes() <= 128);
     }
+
+    #[test]
+    fn damaged_images_are_told() {
+        let sketch = |starts: &[u64], bytes: &[u8]| TopSketch {
+            counters: starts.iter().map(|&start| Counter { start, count: 1 }).collect(),
+            bytes: bytes.to_vec(),
+            ..TopSketch::default()
+        };
+        assert!(sketch(&[0, 1], b"ab").is_consistent());
+        assert!(sketch(&[], b"").is_consistent());
+        assert!(!sketch(&[0, 3], b"ab").is_consistent(), "past the end");
+        assert!(!sketch(&[1, 0], b"ab").is_consistent(), "not in order");
+        assert!(!sketch(&[1], b"ab").is_consistent(), "a byte of no value");
+        assert!(!sketch(&[0, 1], b"aa").is_consistent(), "the same value twice");
+    }
 }
