@@ -141,7 +141,7 @@ impl Buckets {
             Form::Dense { first, filled, counts } => {
                 let end = u64::from(*first) + counts.len() as u64;
                 !counts.is_empty()
-                    && end <= u64::from(key_max) + 1 + u64::from(SLACK)
+                    && end <= u64::from(key_max) + 1
                     && counts.iter().filter(|&&count| count != 0).count() == *filled as usize
             }
         };
@@ -171,28 +171,33 @@ impl Buckets {
         if matches!(self.form, Form::Sparse(_)) {
             self.form = Form::Dense { first: key, filled: 0, counts: vec![0] };
         }
-        self.widen(key);
+        self.extend(key);
         self.add(key, n);
     }
 
     /// Makes an array reach `key`, or a list of it if that would be mostly gaps.
     #[cold]
     fn widen(&mut self, key: u32) {
-        let Form::Dense { first, filled, counts } = &mut self.form else { return };
-        let len = counts.len() as u32;
-        if key.wrapping_sub(*first) < len {
-            return;
-        }
-        let span = (*first + len).max(key + 1) - key.min(*first);
-        let is_thin = span as usize > SPARSE_GAP_MIN * (*filled as usize + 1) && *filled as usize <= SPARSE_LEN_MAX;
+        let Form::Dense { first, filled, counts } = &self.form else { return };
+        let filled = *filled as usize;
+        let span = (*first + counts.len() as u32).max(key + 1) - key.min(*first);
+        let is_thin = span as usize > SPARSE_GAP_MIN * (filled + 1) && filled <= SPARSE_LEN_MAX;
         if is_thin && counts.iter().all(|&count| u32::try_from(count).is_ok()) {
             let list = self.iter().map(|(key, count)| Bucket { key, count: count as u32 }).collect();
             self.form = Form::Sparse(list);
-        } else if key < *first {
+        } else {
+            self.extend(key);
+        }
+    }
+
+    /// Makes an array reach `key`.
+    fn extend(&mut self, key: u32) {
+        let Form::Dense { first, counts, .. } = &mut self.form else { return };
+        if key < *first {
             let low = key.saturating_sub(SLACK);
             counts.splice(0..0, std::iter::repeat_n(0, (*first - low) as usize));
             *first = low;
-        } else {
+        } else if (key - *first) as usize >= counts.len() {
             counts.resize((key - *first) as usize + 1, 0);
         }
     }

@@ -313,4 +313,18 @@ mod tests {
         assert_eq!(ertl(&[0; REGISTERS]), 0.0);
         assert_eq!(DistinctSketch { state: State::Registers(vec![REGISTER_MAX; REGISTERS]) }.estimate(), u64::MAX);
     }
+
+    #[test]
+    fn damaged_images_are_told() {
+        let exact = |len, slots| DistinctSketch { state: State::Exact { len, slots } };
+        assert!(exact(1, vec![5, 0, 0, 0]).is_consistent());
+        assert!(!exact(2, vec![5, 0, 0, 0]).is_consistent(), "wrong length");
+        assert!(!exact(1, vec![0, 5, 0, 0]).is_consistent(), "out of reach");
+        assert!(!exact(1, vec![5, 0, 0]).is_consistent(), "odd table");
+        assert!(!exact(4, vec![1, 2, 3, 4]).is_consistent(), "full table");
+        let registers = |registers| DistinctSketch { state: State::Registers(registers) };
+        assert!(registers(vec![REGISTER_MAX; REGISTERS]).is_consistent());
+        assert!(!registers(vec![REGISTER_MAX + 1; REGISTERS]).is_consistent());
+        assert!(!registers(vec![0; REGISTERS - 1]).is_consistent());
+    }
 }

@@ -17,6 +17,12 @@ const SPLITTER: f64 = 134_217_729.0;
 /// at least `2^-1074`.
 const EXACT_SQUARE_MIN: f64 = f64::from_bits((1023 - 968) << 52);
 
+/// Counts up to here are exact as f64.
+const MEAN_COUNT_MAX: u64 = 1 << 53;
+/// Between these sizes of a sum [`two_product`] is exact for the mean times the count.
+const MEAN_SUM_MIN: f64 = f64::from_bits((1023 - 900) << 52);
+const MEAN_SUM_MAX: f64 = f64::from_bits((1023 + 990) << 52);
+
 /// Adds `x` to the sum `hi + lo`.
 ///
 /// `None`: the three do not fit two doubles, or `x` is infinite, or `hi` would overflow. Then leave `(hi, lo)` as
@@ -110,17 +116,28 @@ pub fn round(hi: f64, lo: f64, spill: Option<&SuperSum>) -> f64 {
     }
 }
 
-/// The mean of `n` values with this sum: within 1 ulp, and finite even where the sum is past the largest f64. `None`
-/// if there are none.
+/// The mean of `n` values with this sum: within 1 ulp (0.501, in fact; dividing the rounded sum would be 1.5 off at
+/// worst), finite even where the sum is past the largest f64, and a function of the exact sum alone. `None` if there
+/// are no values.
 pub fn mean(n: u64, hi: f64, lo: f64, spill: Option<&SuperSum>) -> Option<f64> {
     if n == 0 {
         return None;
     }
-    let sum = round(hi, lo, spill);
-    if sum.is_finite() {
-        return Some(sum / n as f64);
+    // The nearest f64 and what is left, rounded: the same for every way to write one sum as `hi + lo + spill`.
+    let (sum, rest) = match spill {
+        None => two_sum(hi, lo),
+        Some(spill) => SuperSum::of(&[hi, lo], Some(spill)).round_twice(),
+    };
+    if sum == 0.0 {
+        return Some(0.0);
     }
-    Some(SuperSum::of(&[hi, lo], spill).round_quotient(n))
+    if n > MEAN_COUNT_MAX || !(MEAN_SUM_MIN..MEAN_SUM_MAX).contains(&sum.abs()) {
+        return Some(SuperSum::of(&[hi, lo], spill).round_quotient(n));
+    }
+    let count = n as f64;
+    let quotient = sum / count;
+    let (back, back_error) = two_product(quotient, count);
+    Some(quotient + (((sum - back) - back_error) + rest) / count)
 }
 
 /// `a + b` as the rounded sum and its error (Knuth's TwoSum, no branches). Exact unless the sum overflows; then the

@@ -129,8 +129,8 @@ const fn scale() -> f64 {
 /// `ceil(q * n)`, in `1..=n`, for the decimal fraction that `q` stands for.
 ///
 /// 0.07 is, as an f64, a little more than 7/100, and yet the rank among 100 is 7. So `q` is taken half a unit of its
-/// last place lower, in exact integers: every decimal fraction of up to 15 digits then has the rank that it has on
-/// paper, as long as `n` has at most as many digits as are left of 15.
+/// last place lower, in exact integers. The rank is then the one on paper whenever `n` and the decimal places of `q`
+/// have at most 15 digits together.
 fn rank(q: f64, n: u64) -> u64 {
     if q >= 1.0 {
         return n;
@@ -167,8 +167,9 @@ mod tests {
         assert_eq!(rank(5e-324, u64::MAX), 1);
         assert_eq!(rank(-1.0, 100), 1);
         assert_eq!(rank(f64::INFINITY, 100), 100);
-        assert_eq!(rank(1.0_f64.next_down(), u64::MAX), u64::MAX - 3071);
-        assert_eq!(rank(0.5, u64::MAX), 1 << 63);
+        assert_eq!(rank(0.5, (1 << 52) + 1), (1 << 51) + 1);
+        assert_eq!(rank(0.5, 1 << 52), 1 << 51);
+        assert_eq!(rank(1.0, u64::MAX), u64::MAX);
     }
 
     #[test]
@@ -180,7 +181,7 @@ mod tests {
                 let x = base * (1.0 + f64::from(step) / 300.0);
                 let (key, value) = (key_of(x), value_of(key_of(x)));
                 assert!(key >= previous, "{x}");
-                assert!(value <= x && x - value < x / 128.0, "{x} {value}");
+                assert!(value <= x && (x - value) * 128.0 < x, "{x} {value}");
                 assert_eq!(key_of(value), key, "{x}");
                 previous = key;
             }
@@ -208,5 +209,16 @@ mod tests {
         assert!(sketch.quantile(0.5).is_some_and(f64::is_sign_positive));
         assert_eq!(sketch.quantile(f64::NAN), None);
         assert!(sketch.is_consistent());
+    }
+
+    #[test]
+    fn damaged_images_are_told() {
+        let mut sketch = QuantileSketch::new();
+        (0..1000).for_each(|x| sketch.add_i64(x - 500));
+        assert!(sketch.is_consistent());
+        assert!(!QuantileSketch { count: 999, ..sketch.clone() }.is_consistent(), "a value too few");
+        sketch.positive.add(KEY_MAX + 1, 1);
+        sketch.count += 1;
+        assert!(!sketch.is_consistent(), "a key past infinity");
     }
 }

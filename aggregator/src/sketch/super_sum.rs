@@ -101,6 +101,16 @@ impl SuperSum {
         }
     }
 
+    /// The nearest f64, and the nearest f64 to what it leaves; the latter is 0 if the first is not finite.
+    pub(super) fn round_twice(mut self) -> (f64, f64) {
+        let first = self.round();
+        if !first.is_finite() {
+            return (first, 0.0);
+        }
+        self.add(-first);
+        (first, self.round())
+    }
+
     /// The nearest f64 to the sum divided by `n`; 0 if `n` is 0.
     pub fn round_quotient(&self, n: u64) -> f64 {
         if !self.is_finite() || n == 0 {
@@ -444,5 +454,18 @@ mod tests {
         for pair in parts.windows(2) {
             assert!(pair[1].abs() < pair[0].abs() * f64::EPSILON);
         }
+    }
+
+    #[test]
+    fn damaged_images_are_told() {
+        let sum =
+            |low, digits: &[u32], negative| SuperSum { low, digits: digits.to_vec(), negative, ..SuperSum::new() };
+        assert!(sum(100, &[1], false).is_consistent());
+        assert!(sum(100, &[], true).is_consistent());
+        assert!(!sum(100, &[], false).is_consistent(), "zero elsewhere");
+        assert!(!sum(100, &[1, 0], false).is_consistent(), "not trimmed above");
+        assert!(!sum(100, &[0, 1], false).is_consistent(), "not trimmed below");
+        assert!(!sum(LOW_MIN - 1, &[1], false).is_consistent(), "too low");
+        assert!(!sum(LOW_MAX + 1, &[1], false).is_consistent(), "too high");
     }
 }

@@ -120,10 +120,7 @@ impl TopSketch {
     /// Whether the counters fit the bytes, and no value has two; false for a damaged image.
     pub fn is_consistent(&self) -> bool {
         let starts = self.counters.iter().map(|counter| counter.start).chain([self.bytes.len() as u64]);
-        if !starts.clone().is_sorted()
-            || starts.clone().next() != Some(0)
-            || !self.index.is_empty() && !self.has_index()
-        {
+        if !starts.clone().is_sorted() || starts.clone().next() != Some(0) {
             return false;
         }
         let mut values: Vec<&[u8]> = self.iter().map(|(value, _)| value).collect();
@@ -330,5 +327,20 @@ mod tests {
         assert_eq!(sketch.heap_bytes(), 0);
         sketch.add(b"x", 1);
         assert!(sketch.heap_bytes() <= 128);
+    }
+
+    #[test]
+    fn damaged_images_are_told() {
+        let sketch = |starts: &[u64], bytes: &[u8]| TopSketch {
+            counters: starts.iter().map(|&start| Counter { start, count: 1 }).collect(),
+            bytes: bytes.to_vec(),
+            ..TopSketch::default()
+        };
+        assert!(sketch(&[0, 1], b"ab").is_consistent());
+        assert!(sketch(&[], b"").is_consistent());
+        assert!(!sketch(&[0, 3], b"ab").is_consistent(), "past the end");
+        assert!(!sketch(&[1, 0], b"ab").is_consistent(), "not in order");
+        assert!(!sketch(&[1], b"ab").is_consistent(), "a byte of no value");
+        assert!(!sketch(&[0, 1], b"aa").is_consistent(), "the same value twice");
     }
 }

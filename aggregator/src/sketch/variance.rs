@@ -74,7 +74,7 @@ fn variance_fast(n: u64, sum: Exact<'_>, squares: Exact<'_>) -> Option<f64> {
 
     // Rounding is monotone: if both ends round alike, so does what is between. A NaN fails the comparison.
     let is_settled = high + (low - error) == high + (low + error) && high > 0.0;
-    is_settled.then(|| high + low)
+    is_settled.then_some(high + low)
 }
 
 fn approximate(value: Exact<'_>) -> Option<Bounded> {
