@@ -22,7 +22,7 @@ Aggregates:
   Output columns are called count, sum_x, p99_x and so on; `name = expression` renames them.
 
 Examples:
-  Flights per airport, every hour, over the last six hours; `NA` means unknown, events may come a day late:
+  Flights per airport in overlapping windows; `NA` means null, and events may come a day late:
     corefold aggregate flights.csv.zst --time time --by origin --window 6h --slide 1h \\
         --agg 'count(), mean(dep_delay), p99 = quantile(dep_delay, 0.99)' --null NA --max-delay 24h
 
@@ -31,7 +31,8 @@ Examples:
         --where \"dep_delay > 15 and origin in ('JFK', 'LGA')\" --output late.parquet
 
   From a pipe, with integer times in milliseconds:
-    zcat events.gz | corefold aggregate - --format ndjson --time ts --time-unit ms --window 10s --agg 'sum(value)'
+    zcat events.gz | corefold aggregate - --format ndjson --time ts --time-unit ms \\
+        --window 10s --agg 'sum(value)'
 
   Durable: killed at any point and run again, it goes on where it was:
     corefold aggregate big.parquet --time ts --by key --window 1m --agg 'count()' \\
@@ -60,7 +61,7 @@ pub struct AggregateArgs {
           help_heading = "Input")]
     pub max_delay: Duration,
 
-    /// Shape of the input [default: by the file's extension]
+    /// Shape of the input; needed for standard input [default: by the file's extension]
     #[arg(long, value_name = "FORMAT", help_heading = "Input")]
     pub format: Option<InputFormat>,
 
@@ -72,7 +73,7 @@ pub struct AggregateArgs {
     #[arg(long = "null", value_name = "TEXTS", value_delimiter = ',', help_heading = "Input")]
     pub nulls: Vec<String>,
 
-    /// Character between CSV fields; `\t` is a tab [default: ,]
+    /// Character between CSV fields; `\t` is a tab [default: a comma, a tab in .tsv files]
     #[arg(long, value_name = "CHARACTER", value_parser = config::parse_delimiter, help_heading = "Input")]
     pub delimiter: Option<u8>,
 
@@ -105,7 +106,7 @@ pub struct AggregateArgs {
     #[arg(long = "where", value_name = "EXPRESSION", help_heading = "Query")]
     pub filter: Option<String>,
 
-    /// Most groups per window, from 1 to 1073741824
+    /// Most groups per pane and per window, from 1 to 1073741824
     #[arg(long, value_name = "COUNT", default_value_t = GROUPS_MAX_DEFAULT,
           value_parser = clap::value_parser!(u32).range(1..=GROUPS_MAX_LIMIT as i64), help_heading = "Query")]
     pub max_groups: u32,
@@ -118,7 +119,7 @@ pub struct AggregateArgs {
     #[arg(long, short, value_name = "PATH", default_value = "-", help_heading = "Output")]
     pub output: PathBuf,
 
-    /// Shape of the result [default: by the file's extension; csv on standard output]
+    /// Shape of the result [default: by the file's extension; csv without one and on standard output]
     #[arg(long, value_name = "FORMAT", help_heading = "Output")]
     pub output_format: Option<OutputFormat>,
 

@@ -80,8 +80,10 @@ impl TryFrom<AggregateArgs> for AggregateJob {
 
     fn try_from(args: AggregateArgs) -> Result<AggregateJob, UsageError> {
         let slide = args.slide.unwrap_or(args.window);
-        let window =
-            WindowSpec::new(args.window, slide, args.offset).map_err(|error| fault(format!("--window: {error}")))?;
+        let window = WindowSpec::new(args.window, slide, args.offset).map_err(|error| {
+            let flag = if args.slide.is_some() && args.window != Duration::ZERO { "--slide" } else { "--window" };
+            fault(format!("{flag}: {error}"))
+        })?;
         if args.time.is_empty() {
             return Err(fault("--time: the column name is empty"));
         }
@@ -144,9 +146,6 @@ fn check_columns(args: &AggregateArgs) -> Result<(), UsageError> {
         if name.is_empty() {
             return Err(fault("--by: a column name is empty"));
         }
-        if *name == args.time {
-            return Err(fault(format!("--by: `{name}` is the time column; time is grouped by --window")));
-        }
         if matches!(name.as_str(), "window_start" | "window_end") {
             return Err(fault(format!("--by: the output has a column `{name}` of its own")));
         }
@@ -158,9 +157,6 @@ fn check_columns(args: &AggregateArgs) -> Result<(), UsageError> {
         return Err(fault(format!("--by: {} columns are too many; at most {BY_COLUMNS_MAX}", args.by.len())));
     }
     for (index, (name, _)) in args.fields.iter().enumerate() {
-        if *name == args.time {
-            return Err(fault(format!("--field: `{name}` is the time column; its type cannot be declared")));
-        }
         if args.fields[..index].iter().any(|(other, _)| other == name) {
             return Err(fault(format!("--field: the column `{name}` is declared twice")));
         }
@@ -325,23 +321,21 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_named() {
-        let table: [(&[&str], &str); 18] = [
-            (&["--slide", "7h"], "slide is longer than its size"),
+        let table: [(&[&str], &str); 16] = [
+            (&["--slide", "7h"], "--slide: the window slide is longer than its size"),
             (&["--slide", "0"], "slide is zero"),
             (&["--agg", " "], "--agg: the expression is empty"),
             (&["--where", ""], "--where: the expression is empty"),
             (&["--by", "a,,b"], "--by: a column name is empty"),
-            (&["--by", "t"], "`t` is the time column"),
             (&["--by", "a,a"], "`a` is given twice"),
             (&["--by", "window_end"], "a column `window_end` of its own"),
             (&["--by", "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q"], "17 columns are too many"),
-            (&["--field", "t:i64"], "`t` is the time column"),
             (&["--field", "x:i64", "--field", "x:f64"], "`x` is declared twice"),
             (&["a.csv"], "`a.csv` is given twice"),
             (&["--output", "a.csv"], "`a.csv` is an input too"),
             (&["--output", "o.txt"], "add --output-format"),
             (&["--output", "o.csv", "--late-output", "o.csv"], "name the same file"),
-            (&["--late-output", "late"], "expected .csv"),
+            (&["--late-output", "late.txt"], "expected .csv"),
             (&["--format", "parquet", "--delimiter", ";"], "for CSV input only"),
             (&["--durability", "sync"], "add --data-dir"),
         ];

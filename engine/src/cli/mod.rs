@@ -70,10 +70,9 @@ impl UsageError {
     pub fn into_clap(self, command: &str) -> clap::Error {
         let mut root = manual::command();
         root.build();
-        let text = format!("{}\n", self.0);
         match root.find_subcommand_mut(command) {
-            Some(command) => command.error(clap::error::ErrorKind::ValueValidation, text),
-            None => root.error(clap::error::ErrorKind::ValueValidation, text),
+            Some(command) => command.error(clap::error::ErrorKind::ValueValidation, self.0),
+            None => root.error(clap::error::ErrorKind::ValueValidation, self.0),
         }
     }
 }

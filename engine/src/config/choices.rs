@@ -32,12 +32,13 @@ pub enum OutputFormat {
 }
 
 impl OutputFormat {
-    /// The format that the extension of `path` stands for.
+    /// The format that the extension of `path` stands for; CSV for paths without one, such as pipes.
     pub fn of_path(path: &std::path::Path) -> Option<OutputFormat> {
-        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+        let Some(extension) = path.extension() else { return Some(OutputFormat::Csv) };
+        match extension.to_str()?.to_ascii_lowercase().as_str() {
             "csv" => Some(OutputFormat::Csv),
-            "ndjson" | "jsonl" => Some(OutputFormat::Ndjson),
-            "parquet" => Some(OutputFormat::Parquet),
+            "ndjson" | "jsonl" | "json" => Some(OutputFormat::Ndjson),
+            "parquet" | "pq" => Some(OutputFormat::Parquet),
             "arrow" | "ipc" | "feather" => Some(OutputFormat::Arrow),
             _ => None,
         }
@@ -207,7 +208,7 @@ mod tests {
             ("a.b.parquet", Some(OutputFormat::Parquet)),
             ("a.arrow", Some(OutputFormat::Arrow)),
             ("a.csv.gz", None),
-            ("csv", None),
+            ("/dev/null", Some(OutputFormat::Csv)),
         ] {
             assert_eq!(OutputFormat::of_path(path.as_ref()), expected, "{path}");
         }

@@ -77,11 +77,15 @@ pub struct ConfigErrors {
 }
 
 impl ConfigErrors {
-    /// The file could not be read.
+    /// The file could not be read, or is no text.
     pub fn unreadable(file: &Path, error: &std::io::Error) -> ConfigErrors {
-        let message = format!("cannot read the configuration: {error}");
+        let not_text = error.kind() == std::io::ErrorKind::InvalidData;
+        let message = match not_text {
+            true => "the configuration is not UTF-8 text".to_owned(),
+            false => format!("cannot read the configuration: {error}"),
+        };
         let error = ConfigError { file: file.to_owned(), place: None, key: String::new(), message };
-        ConfigErrors { errors: vec![error], unreadable: true }
+        ConfigErrors { errors: vec![error], unreadable: !not_text }
     }
 
     /// The faults, in the order of the file.
@@ -155,7 +159,7 @@ impl<'a> Document<'a> {
         let span = error.span().unwrap_or(0..0);
         let key = DeTable::parse(self.text).ok().and_then(|root| key_at(root.get_ref(), &span)).unwrap_or_default();
         let message = error.message();
-        let message = unknown_key(message, &key)
+        let message = unknown_key(message)
             .or_else(|| missing_key(message))
             .or_else(|| message.strip_prefix("duplicate key").map(|_| "this key was given before".to_owned()))
             .or_else(|| wrong_value(message))
@@ -174,6 +178,11 @@ impl Faults {
     /// Adds a fault and goes on.
     pub fn add(&mut self, error: ConfigError) {
         self.errors.push(error);
+    }
+
+    /// How many faults were added.
+    pub fn count(&self) -> usize {
+        self.errors.len()
     }
 
     /// `value`, unless a fault was added.
@@ -201,12 +210,11 @@ pub fn not_among<'a>(what: &str, found: &str, known: impl IntoIterator<Item = &'
 }
 
 /// serde: ``unknown field `nul`, expected one of `path`, `null` `` or ``…, expected `size` ``.
-fn unknown_key(message: &str, key: &str) -> Option<String> {
+fn unknown_key(message: &str) -> Option<String> {
     let rest = message.strip_prefix("unknown field ")?;
     let found = rest.split('`').nth(1)?;
     let known: Vec<&str> = rest.split('`').skip(3).step_by(2).collect();
-    let place = key.rsplit_once('.').map_or(String::new(), |(table, _)| format!(" in `{table}`"));
-    Some(format!("{}{place}", not_among("key", found, known)))
+    Some(not_among("key", found, known))
 }
 
 fn missing_key(message: &str) -> Option<String> {
@@ -300,6 +308,6 @@ mod tests {
         let text = "[engine]\nshards = [\n";
         let error = toml::from_str::<toml::Table>(text).expect_err("torn");
         let error = document(text).form_error(&error);
-        assert_eq!(error.to_string(), "c.toml:3:1: unclosed array, expected `]`");
+        assert_eq!(error.to_string(), "c.toml:2:11: unclosed array, expected `]`");
     }
 }

@@ -8,6 +8,7 @@ pub mod choices;
 pub mod error;
 pub mod file;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use corefold_aggregator::spec::{Field, Overflow};
@@ -138,7 +139,7 @@ pub struct ReadOptions {
     pub nulls: Vec<String>,
     /// What a bad row does.
     pub on_error: OnError,
-    /// CSV field separator; `None`: a comma.
+    /// CSV field separator; `None`: a comma, a tab in `.tsv` files.
     pub delimiter: Option<u8>,
 }
 
@@ -170,6 +171,18 @@ impl InputPath {
         }
         let escaped = PathBuf::from(glob::Pattern::escape(&base.to_string_lossy()));
         InputPath::Glob { pattern: escaped.join(text).to_string_lossy().into_owned(), literal }
+    }
+}
+
+impl fmt::Display for InputPath {
+    /// The argument that stands for this input in `source::resolve`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            InputPath::Stdin => f.write_str("-"),
+            InputPath::File(path) => path.display().fmt(f),
+            InputPath::Glob { literal, .. } if literal.exists() => literal.display().fmt(f),
+            InputPath::Glob { pattern, .. } => f.write_str(pattern),
+        }
     }
 }
 
@@ -221,11 +234,11 @@ pub enum ExportTarget {
     },
 }
 
-/// When to begin a new file: whichever comes first. At least one is set.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// When to begin a new file: whichever comes first; with neither, there is one file per run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Rotate {
-    /// After this much wall-clock time.
-    pub every: Option<std::time::Duration>,
+    /// One file holds windows that end within one such span of event time, counted from the epoch.
+    pub every: Option<Duration>,
     /// After this many bytes.
     pub bytes: Option<u64>,
 }

@@ -34,7 +34,7 @@ pub(super) fn streams(checker: &mut Checker<'_>, typed: &FileConfig) -> Vec<Stre
         let config = StreamConfig {
             name: checker.name(&stream.name, &format!("{key}.name")),
             time: time(checker, stream.time.get_ref(), &format!("{key}.time")),
-            fields: fields(checker, &stream.fields.get_ref().0, &stream.time.get_ref().column, &key),
+            fields: fields(checker, &stream.fields.get_ref().0, &key),
         };
         streams.push(Stream { config, place: checker.document.place(stream.name.span().start) });
     }
@@ -67,12 +67,7 @@ fn time(checker: &mut Checker<'_>, typed: &TimeTable, key: &str) -> TimeConfig {
 }
 
 /// Fields in the order of the file; the reader hands them out sorted by name.
-fn fields(
-    checker: &mut Checker<'_>,
-    typed: &[(String, Spanned<String>)],
-    time: &Spanned<String>,
-    key: &str,
-) -> Vec<Field> {
+fn fields(checker: &mut Checker<'_>, typed: &[(String, Spanned<String>)], key: &str) -> Vec<Field> {
     let mut in_order: Vec<&(String, Spanned<String>)> = typed.iter().collect();
     in_order.sort_by_key(|(_, kind)| kind.span().start);
     let mut fields = Vec::with_capacity(in_order.len());
@@ -80,10 +75,6 @@ fn fields(
         let key = format!("{key}.fields.{name}");
         if name.is_empty() {
             checker.fault(kind, &key, "the field name is empty");
-        }
-        if name == time.get_ref() {
-            let message = format!("`{name}` is the time column already; leave it out of the fields");
-            checker.fault(kind, &key, message);
         }
         let choice: Option<TypeChoice> = checker.choice(Some(kind), &key, "type");
         fields.push(Field { name: name.clone(), kind: choice.map_or(FieldType::String, FieldType::from) });

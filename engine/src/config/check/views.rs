@@ -15,7 +15,6 @@ use crate::config::choices::{OutputFormat, OverflowChoice};
 use crate::config::error::{Located, not_among};
 use crate::config::file::{ExportFileTable, FileConfig, RotateTable, ViewTable, WindowTable};
 use crate::config::{ExportConfig, ExportTarget, Rotate, StreamConfig, ViewConfig, micros};
-use crate::units;
 
 /// Smallest file that rotation by size may ask for.
 const ROTATE_BYTES_MIN: u64 = 4096;
@@ -88,10 +87,15 @@ fn view(
 
 fn window(checker: &mut Checker<'_>, typed: &Spanned<WindowTable>, key: &str) -> Option<WindowSpec> {
     let table = typed.get_ref();
+    let faults_before = checker.faults.count();
     let (shortest, any) = (micros(1), Duration::ZERO..=Duration::MAX);
     let size = checker.duration(Some(&table.size), &format!("{key}.size"), shortest, shortest..=Duration::MAX);
     let slide = checker.duration(table.slide.as_ref(), &format!("{key}.slide"), size, shortest..=Duration::MAX);
     let offset = checker.duration(table.offset.as_ref(), &format!("{key}.offset"), Duration::ZERO, any);
+    if checker.faults.count() > faults_before {
+        // Stand-ins fit nothing; another fault about them would only confuse.
+        return None;
+    }
     match WindowSpec::new(size, slide, offset) {
         Ok(window) => Some(window),
         Err(error) => {
@@ -119,7 +123,9 @@ fn by(checker: &mut Checker<'_>, typed: &[Spanned<String>], key: &str, stream: &
             }
             Some(field) => by.push(field),
             None if *name == stream.time.column => {
-                let message = format!("`{name}` is the time column; time is grouped by the window, not by `by`");
+                let message = format!(
+                    "`{name}` is the time column, which the window groups by; to group by single times add it to the fields"
+                );
                 checker.fault(given, &key, message);
             }
             None => {
@@ -192,13 +198,8 @@ fn export(checker: &mut Checker<'_>, typed: &ExportFileTable, key: &str) -> Opti
             checker.fault(&typed.path, &path_key, message);
             None
         }
-        (None, true) => {
-            let message = "a path that ends with `/` is a directory of rotated files; add `rotate`, or name a file";
-            checker.fault(&typed.path, &path_key, message);
-            None
-        }
         (None, false) => Some(ExportTarget::File(path)),
-        (Some(rotate), true) => Some(ExportTarget::Directory { path, rotate }),
+        (rotate, true) => Some(ExportTarget::Directory { path, rotate: rotate.unwrap_or_default() }),
     };
     Some(ExportConfig { target: target?, format: format? })
 }
@@ -210,7 +211,7 @@ fn rotate(checker: &mut Checker<'_>, typed: &Spanned<RotateTable>, key: &str) ->
     }
     let every = table.every.as_ref().map(|every| {
         let second = micros(1_000_000);
-        units::wait(checker.duration(Some(every), &format!("{key}.every"), second, second..=Duration::MAX))
+        checker.duration(Some(every), &format!("{key}.every"), second, second..=Duration::MAX)
     });
     let bytes = table.bytes.as_ref().map(|bytes| {
         let bounds = ROTATE_BYTES_MIN..=ROTATE_BYTES_MAX;
