@@ -6,6 +6,8 @@
 pub mod cli;
 pub mod config;
 pub mod disk;
+pub mod doctor;
+pub mod exit;
 pub mod export;
 pub mod inspect;
 pub mod source;
