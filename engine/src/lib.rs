@@ -3,13 +3,27 @@
 //! The only crate that names `glommio`, `io-uring` or `core_affinity`. What a result is and how a shard works
 //! is not here.
 
+pub mod assemble;
 pub mod cli;
+pub mod commands;
 pub mod config;
+pub mod coordinator_core;
 pub mod disk;
 pub mod doctor;
+pub mod error;
 pub mod exit;
 pub mod export;
+pub mod export_core;
+pub mod feed;
 pub mod inspect;
+pub mod launch;
+pub mod lifecycle;
+pub mod links;
+pub mod progress;
+pub mod recover;
+pub mod shard_core;
 pub mod source;
 pub mod sql;
+pub mod summary;
+pub mod topology;
 pub mod units;

@@ -154,7 +154,7 @@ impl Pane {
         other.words.extend_from_slice(self.words(OTHER_SLOT).unwrap_or(&layout.template));
         other.sides = std::mem::take(&mut self.sides);
         let is_new = other.words[0] == 0;
-        other.merge(layout, &[0], &evicted, &[0], MergeScope::AcrossPanes);
+        other.merge(layout, &[0], &evicted, &[0], MergeScope::SamePane);
         self.sides = other.sides;
         if let Some(words) = self.words_mut(OTHER_SLOT) {
             words.copy_from_slice(&other.words);
