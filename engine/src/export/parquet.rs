@@ -1,0 +1,73 @@
+//! Rows as a Parquet file: zstd, dictionaries, row groups of bounded size.
+//!
+//! How rows become record batches is not here.
+
+use super::columns::{BATCH_ROWS, Gatherer};
+use super::error::ExportError;
+use super::target::Sink;
+use super::{ExportSummary, Exporter};
+use arrow_array::RecordBatch;
+use corefold_aggregator::result::{OutputSchema, ResultBatch};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Rows of a full row group; a row group is held in memory until it is full.
+pub(super) const GROUP_ROWS_MAX: usize = 4 * BATCH_ROWS;
+
+/// Compressed size after which a row group ends early.
+const GROUP_SIZE_MAX: usize = 64 << 20;
+
+/// Writes a Parquet file.
+pub(super) struct ParquetExporter {
+    writer: ArrowWriter<Sink>,
+    gatherer: Gatherer,
+    rows: u64,
+}
+
+impl ParquetExporter {
+    pub(super) fn new(sink: Sink, schema: &OutputSchema) -> Result<ParquetExporter, ExportError> {
+        let gatherer = Gatherer::new(schema);
+        let path = sink.name().to_path_buf();
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_max_row_group_row_count(Some(GROUP_ROWS_MAX))
+            .set_created_by(concat!("corefold ", env!("CARGO_PKG_VERSION")).to_owned())
+            .build();
+        let writer = ArrowWriter::try_new(sink, Arc::clone(gatherer.arrow()), Some(properties))
+            .map_err(|error| ExportError::Encode { path, reason: error.to_string() })?;
+        Ok(ParquetExporter { writer, gatherer, rows: 0 })
+    }
+}
+
+/// Writes `batch`, and ends the row group if it has grown large.
+fn write(writer: &mut ArrowWriter<Sink>, batch: &RecordBatch) -> Result<(), ExportError> {
+    let mut result = writer.write(batch);
+    if result.is_ok() && writer.in_progress_size() >= GROUP_SIZE_MAX {
+        result = writer.flush();
+    }
+    result.map_err(|error| writer.inner().explain(&error))
+}
+
+impl Exporter for ParquetExporter {
+    fn write_rows(&mut self, batch: &ResultBatch, rows: Range<usize>) -> Result<(), ExportError> {
+        self.rows += rows.len() as u64;
+        let writer = &mut self.writer;
+        self.gatherer.add(batch, rows, |full| write(writer, &full))
+    }
+
+    fn size(&self) -> u64 {
+        self.writer.inner().size() + (self.writer.in_progress_size() + self.gatherer.size()) as u64
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<ExportSummary, ExportError> {
+        if let Some(rest) = self.gatherer.rest()? {
+            write(&mut self.writer, &rest)?;
+        }
+        // This also empties the writer's own buffer, so the sink has everything.
+        self.writer.finish().map_err(|error| self.writer.inner().explain(&error))?;
+        Ok(ExportSummary { rows: self.rows, files: 1, bytes: self.writer.inner_mut().finish()? })
+    }
+}

@@ -1,0 +1,397 @@
+//! Where an export goes: standard output, a pipe or device, or a file that appears whole or not at all.
+//!
+//! What the bytes mean is not here; the formats write through a [`Sink`].
+
+use super::error::ExportError;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Bytes gathered before they go to the system.
+const BUFFER_SIZE: usize = 256 * 1024;
+
+/// Most symbolic links followed to find the file behind an output path, as in the kernel.
+const LINKS_MAX: usize = 40;
+
+/// Attempts to make a temporary file before it counts as held by this process.
+const ATTEMPTS_MAX: usize = 20;
+
+/// Where an export goes.
+pub enum Target {
+    /// Standard output.
+    Stdout,
+    /// A file, written aside and renamed when complete; pipes and devices are written directly.
+    File(PathBuf),
+    /// Anything that takes bytes; nothing is synced or renamed.
+    Writer(Box<dyn Write + Send>),
+}
+
+impl Target {
+    /// What `--output ARGUMENT` names: `-` and `/dev/stdout` are standard output.
+    pub fn from_argument(argument: impl Into<PathBuf>) -> Target {
+        let path = argument.into();
+        if path == Path::new("-") || path == Path::new("/dev/stdout") { Target::Stdout } else { Target::File(path) }
+    }
+
+    /// Name for messages.
+    pub fn name(&self) -> PathBuf {
+        match self {
+            Target::Stdout => PathBuf::from("standard output"),
+            Target::File(path) => path.clone(),
+            Target::Writer(_) => PathBuf::from("the output"),
+        }
+    }
+
+    /// A directory on whose disk there should be room for about as much as the output itself.
+    pub(super) fn spill_directory(&self) -> PathBuf {
+        match self {
+            Target::File(path) if !is_direct(path) => match follow_links(path) {
+                Ok(path) => parent_of(&path),
+                Err(_) => parent_of(path),
+            },
+            _ => std::env::temp_dir(),
+        }
+    }
+}
+
+/// Takes the bytes of one export. A failed write latches: later writes and the finish repeat the failure.
+/// Dropped without [`Sink::finish`], it removes what it made.
+pub(super) struct Sink {
+    name: PathBuf,
+    out: Out,
+    buffer: Vec<u8>,
+    passed_on: u64,
+    failure: Option<io::Error>,
+}
+
+enum Out {
+    Direct(Box<dyn Write + Send>),
+    Staged(Staged),
+}
+
+/// Whether temporaries of dead runs are looked for when a file is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Sweep {
+    /// Look for those of the same output and remove them.
+    Yes,
+    /// The directory was swept before.
+    No,
+}
+
+impl Sink {
+    /// Opens `target`, so that most reasons to fail show before any work is done.
+    pub(super) fn open(target: Target) -> Result<Sink, ExportError> {
+        let name = target.name();
+        let out = match target {
+            Target::Stdout => Out::Direct(Box::new(stdout().map_err(|cause| open_error(&name, cause))?)),
+            Target::Writer(writer) => Out::Direct(writer),
+            Target::File(path) => open_path(&path, Sweep::Yes)?,
+        };
+        Ok(Sink::new(name, out))
+    }
+
+    /// Opens one file of many in a directory that the caller has swept.
+    pub(super) fn open_part(path: PathBuf) -> Result<Sink, ExportError> {
+        let out = open_path(&path, Sweep::No)?;
+        Ok(Sink::new(path, out))
+    }
+
+    fn new(name: PathBuf, out: Out) -> Sink {
+        Sink { name, out, buffer: Vec::with_capacity(BUFFER_SIZE + BUFFER_SIZE / 4), passed_on: 0, failure: None }
+    }
+
+    /// Where text is appended; [`Sink::relieve`] must be called now and then.
+    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
+    /// Passes the buffer on if it is full.
+    pub(super) fn relieve(&mut self) -> Result<(), ExportError> {
+        if self.buffer.len() < BUFFER_SIZE {
+            return Ok(());
+        }
+        self.drain().map_err(|cause| ExportError::from_write(&self.name, cause))
+    }
+
+    /// Bytes taken so far.
+    pub(super) fn size(&self) -> u64 {
+        self.passed_on + self.buffer.len() as u64
+    }
+
+    /// The error behind a failure that a format library reports as `reason`.
+    pub(super) fn explain(&self, reason: &dyn std::fmt::Display) -> ExportError {
+        match &self.failure {
+            Some(cause) => ExportError::from_write(&self.name, repeat(cause)),
+            None => ExportError::Encode { path: self.name.clone(), reason: reason.to_string() },
+        }
+    }
+
+    /// Name for messages.
+    pub(super) fn name(&self) -> &Path {
+        &self.name
+    }
+
+    /// Passes on the rest and makes a file durable under its name. Returns the size in bytes.
+    pub(super) fn finish(&mut self) -> Result<u64, ExportError> {
+        self.drain().map_err(|cause| ExportError::from_write(&self.name, cause))?;
+        match &mut self.out {
+            Out::Direct(writer) => writer.flush().map_err(|cause| ExportError::from_write(&self.name, cause))?,
+            Out::Staged(staged) => staged.commit()?,
+        }
+        Ok(self.passed_on)
+    }
+
+    fn drain(&mut self) -> io::Result<()> {
+        if let Some(cause) = &self.failure {
+            return Err(repeat(cause));
+        }
+        let result = match &mut self.out {
+            Out::Direct(writer) => writer.write_all(&self.buffer),
+            Out::Staged(staged) => staged.file.write_all(&self.buffer),
+        };
+        if let Err(cause) = result {
+            self.failure = Some(repeat(&cause));
+            return Err(cause);
+        }
+        self.passed_on += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= BUFFER_SIZE {
+            self.drain()?;
+        }
+        Ok(bytes.len())
+    }
+
+    /// Does nothing: the sink itself decides when bytes go out, so that few large writes are made.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A file being written beside its final place.
+struct Staged {
+    file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+    made: MadeDirectories,
+    committed: bool,
+}
+
+impl Staged {
+    fn create(path: PathBuf, sweep_first: Sweep) -> Result<Staged, ExportError> {
+        let directory = parent_of(&path);
+        let made = MadeDirectories::make(&directory)?;
+        let name = path.file_name().unwrap_or_default();
+        if sweep_first == Sweep::Yes {
+            sweep(&directory, |output| output == name.as_bytes());
+        }
+        let mut temporary_name = OsString::from(".");
+        temporary_name.push(name);
+        temporary_name.push(format!(".{}.tmp", std::process::id()));
+        let temporary = directory.join(temporary_name);
+        // A run that is sweeping may take the new file for a stale one before it is locked. Then it has no name
+        // any more, and a later attempt makes another.
+        for _ in 0..ATTEMPTS_MAX {
+            let file = match OpenOptions::new().write(true).create_new(true).open(&temporary) {
+                Ok(file) => file,
+                Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
+                    if !remove_if_stale(&temporary) {
+                        std::thread::sleep(Duration::from_millis(2));
+                    }
+                    continue;
+                }
+                Err(cause) => return Err(open_error(&path, cause)),
+            };
+            // The lock tells a living run from a dead one even where process numbers are reused or belong to
+            // another container. File systems without locks go without sweeping.
+            if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+                continue;
+            }
+            if file.metadata().is_ok_and(|metadata| metadata.nlink() == 0) {
+                continue;
+            }
+            return Ok(Staged { file, temporary, path, made, committed: false });
+        }
+        Err(ExportError::Busy { path })
+    }
+
+    /// Data first, then the name, then the directories that hold the names.
+    fn commit(&mut self) -> Result<(), ExportError> {
+        let path = &self.path;
+        if let Ok(replaced) = fs::metadata(path) {
+            // Best effort: whoever could read the old output can read the new one.
+            let _ = self.file.set_permissions(replaced.permissions());
+        }
+        self.file.sync_all().map_err(|cause| ExportError::from_commit(path, "synced", cause))?;
+        fs::rename(&self.temporary, path)
+            .map_err(|cause| ExportError::from_commit(path, "renamed into place", cause))?;
+        self.committed = true;
+        let made = std::mem::take(&mut self.made.0);
+        let synced = std::iter::once(parent_of(path)).chain(made.iter().map(|directory| parent_of(directory)));
+        for directory in synced {
+            sync_directory(&directory)
+                .map_err(|cause| ExportError::from_commit(path, "made durable (it is complete, though)", cause))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.committed {
+            // Nobody is left to tell if this fails; the next run of the same output sweeps.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// Directories made for an output, outermost first. Those that are still empty are removed on drop.
+struct MadeDirectories(Vec<PathBuf>);
+
+impl MadeDirectories {
+    fn make(directory: &Path) -> Result<MadeDirectories, ExportError> {
+        let mut missing = Vec::new();
+        let mut place = directory.to_path_buf();
+        while !place.exists() && !missing.contains(&place) {
+            let parent = parent_of(&place);
+            missing.push(place);
+            place = parent;
+        }
+        let mut made = MadeDirectories(Vec::new());
+        for place in missing.into_iter().rev() {
+            match fs::create_dir(&place) {
+                Ok(()) => made.0.push(place),
+                Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(cause) => return Err(ExportError::CreateDirectory { path: place, cause }),
+            }
+        }
+        Ok(made)
+    }
+}
+
+impl Drop for MadeDirectories {
+    fn drop(&mut self) {
+        for directory in self.0.iter().rev() {
+            // Fails when something else was put there, and then it must stay.
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+/// Removes temporaries of runs that died while writing an output whose name satisfies `ours`.
+pub(super) fn sweep(directory: &Path, ours: impl Fn(&[u8]) -> bool) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let regular = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if regular && output_of_temporary(&name).is_some_and(&ours) {
+            remove_if_stale(&directory.join(name));
+        }
+    }
+}
+
+/// The output name within `.NAME.<pid>.tmp`.
+fn output_of_temporary(name: &OsStr) -> Option<&[u8]> {
+    let inner = name.as_bytes().strip_prefix(b".")?.strip_suffix(b".tmp")?;
+    let dot = inner.iter().rposition(|&byte| byte == b'.')?;
+    let (output, pid) = (&inner[..dot], &inner[dot + 1..]);
+    (!pid.is_empty() && pid.iter().all(u8::is_ascii_digit)).then_some(output)
+}
+
+/// Removes `temporary` if no living run holds it, and says whether it is gone.
+fn remove_if_stale(temporary: &Path) -> bool {
+    match File::open(temporary) {
+        // Held while removing, so that a run that just made it notices.
+        Ok(file) if file.try_lock().is_ok() => fs::remove_file(temporary).is_ok(),
+        Ok(_) => false,
+        Err(cause) => cause.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+fn open_path(path: &Path, sweep_first: Sweep) -> Result<Out, ExportError> {
+    if path.as_os_str().as_bytes().ends_with(b"/") {
+        return Err(ExportError::IsDirectory { path: path.to_path_buf() });
+    }
+    let resolved = follow_links(path).map_err(|cause| open_error(path, cause))?;
+    let existing = fs::metadata(path).ok();
+    if existing.as_ref().is_some_and(fs::Metadata::is_dir) || resolved.file_name().is_none() {
+        return Err(ExportError::IsDirectory { path: path.to_path_buf() });
+    }
+    if is_direct(path) {
+        // Appending keeps what `>>` found in the file behind a descriptor; pipes and devices do not mind.
+        let file = OpenOptions::new().append(true).open(path).map_err(|cause| open_error(path, cause))?;
+        return Ok(Out::Direct(Box::new(file)));
+    }
+    Ok(Out::Staged(Staged::create(resolved, sweep_first)?))
+}
+
+/// Whether `path` must be written where it is: pipes, devices and open descriptors of this process.
+fn is_direct(path: &Path) -> bool {
+    let descriptor = path.starts_with("/dev/fd")
+        || path.starts_with("/proc/self/fd")
+        || path == Path::new("/dev/stderr")
+        || path == Path::new("/dev/stdout");
+    descriptor || fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
+}
+
+/// The path behind symbolic links, so that the rename replaces the file and not the link.
+fn follow_links(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_path_buf();
+    for _ in 0..LINKS_MAX {
+        match fs::read_link(&path) {
+            Ok(behind) => path = parent_of(&path).join(behind),
+            // Not a link, or not there yet.
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::ELOOP))
+}
+
+/// The directory of `path`, never empty.
+fn parent_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        Some(_) => PathBuf::from("."),
+        None => path.to_path_buf(),
+    }
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    match File::open(directory)?.sync_all() {
+        // Some network and user-space file systems have no such call.
+        Err(cause) if cause.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        result => result,
+    }
+}
+
+/// A file over descriptor 1: `std::io::Stdout` would search every buffer for line ends.
+fn stdout() -> io::Result<File> {
+    let mut stdout = io::stdout();
+    stdout.flush()?;
+    Ok(File::from(stdout.as_fd().try_clone_to_owned()?))
+}
+
+fn open_error(path: &Path, cause: io::Error) -> ExportError {
+    match cause.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ExportError::from_write(path, cause),
+        _ => ExportError::Open { path: path.to_path_buf(), cause },
+    }
+}
+
+fn repeat(cause: &io::Error) -> io::Error {
+    match cause.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(cause.kind(), cause.to_string()),
+    }
+}
