@@ -1,0 +1,125 @@
+//! Arrow arrays seen as integers or as texts, whatever their width and layout.
+//!
+//! What the values mean is not here.
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::*;
+use arrow_array::{Array, ArrayRef};
+use arrow_buffer::NullBuffer;
+use arrow_schema::{DataType, TimeUnit};
+
+/// Whether the type holds text, directly or through a dictionary.
+pub(super) fn is_text(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        DataType::Dictionary(_, values) => is_text(values) && !matches!(**values, DataType::Dictionary(..)),
+        _ => false,
+    }
+}
+
+/// Whether the type counts time by itself.
+pub(super) fn is_date(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64)
+}
+
+/// Calls `visit` with each row's text; does nothing for a column that is not text.
+pub(super) fn for_each_text(array: &ArrayRef, mut visit: impl FnMut(usize, Option<&str>)) {
+    match array.data_type() {
+        DataType::Utf8 => array.as_string::<i32>().iter().enumerate().for_each(|(row, text)| visit(row, text)),
+        DataType::LargeUtf8 => array.as_string::<i64>().iter().enumerate().for_each(|(row, text)| visit(row, text)),
+        DataType::Utf8View => array.as_string_view().iter().enumerate().for_each(|(row, text)| visit(row, text)),
+        DataType::Dictionary(..) => {
+            let dictionary = array.as_any_dictionary();
+            let keys = dictionary.normalized_keys();
+            let mut texts: Vec<Option<String>> = Vec::with_capacity(dictionary.values().len());
+            for_each_text(dictionary.values(), |_, text: Option<&str>| texts.push(text.map(str::to_owned)));
+            for (row, key) in keys.into_iter().enumerate() {
+                let text =
+                    if dictionary.keys().is_null(row) { None } else { texts.get(key).and_then(Option::as_deref) };
+                visit(row, text);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The values of an integer, timestamp or date column.
+pub(super) struct Integers<'a> {
+    values: Values<'a>,
+    nulls: Option<&'a NullBuffer>,
+}
+
+enum Values<'a> {
+    Signed(&'a [i64]),
+    Unsigned(&'a [u64]),
+    Narrow(Vec<i64>),
+}
+
+impl Integers<'_> {
+    /// The values, those of null rows included, if all fit i64 by their type.
+    pub(super) fn signed(&self) -> Option<&[i64]> {
+        match &self.values {
+            Values::Signed(values) => Some(values),
+            Values::Narrow(values) => Some(values),
+            Values::Unsigned(_) => None,
+        }
+    }
+
+    /// The value of a row, unless it is null.
+    pub(super) fn get(&self, row: usize) -> Option<i128> {
+        if self.nulls.is_some_and(|nulls| nulls.is_null(row)) {
+            return None;
+        }
+        Some(match &self.values {
+            Values::Signed(values) => i128::from(values[row]),
+            Values::Unsigned(values) => i128::from(values[row]),
+            Values::Narrow(values) => i128::from(values[row]),
+        })
+    }
+
+    /// Appends all values; those that are no i64 wrap.
+    pub(super) fn extend_i64(&self, out: &mut Vec<i64>) {
+        match &self.values {
+            Values::Signed(values) => out.extend_from_slice(values),
+            Values::Narrow(values) => out.extend_from_slice(values),
+            Values::Unsigned(values) => out.extend(values.iter().map(|value| *value as i64)),
+        }
+    }
+
+    /// Appends all values as doubles.
+    pub(super) fn extend_f64(&self, out: &mut Vec<f64>) {
+        match &self.values {
+            Values::Signed(values) => out.extend(values.iter().map(|value| *value as f64)),
+            Values::Narrow(values) => out.extend(values.iter().map(|value| *value as f64)),
+            Values::Unsigned(values) => out.extend(values.iter().map(|value| *value as f64)),
+        }
+    }
+}
+
+/// The integers of a column; `None` if its type has none.
+pub(super) fn integers(array: &ArrayRef) -> Option<Integers<'_>> {
+    fn narrow<T: ArrowPrimitiveType<Native: Into<i64>>>(array: &ArrayRef) -> Values<'_> {
+        Values::Narrow(array.as_primitive::<T>().values().iter().map(|value| (*value).into()).collect())
+    }
+    fn signed<T: ArrowPrimitiveType<Native = i64>>(array: &ArrayRef) -> Values<'_> {
+        Values::Signed(array.as_primitive::<T>().values())
+    }
+    let values = match array.data_type() {
+        DataType::Int8 => narrow::<Int8Type>(array),
+        DataType::Int16 => narrow::<Int16Type>(array),
+        DataType::Int32 => narrow::<Int32Type>(array),
+        DataType::Int64 => signed::<Int64Type>(array),
+        DataType::UInt8 => narrow::<UInt8Type>(array),
+        DataType::UInt16 => narrow::<UInt16Type>(array),
+        DataType::UInt32 => narrow::<UInt32Type>(array),
+        DataType::UInt64 => Values::Unsigned(array.as_primitive::<UInt64Type>().values()),
+        DataType::Date32 => narrow::<Date32Type>(array),
+        DataType::Date64 => signed::<Date64Type>(array),
+        DataType::Timestamp(TimeUnit::Second, _) => signed::<TimestampSecondType>(array),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => signed::<TimestampMillisecondType>(array),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => signed::<TimestampMicrosecondType>(array),
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => signed::<TimestampNanosecondType>(array),
+        _ => return None,
+    };
+    Some(Integers { values, nulls: array.nulls() })
+}
