@@ -82,10 +82,10 @@ pub fn read_plan(
 ) -> ReadPlan {
     ReadPlan {
         time_unit: unit.map(|unit| match unit {
-            config::TimeUnit::S => TimeUnit::Seconds,
-            config::TimeUnit::Ms => TimeUnit::Millis,
-            config::TimeUnit::Us => TimeUnit::Micros,
-            config::TimeUnit::Ns => TimeUnit::Nanos,
+            config::TimeUnit::Seconds => TimeUnit::Second,
+            config::TimeUnit::Millis => TimeUnit::Milli,
+            config::TimeUnit::Micros => TimeUnit::Micro,
+            config::TimeUnit::Nanos => TimeUnit::Nano,
         }),
         fields,
         nulls: options.nulls.clone(),
@@ -132,6 +132,6 @@ pub fn routing(routing: config::Routing) -> Routing {
 pub fn shards_wanted(shards: AutoOr) -> ShardsWanted {
     match shards {
         AutoOr::Auto => ShardsWanted::Auto,
-        AutoOr::Count(count) => ShardsWanted::Count(count as usize),
+        AutoOr::Fixed(count) => ShardsWanted::Count(count as usize),
     }
 }

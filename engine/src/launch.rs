@@ -12,7 +12,7 @@ use crate::feed::lanes::{DealtLane, LaneGauge, LaneSource};
 use crate::feed::parsers::{BatchPlan, ParserThread};
 use crate::feed::reader::Reader;
 use crate::lifecycle::Lifecycle;
-use crate::links::{self, CoordinatorEnds, DealerEnds, ShardEnds, Shared};
+use crate::links::{self, DealerEnds, ShardEnds, Shared};
 use crate::recover::{RecoveredLog, RecoveredStore};
 use crate::shard_core::ShardCore;
 use crate::source::error::SourceError;

@@ -24,6 +24,7 @@ pub mod recover;
 pub mod shard_core;
 pub mod source;
 pub mod sql;
+pub mod store_job;
 pub mod summary;
 pub mod topology;
 pub mod units;

@@ -167,7 +167,7 @@ impl ShardBoard {
 }
 
 /// What all threads of one engine share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Shared<E> {
     /// The lifecycle word.
     pub lifecycle: LifecycleWord,
@@ -196,6 +196,17 @@ pub struct Progress {
     pub last_window: AtomicI64,
     /// Result rows given out.
     pub rows_out: AtomicU64,
+}
+
+impl<E> Default for Shared<E> {
+    fn default() -> Shared<E> {
+        Shared {
+            lifecycle: LifecycleWord::default(),
+            progress: Progress::default(),
+            failure: Mutex::new(None),
+            failed: AtomicBool::new(false),
+        }
+    }
 }
 
 impl<E> Shared<E> {

@@ -22,6 +22,22 @@ pub enum RecoverError {
     /// The directory.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The directory is of another job.
+    #[error(
+        "{path} belongs to another job: {difference}; give that job's arguments to go on with it, or another --data-dir"
+    )]
+    OtherJob {
+        /// The directory.
+        path: String,
+        /// The first difference.
+        difference: String,
+    },
+    /// The directory is of another kind of job.
+    #[error("{path} is the data directory of something else than this command; choose another --data-dir")]
+    ForeignStore {
+        /// The directory.
+        path: String,
+    },
     /// A record is no batch that this engine wrote.
     #[error("{directory}: log record {lsn} is not a batch of this job: {what}")]
     Record {
@@ -37,7 +53,10 @@ pub enum RecoverError {
 impl RecoverError {
     /// The exit code it stands for.
     pub fn exit_code(&self) -> ExitCode {
-        ExitCode::Io
+        match self {
+            RecoverError::OtherJob { .. } | RecoverError::ForeignStore { .. } => ExitCode::Usage,
+            RecoverError::Log(_) | RecoverError::Disk(_) | RecoverError::Record { .. } => ExitCode::Io,
+        }
     }
 }
 

@@ -6,6 +6,8 @@
 use super::error::ExportError;
 use super::target::Target;
 use super::{ExportSummary, Exporter, Format, check_shape, open};
+pub use corefold_shards::late::LateRows;
+
 use corefold_aggregator::result::{OutputColumn, OutputField, OutputSchema, ResultBatch};
 use corefold_aggregator::spec::{OutputType, StreamSpec};
 use std::cmp::Reverse;
@@ -31,19 +33,6 @@ const BATCH_SIZE: usize = 8 << 20;
 
 /// `lane u32, row u64, payload length u32` before every encoded row.
 const HEAD_SIZE: usize = 16;
-
-/// Late rows of one lane, in any order.
-#[derive(Clone, PartialEq, Debug)]
-pub struct LateRows {
-    /// The lane they came from.
-    pub lane: u32,
-    /// Ordinal of each row within its lane.
-    pub row_numbers: Vec<u64>,
-    /// Event times in microseconds.
-    pub times: Vec<i64>,
-    /// One column per field of the stream.
-    pub columns: Vec<OutputColumn>,
-}
 
 /// Columns of a late output: the time, then the stream's fields.
 pub fn late_schema(stream: &StreamSpec) -> OutputSchema {

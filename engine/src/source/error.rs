@@ -293,6 +293,12 @@ pub enum SourceError {
         /// Whether the limit was met inside a quoted field.
         quoted: bool,
     },
+    /// Rows that do not fit into one batch.
+    #[error("{what}; choose a smaller --batch-rows")]
+    Encode {
+        /// What is wrong with the batch.
+        what: String,
+    },
     /// A position of an earlier run does not fit the file.
     #[error(
         "{path}: an earlier run stopped at {position}, which is not a row's start in this file; it has been changed since"

@@ -1,0 +1,278 @@
+//! `corefold aggregate`: finite inputs, one view, one result.
+//!
+//! The order of things: expressions, inputs and their types, the data directory, outputs, then the engine.
+
+use super::signals::StopSignal;
+use super::CommandError;
+use crate::assemble::{self, ViewRequest};
+use crate::cli::args::ProgressMode;
+use crate::cli::job::{AggregateJob, OutputTarget};
+use crate::error::EngineError;
+use crate::export::{self, LateWriter, Table, Target};
+use crate::export_core::ViewOutputs;
+use crate::feed::lanes::{LaneSource, LaneStart};
+use crate::launch::{EnginePlan, EngineSummary, StorePlan, launch};
+use crate::lifecycle::Lifecycle;
+use crate::links::Shared;
+use crate::progress::{ProgressDisplay, ProgressStyleWanted};
+use crate::source::infer::{WantedColumn, infer};
+use crate::source::input::{Input, resolve};
+use crate::source::plan::ReadPlan;
+use crate::source::times;
+use crate::sql::{self, ParsedAggregate, SqlError, StreamColumns};
+use crate::store_job::{JobText, open_store};
+use crate::summary::{self, ViewLine};
+use crate::topology::Topology;
+use corefold_aggregator::spec::{FieldType, StreamSpec, ViewSpec};
+use corefold_aggregator::time::Duration;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Name of the one view and stream of this command.
+const NAME: &str = "aggregate";
+
+/// Memory for late rows before they are kept aside on disk.
+const LATE_MEMORY_MAX: usize = 256 << 20;
+
+/// Rows that the table shows from each end of the result.
+const TABLE_ROWS_EACH: usize = 5;
+
+/// How long a group's slot is kept after its last pane: long enough that a group that comes and goes keeps it.
+const GROUP_TTL: Option<Duration> = Duration::from_micros(3_600_000_000);
+
+/// Runs the job to its end and shows what came of it.
+pub fn aggregate(job: &AggregateJob) -> Result<(), CommandError> {
+    let signal = StopSignal::listen()?;
+    let mut display = ProgressDisplay::new(progress_style(job));
+    let asked = Asked::read(job)?;
+    let routing = assemble::routing(job.routing);
+    let topology = Topology::of_this_machine(assemble::shards_wanted(job.shards), None)?;
+    for warning in &topology.warnings {
+        note(job, &format!("warning: {warning}"));
+    }
+    let shared: Arc<Shared<EngineError>> = Arc::default();
+    let bytes_total = asked.inputs.iter().map(|input| input.bytes_total()).sum::<Option<u64>>();
+    shared.progress.bytes_total.store(bytes_total.unwrap_or(0), Ordering::Relaxed);
+
+    let (store, parts) = match &job.data_dir {
+        None => (None, topology.shards.len() as u16),
+        Some(directory) => {
+            let (store, parts) = open_job_store(job, &asked, directory, topology.shards.len() as u16)?;
+            (Some(store), parts)
+        }
+    };
+    let starts: Vec<LaneStart> = (0..asked.inputs.len() as u32)
+        .map(|lane| store.as_ref().and_then(|store| store.recovered.lanes.get(&lane).cloned()).unwrap_or_default())
+        .collect();
+    let rows_resumed = store.as_ref().map_or(0, |store| store.recovered.rows);
+    if rows_resumed > 0 {
+        let rows = crate::progress::thousands(rows_resumed);
+        note(job, &format!("resuming: {rows} rows are durable already and are not read again"));
+    }
+
+    let view = ViewRequest {
+        stream: 0,
+        spec: asked.view.clone(),
+        filter: asked.filter.clone(),
+        group_ttl: GROUP_TTL.unwrap_or(Duration::MAX),
+    };
+    let streams = std::slice::from_ref(&asked.stream);
+    let shards = assemble::shard_plan(streams, vec![view], job.late_output.is_some())?;
+    let outputs = open_outputs(job, &asked, &shards.views[0].plan.schema)?;
+    let batches = assemble::batch_plan(&asked.stream, asked.read, routing, &asked.view.by, parts);
+    let lanes = asked.inputs.into_iter().zip(starts).map(|(input, start)| LaneSource { input, plan: 0, start });
+    let plan = EnginePlan {
+        topology,
+        shards,
+        outputs: vec![outputs],
+        keeps_unfinished: false,
+        plans: vec![batches],
+        lanes: lanes.collect(),
+        routing,
+        pull_interval: job.pull_interval,
+        store,
+    };
+    let launched = launch(plan, &shared, &mut |shared| {
+        display.show(&shared.progress);
+        if signal.is_set() && shared.lifecycle.advance(Lifecycle::Stopped).is_ok() {
+            display.clear();
+        }
+    });
+    display.clear();
+    let summary = match launched {
+        Err(EngineError::Stopped) if signal.is_set() => return Err(interrupted(job).into()),
+        launched => launched?,
+    };
+    show(job, summary, rows_resumed, &display)
+}
+
+/// The job with its expressions understood and its inputs looked at.
+struct Asked {
+    inputs: Vec<Input>,
+    stream: StreamSpec,
+    view: ViewSpec,
+    filter: Option<corefold_shards::fold::filter::Filter>,
+    read: ReadPlan,
+}
+
+impl Asked {
+    fn read(job: &AggregateJob) -> Result<Asked, CommandError> {
+        let agg = |error| CommandError::Expression { option: "--agg", error };
+        let filter = |error| CommandError::Expression { option: "--where", error };
+        let parsed = sql::parse_aggregates(&job.aggregates).map_err(agg)?;
+        let wanted = wanted_columns(job, &parsed).map_err(filter)?;
+        let arguments: Vec<String> = job.inputs.iter().map(ToString::to_string).collect();
+        let inputs = resolve(&arguments, job.read.format.map(assemble::input_format))?;
+        let read = assemble::read_plan(&job.time, job.time_unit, Vec::new(), &job.read, job.batch_rows);
+        let inferred = infer(&inputs, &wanted, &read)?;
+        let stream = StreamSpec {
+            name: NAME.to_owned(),
+            time: job.time.clone(),
+            delay_max: job.max_delay,
+            fields: inferred.fields.clone(),
+        };
+        let columns = StreamColumns { time: &job.time, fields: &stream.fields };
+        let aggregates = sql::resolve(&parsed, &columns).map_err(agg)?;
+        let parse_time = |text: &str| times::parse(text.as_bytes(), None).ok();
+        let planned = job.filter.as_deref().map(|text| sql::plan_filter(text, &columns, parse_time)).transpose();
+        let view = ViewSpec {
+            name: NAME.to_owned(),
+            by: job.by.iter().filter_map(|name| stream.field_index(name)).collect(),
+            window: job.window,
+            aggregates,
+            groups_max: job.groups_max,
+            overflow: job.overflow,
+        };
+        let filter = planned.map_err(filter)?;
+        let read = ReadPlan { fields: inferred.fields, ..read };
+        Ok(Asked { inputs, stream, view, filter, read })
+    }
+}
+
+/// The columns that the job reads besides the time, each once, with the type that its use suggests.
+fn wanted_columns(job: &AggregateJob, aggregates: &[ParsedAggregate]) -> Result<Vec<WantedColumn>, SqlError> {
+    let mut wanted: Vec<WantedColumn> = Vec::new();
+    let mut want = |name: &str, hint: FieldType| {
+        if !wanted.iter().any(|column| column.name == name) {
+            let declared = job.declared.iter().find(|field| field.name == name).map(|field| field.kind);
+            wanted.push(WantedColumn { name: name.to_owned(), declared, hint });
+        }
+    };
+    for name in &job.by {
+        want(name, FieldType::String);
+    }
+    for aggregate in aggregates {
+        if let Some(column) = &aggregate.column {
+            want(column, aggregate.hint.unwrap_or(FieldType::F64));
+        }
+    }
+    if let Some(text) = &job.filter {
+        for column in sql::columns_of(text)? {
+            // The time column is there anyway.
+            if column.name != job.time {
+                want(&column.name, column.hint.unwrap_or(FieldType::String));
+            }
+        }
+    }
+    Ok(wanted)
+}
+
+fn open_job_store(
+    job: &AggregateJob,
+    asked: &Asked,
+    directory: &Path,
+    parts: u16,
+) -> Result<(StorePlan, u16), CommandError> {
+    let text = JobText::of(job, &asked.stream, &asked.inputs)?;
+    let delay = asked.stream.delay_max;
+    Ok(open_store(directory, text, parts, job.durability, asked.inputs.len(), move |_| delay)?)
+}
+
+fn open_outputs(
+    job: &AggregateJob,
+    asked: &Asked,
+    schema: &corefold_aggregator::result::OutputSchema,
+) -> Result<ViewOutputs, CommandError> {
+    let target = match &job.output {
+        OutputTarget::Stdout => Target::Stdout,
+        OutputTarget::File(path) => Target::from_argument(path),
+    };
+    let shows_table = matches!(target, Target::File(_)) && !job.quiet;
+    let exporter = export::open(target, assemble::output_format(job.output_format), schema)?;
+    let late = match &job.late_output {
+        None => None,
+        Some((path, format)) => Some(LateWriter::open(
+            Target::from_argument(path),
+            assemble::output_format(*format),
+            &asked.stream,
+            LATE_MEMORY_MAX,
+        )?),
+    };
+    let table = shows_table.then(|| Table::new(schema, TABLE_ROWS_EACH));
+    Ok(ViewOutputs { exporters: vec![exporter], late, table })
+}
+
+fn show(
+    job: &AggregateJob,
+    mut summary: EngineSummary,
+    rows_resumed: u64,
+    display: &ProgressDisplay,
+) -> Result<(), CommandError> {
+    if job.quiet {
+        return Ok(());
+    }
+    if let Some(table) = summary.views.first_mut().and_then(|view| view.table.take()) {
+        let mut out = std::io::stdout().lock();
+        let printed = write!(out, "{}", table.render(terminal_width())).and_then(|()| out.flush());
+        if let Err(error) = printed
+            && error.kind() != std::io::ErrorKind::BrokenPipe
+        {
+            return Err(error.into());
+        }
+    }
+    if let Some(rejection) = &summary.first_rejection {
+        note(job, &format!("warning: rows were skipped as bad input; the first: {rejection}"));
+    }
+    let output = match &job.output {
+        OutputTarget::Stdout => "standard output".to_owned(),
+        OutputTarget::File(path) => path.display().to_string(),
+    };
+    let views = [ViewLine { name: "", stream: 0, output }];
+    let text = summary::render(&summary.counts, &views, &summary.views, rows_resumed, display.elapsed());
+    note(job, text.trim_end());
+    Ok(())
+}
+
+fn interrupted(job: &AggregateJob) -> EngineError {
+    EngineError::Interrupted {
+        advice: if job.data_dir.is_some() {
+            "what is durable stays in the data directory: run the same command again to go on"
+        } else {
+            "no output was written"
+        },
+    }
+}
+
+fn progress_style(job: &AggregateJob) -> ProgressStyleWanted {
+    match job.progress {
+        ProgressMode::Never => ProgressStyleWanted::Nothing,
+        ProgressMode::Always => ProgressStyleWanted::Bar,
+        ProgressMode::Auto if std::io::stderr().is_terminal() => ProgressStyleWanted::Bar,
+        ProgressMode::Auto => ProgressStyleWanted::Lines,
+    }
+}
+
+/// Says something on standard error, unless the user wants silence.
+fn note(job: &AggregateJob, text: &str) {
+    if !job.quiet {
+        // Nobody is left to hear that standard error is gone.
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+}
+
+/// Columns of the terminal, or a width that most files are read with.
+fn terminal_width() -> usize {
+    std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(120)
+}

@@ -1,0 +1,95 @@
+//! What each command does, from its arguments to its exit code.
+//!
+//! What may be typed is in [`crate::cli`]; the engine itself is launched by [`crate::launch`].
+
+pub mod aggregate;
+pub mod signals;
+
+use crate::cli::UsageError;
+use crate::config::ConfigErrors;
+use crate::error::EngineError;
+use crate::exit::ExitCode;
+use crate::sql::SqlError;
+use corefold_aggregator::spec::SpecError;
+
+/// Why a command did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The engine stopped.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// An argument.
+    #[error("{option}: {error}")]
+    Expression {
+        /// Which option.
+        option: &'static str,
+        /// What is wrong with it.
+        error: SqlError,
+    },
+    /// A view that cannot be computed.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// Arguments that do not fit each other.
+    #[error("{}", .0.0)]
+    Usage(UsageError),
+    /// A config file.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// Standard output.
+    #[error("cannot write to standard output: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+impl CommandError {
+    /// Whether nobody reads standard output any more: a quiet end, not a failure.
+    pub fn is_broken_pipe(&self) -> bool {
+        match self {
+            CommandError::Engine(EngineError::Export(error)) => error.is_broken_pipe(),
+            CommandError::Output(error) => error.kind() == std::io::ErrorKind::BrokenPipe,
+            _ => false,
+        }
+    }
+
+    /// The exit code it stands for.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            CommandError::Engine(error) => error.exit_code(),
+            CommandError::Expression { .. } | CommandError::Spec(_) | CommandError::Usage(_) => ExitCode::Usage,
+            CommandError::Config(errors) => errors.exit_code(),
+            CommandError::Output(_) => ExitCode::Io,
+        }
+    }
+}
+
+impl<E> From<E> for CommandError
+where
+    E: IntoEngineError,
+{
+    fn from(error: E) -> CommandError {
+        CommandError::Engine(error.into_engine_error())
+    }
+}
+
+/// Errors that reach a command through the engine's own.
+pub trait IntoEngineError {
+    /// As the engine's error.
+    fn into_engine_error(self) -> EngineError;
+}
+
+macro_rules! into_engine_error {
+    ($($error:ty),*) => {
+        $(impl IntoEngineError for $error {
+            fn into_engine_error(self) -> EngineError {
+                self.into()
+            }
+        })*
+    };
+}
+
+into_engine_error!(
+    crate::source::error::SourceError,
+    crate::export::ExportError,
+    crate::disk::DiskError,
+    crate::recover::RecoverError,
+    crate::topology::TopologyError
+);
