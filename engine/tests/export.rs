@@ -1,17 +1,14 @@
 //! Exports from the outside: what stands in the files, and what is left when something goes wrong.
 //!
-//! Forms of single values are tested beside the code.
+//! Forms of single values and rotation are tested beside the code.
 
+use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, RecordBatch};
 use corefold_aggregator::result::{OutputColumn, OutputField, OutputSchema, ResultBatch};
 use corefold_aggregator::spec::{Field, FieldType, OutputType, StreamSpec};
 use corefold_aggregator::time::Duration;
-use corefold_engine::export::{
-    ExportError, Exporter, Format, LateRows, LateWriter, PartPosition, PartsExporter, Rotation, Target, open,
-};
-use proptest::prelude::*;
+use corefold_engine::export::{ExportError, Exporter, Format, LateRows, LateWriter, Target, open};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
@@ -406,71 +403,6 @@ fn devices_and_pipes_are_written_in_place() {
     }
 }
 
-/// Fields of RFC 4180 text; a field is null if it is empty and was not quoted.
-fn parse_csv(text: &str) -> Vec<Vec<Option<String>>> {
-    let (mut records, mut record, mut chars) = (Vec::new(), Vec::new(), text.chars().peekable());
-    while chars.peek().is_some() {
-        let mut field = String::new();
-        let quoted = chars.next_if_eq(&'"').is_some();
-        if quoted {
-            while let Some(c) = chars.next() {
-                match c {
-                    '"' if chars.next_if_eq(&'"').is_some() => field.push('"'),
-                    '"' => break,
-                    c => field.push(c),
-                }
-            }
-        } else {
-            while let Some(c) = chars.next_if(|c| !",\n".contains(*c)) {
-                assert!(c != '"' && c != '\r', "bare {c:?} in {field:?}");
-                field.push(c);
-            }
-        }
-        record.push((quoted || !field.is_empty()).then_some(field));
-        match chars.next() {
-            Some(',') => {}
-            Some('\n') => records.push(std::mem::take(&mut record)),
-            other => panic!("{other:?} after a field"),
-        }
-    }
-    assert!(record.is_empty(), "the last line is not ended");
-    records
-}
-
-fn any_row() -> impl Strategy<Value = Row> {
-    let text = prop_oneof!["[a-c]{0,3}", "[,\"\r\n a]{0,6}", any::<String>()];
-    (
-        1i64..4,
-        proptest::option::of(text),
-        proptest::option::of(any::<i64>()),
-        proptest::option::of(prop_oneof![
-            any::<f64>().prop_filter("null", |x| !x.is_nan()),
-            (-50i32..50).prop_map(f64::from)
-        ]),
-        proptest::option::of(any::<bool>()),
-    )
-        .prop_map(|(hours, origin, count, mean, flag)| Row { end: hours * HOUR, origin, count, mean, flag })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn csv_holds_the_values(rows in proptest::collection::vec(any_row(), 0..20)) {
-        let text = String::from_utf8(exported(Format::Csv, &[batch(&rows)])).unwrap();
-        let records = parse_csv(&text);
-        prop_assert_eq!(records.len(), rows.len() + 1);
-        for (record, row) in records[1..].iter().zip(&rows) {
-            let end = jiff::Timestamp::from_microsecond(row.end).unwrap().to_string();
-            prop_assert_eq!(record[1].as_deref(), Some(end.as_str()));
-            prop_assert_eq!(&record[2], &row.origin);
-            prop_assert_eq!(record[3].as_ref().map(|text| text.parse::<i64>().unwrap()), row.count);
-            prop_assert_eq!(record[4].as_ref().map(|text| text.parse::<f64>().unwrap()), row.mean);
-            prop_assert_eq!(record[5].as_ref().map(|text| text.parse::<bool>().unwrap()), row.flag);
-        }
-    }
-}
-
 fn stream() -> StreamSpec {
     let field = |name: &str, kind| Field { name: name.to_owned(), kind };
     let fields = vec![
@@ -545,86 +477,4 @@ fn late_rows_are_sorted_whatever_the_order_and_the_memory() {
 1970-01-01T00:59:51Z,xxxxxxxxx,,9,false
 ";
     assert_eq!(text, expected);
-}
-
-fn part_files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
-    names_in(directory).into_iter().map(|name| (name.clone(), fs::read(directory.join(name)).unwrap())).collect()
-}
-
-fn hours(hours: i64) -> Option<Duration> {
-    Duration::from_micros(hours * HOUR)
-}
-
-#[test]
-fn parts_end_with_their_span_of_window_ends() {
-    let directory = tempfile::tempdir().unwrap();
-    let target = directory.path().join("out");
-    let rotation = Rotation { every: hours(24), bytes: None };
-    let mut parts = PartsExporter::open(&target, Format::Csv, &schema(), rotation, None).unwrap();
-    let rows: Vec<Row> =
-        [1, 23, 24, 25, 48, 49].iter().map(|end| row(end * HOUR, None, Some(*end), None, None)).collect();
-    parts.write(&batch(&rows[..3])).unwrap();
-    assert_eq!(parts.committed(), None);
-    parts.write(&batch(&rows[3..])).unwrap();
-    let committed = PartPosition { window_end: 48 * HOUR, rows: 1, number: 0 };
-    assert_eq!(parts.committed(), Some(committed));
-    let complete: Vec<String> = names_in(&target).into_iter().filter(|name| !name.starts_with('.')).collect();
-    assert_eq!(complete, ["part-19700101T010000Z-0000.csv", "part-19700102T010000Z-0000.csv"]);
-    let summary = Box::new(parts).finish().unwrap();
-    assert_eq!((summary.rows, summary.files), (6, 3));
-    let files = part_files(&target);
-    assert_eq!(files.len(), 3);
-    let lines = |name: &str| String::from_utf8_lossy(&files[name]).lines().count();
-    assert_eq!(lines("part-19700101T010000Z-0000.csv"), 4);
-    assert_eq!(lines("part-19700103T010000Z-0000.csv"), 2);
-}
-
-#[test]
-fn parts_are_the_same_whatever_the_batches_and_wherever_a_run_died() {
-    let rows = many(40_000);
-    for format in Format::ALL {
-        let rotation = Rotation { every: hours(3), bytes: Some(150_000) };
-        let run = |directory: &Path, size: usize, until: usize, resume: Option<PartPosition>| {
-            let mut parts = PartsExporter::open(directory, format, &schema(), rotation, resume).unwrap();
-            rows[..until].chunks(size).for_each(|rows| parts.write(&batch(rows)).unwrap());
-            parts
-        };
-        let whole = tempfile::tempdir().unwrap();
-        let summary = Box::new(run(whole.path(), rows.len(), rows.len(), None)).finish().unwrap();
-        let expected = part_files(whole.path());
-        assert_eq!((summary.rows, summary.files), (rows.len() as u64, expected.len() as u64));
-        assert!(expected.len() > 4, "{format:?}: {}", expected.len());
-        assert!(expected.keys().any(|name| name.contains("-0001.")) || format == Format::Parquet);
-        for (size, until) in [(1000, 33_333), (4999, 12_000), (39_999, 39_999)] {
-            // A run that dies, the same run from the start, and one that goes on where complete parts end.
-            let directory = tempfile::tempdir().unwrap();
-            let died = run(directory.path(), size, until, None);
-            let position = died.committed();
-            drop(died);
-            assert!(part_files(directory.path()).iter().all(|(name, bytes)| expected.get(name) == Some(bytes)));
-            let resumed = run(directory.path(), size + 7, rows.len(), position);
-            Box::new(resumed).finish().unwrap();
-            assert!(part_files(directory.path()) == expected, "{format:?} {size} resumed");
-            let replayed = run(directory.path(), size, rows.len(), None);
-            Box::new(replayed).finish().unwrap();
-            assert!(part_files(directory.path()) == expected, "{format:?} {size} replayed");
-        }
-    }
-}
-
-#[test]
-fn parts_refuse_a_file_as_directory_and_sweep_what_died() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("file");
-    fs::write(&file, "").unwrap();
-    let rotation = Rotation::default();
-    let refused = PartsExporter::open(&file, Format::Csv, &schema(), rotation, None).err().unwrap();
-    assert!(matches!(refused, ExportError::NotDirectory { .. }), "{refused}");
-    fs::remove_file(&file).unwrap();
-    fs::write(directory.path().join(".part-19700101T010000Z-0000.csv.12.tmp"), "").unwrap();
-    let mut parts = PartsExporter::open(directory.path(), Format::Csv, &schema(), rotation, None).unwrap();
-    assert_eq!(names_in(directory.path()), Vec::<String>::new());
-    parts.write(&sample()).unwrap();
-    drop(parts);
-    assert_eq!(names_in(directory.path()), Vec::<String>::new());
 }

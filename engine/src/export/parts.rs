@@ -227,7 +227,7 @@ fn part_name(window_end: i64, number: u32, format: Format) -> String {
     let mut text = Vec::new();
     push_time(&mut text, window_end);
     let mut name = String::from("part-");
-    // The date's dashes go, a year's sign stays: `-` and `:` are no good in names that people sort and glob.
+    // Dashes and colons go, as in ISO 8601's basic form; only the sign of a far year stays.
     let sign = (!(0..=9999).contains(&civil(window_end.div_euclid(86_400_000_000)).0)).then_some(0);
     for (index, &byte) in text.iter().enumerate() {
         if sign == Some(index) || !matches!(byte, b'-' | b':') {
@@ -241,6 +241,116 @@ fn part_name(window_end: i64, number: u32, format: Format) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use corefold_aggregator::result::OutputField;
+    use corefold_aggregator::spec::OutputType;
+    use std::collections::BTreeMap;
+
+    const HOUR: i64 = 3_600_000_000;
+
+    fn schema() -> OutputSchema {
+        let field = |name: &str, kind, nullable| OutputField { name: name.to_owned(), kind, nullable };
+        let columns = vec![
+            field("window_start", OutputType::Time, false),
+            field("window_end", OutputType::Time, false),
+            field("count", OutputType::I64, true),
+        ];
+        OutputSchema { columns, by: 2..2 }
+    }
+
+    /// One row per window end, counted from `first`.
+    fn batch(window_ends: &[i64], first: usize) -> ResultBatch {
+        let columns = vec![
+            OutputColumn::Time(window_ends.iter().map(|end| end - HOUR).collect()),
+            OutputColumn::Time(window_ends.to_vec()),
+            OutputColumn::I64 {
+                values: (0..window_ends.len()).map(|row| ((first + row) as i64).pow(3)).collect(),
+                valid: (0..window_ends.len()).map(|row| (first + row) % 5 != 0).collect(),
+            },
+        ];
+        ResultBatch { rows: window_ends.len(), columns, other_rows: Vec::new() }
+    }
+
+    fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+        let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
+        entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
+    }
+
+    fn hours(hours: i64) -> Option<Duration> {
+        Duration::from_micros(hours * HOUR)
+    }
+
+    #[test]
+    fn parts_end_with_their_span_of_window_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("out");
+        let rotation = Rotation { every: hours(24), bytes: None };
+        let mut parts = PartsExporter::open(&target, Format::Csv, &schema(), rotation, None).unwrap();
+        let ends = [1, 23, 24, 25, 48, 49].map(|end| end * HOUR);
+        parts.write(&batch(&ends[..3], 0)).unwrap();
+        assert_eq!(parts.committed(), None);
+        parts.write(&batch(&ends[3..], 3)).unwrap();
+        assert_eq!(parts.committed(), Some(PartPosition { window_end: 48 * HOUR, rows: 1, number: 0 }));
+        let complete = files(&target);
+        assert_eq!(complete.keys().filter(|name| !name.starts_with('.')).count(), 2);
+        let summary = Box::new(parts).finish().unwrap();
+        assert_eq!((summary.rows, summary.files), (6, 3));
+        let files = files(&target);
+        let lines = |(name, bytes): (&String, &Vec<u8>)| (name.clone(), String::from_utf8_lossy(bytes).lines().count());
+        let expected = [("19700101", 4), ("19700102", 3), ("19700103", 2)];
+        let expected = expected.map(|(day, lines)| (format!("part-{day}T010000Z-0000.csv"), lines));
+        assert_eq!(files.iter().map(lines).collect::<Vec<(String, usize)>>(), expected);
+    }
+
+    #[test]
+    fn parts_are_the_same_whatever_the_batches_and_wherever_a_run_died() {
+        let ends: Vec<i64> = (0..15_000).map(|row| (1 + row / 2500) * HOUR).collect();
+        for format in Format::ALL {
+            let rotation = Rotation { every: hours(3), bytes: Some(40_000) };
+            let run = |directory: &Path, size: usize, until: usize, resume: Option<PartPosition>| {
+                let mut parts = PartsExporter::open(directory, format, &schema(), rotation, resume).unwrap();
+                for first in (0..until).step_by(size) {
+                    parts.write(&batch(&ends[first..until.min(first + size)], first)).unwrap();
+                }
+                Box::new(parts)
+            };
+            let whole = tempfile::tempdir().unwrap();
+            let summary = run(whole.path(), ends.len(), ends.len(), None).finish().unwrap();
+            let expected = files(whole.path());
+            assert_eq!((summary.rows, summary.files), (ends.len() as u64, expected.len() as u64));
+            assert!(expected.keys().any(|name| name.contains("-0001.")), "{format:?}");
+            for (size, until) in [(100, 11_111), (4999, 6_000), (14_999, 14_999)] {
+                // A run that dies, one that goes on where complete parts end, and one that starts over.
+                let directory = tempfile::tempdir().unwrap();
+                let died = run(directory.path(), size, until, None);
+                let position = died.committed();
+                drop(died);
+                let complete = files(directory.path());
+                assert!(!complete.is_empty());
+                assert!(complete.iter().all(|(name, bytes)| expected.get(name) == Some(bytes)), "{format:?} {size}");
+                run(directory.path(), size + 7, ends.len(), position).finish().unwrap();
+                assert!(files(directory.path()) == expected, "{format:?} {size} resumed");
+                run(directory.path(), size, ends.len(), None).finish().unwrap();
+                assert!(files(directory.path()) == expected, "{format:?} {size} replayed");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_is_no_directory_and_what_died_is_swept() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, "").unwrap();
+        let open = |path: &Path| PartsExporter::open(path, Format::Csv, &schema(), Rotation::default(), None);
+        assert!(matches!(open(&file), Err(ExportError::NotDirectory { .. })));
+        fs::remove_file(&file).unwrap();
+        fs::write(directory.path().join(".part-19700101T010000Z-0000.csv.12.tmp"), "").unwrap();
+        let mut parts = open(directory.path()).unwrap();
+        assert!(files(directory.path()).is_empty());
+        parts.write(&batch(&[HOUR], 0)).unwrap();
+        assert_eq!(files(directory.path()).len(), 1);
+        drop(parts);
+        assert!(files(directory.path()).is_empty());
+    }
 
     #[test]
     fn parts_are_named_after_their_first_window() {
