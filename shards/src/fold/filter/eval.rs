@@ -5,7 +5,7 @@
 
 use super::number::{Comparison, FloatOperator, IntegerOperator, compare_exactly};
 use super::plan::{Filter, Float, Integer, TextTest, Truth, truth_index};
-use crate::batch::wire::{BatchView, Column, StrDictionary, Times};
+use crate::batch::{BatchView, Column, Indices, StrDictionary, Times};
 
 /// Rows evaluated at a time. A multiple of 8, so that blocks start on a byte of validity bitmaps.
 #[cfg(not(test))]
@@ -22,17 +22,17 @@ const NULL: u8 = 2;
 /// Reusable memory of [`Filter::evaluate`]. One serves any number of filters, one after the other.
 #[derive(Debug, Default)]
 pub struct FilterScratch {
-    integers: Vec<Box<IntegerBlock>>,
-    floats: Vec<Box<[f64; BLOCK_ROWS]>>,
-    truths: Vec<Box<[u8; BLOCK_ROWS]>>,
+    integers: Vec<IntegerBlock>,
+    floats: Vec<Box<[f64]>>,
+    truths: Vec<Box<[u8]>>,
     answers: Vec<Answers>,
 }
 
 /// Values and, for each, 1 when it is not null.
 #[derive(Debug)]
 struct IntegerBlock {
-    values: [i64; BLOCK_ROWS],
-    valid: [u8; BLOCK_ROWS],
+    values: Box<[i64]>,
+    valid: Box<[u8]>,
 }
 
 /// What a text test says of each dictionary entry, then of null. Filled when a block first asks.
@@ -161,7 +161,7 @@ impl<'b> Walk<'_, 'b> {
     }
 
     fn with_truths(self, node: &Truth, scratch: &mut FilterScratch, then: impl FnOnce(&[u8])) {
-        let mut block = scratch.truths.pop().unwrap_or_else(|| Box::new([FALSE; BLOCK_ROWS]));
+        let mut block = scratch.truths.pop().unwrap_or_else(|| vec![FALSE; BLOCK_ROWS].into());
         self.truth(node, scratch, &mut block[..self.rows]);
         then(&block[..self.rows]);
         scratch.truths.push(block);
@@ -176,13 +176,13 @@ impl<'b> Walk<'_, 'b> {
         let mut block = scratch
             .integers
             .pop()
-            .unwrap_or_else(|| Box::new(IntegerBlock { values: [0; BLOCK_ROWS], valid: [0; BLOCK_ROWS] }));
+            .unwrap_or_else(|| IntegerBlock { values: vec![0; BLOCK_ROWS].into(), valid: vec![0; BLOCK_ROWS].into() });
         then(self.integers(node, scratch, &mut block), scratch);
         scratch.integers.push(block);
     }
 
     fn with_floats(self, node: &Float, scratch: &mut FilterScratch, then: impl FnOnce(&[f64], &mut FilterScratch)) {
-        let mut block = scratch.floats.pop().unwrap_or_else(|| Box::new([0.0; BLOCK_ROWS]));
+        let mut block = scratch.floats.pop().unwrap_or_else(|| vec![0.0; BLOCK_ROWS].into());
         then(self.floats(node, scratch, &mut block), scratch);
         scratch.floats.push(block);
     }
@@ -236,7 +236,7 @@ impl<'b> Walk<'_, 'b> {
     }
 
     /// As [`Walk::integers`]; null is NaN.
-    fn floats<'s>(self, node: &Float, scratch: &mut FilterScratch, block: &'s mut [f64; BLOCK_ROWS]) -> &'s [f64]
+    fn floats<'s>(self, node: &Float, scratch: &mut FilterScratch, block: &'s mut [f64]) -> &'s [f64]
     where
         'b: 's,
     {
@@ -270,21 +270,26 @@ impl<'b> Walk<'_, 'b> {
         let answers = &mut scratch.answers[test.slot];
         if !answers.ready {
             answers.table.clear();
-            let answer = |text| truth_index(test.predicate.answer(text));
-            answers.table.extend((0..dictionary.len()).map(|index| answer(Some(dictionary.get(index)))));
-            answers.table.push(answer(None));
+            answers.table.extend(dictionary.iter().map(|text| truth_index(test.predicate.answer(Some(text)))));
+            answers.table.push(truth_index(test.predicate.answer(None)));
             answers.ready = true;
         }
-        for (out, index) in out.iter_mut().zip(indices) {
-            *out = answers.table[*index as usize];
+        let table = answers.table.as_slice();
+        match indices {
+            Indices::U16(indices) => {
+                out.iter_mut().zip(self.block(indices)).for_each(|(out, index)| *out = table[usize::from(*index)]);
+            }
+            Indices::U32(indices) => {
+                out.iter_mut().zip(self.block(indices)).for_each(|(out, index)| *out = table[*index as usize]);
+            }
         }
     }
 
     fn compare_texts(self, op: Comparison, left: usize, right: usize, out: &mut [u8]) {
         let (left_texts, left) = self.strings(left);
         let (right_texts, right) = self.strings(right);
-        for ((out, left), right) in out.iter_mut().zip(left).zip(right) {
-            let (left, right) = (*left as usize, *right as usize);
+        for (row, out) in out.iter_mut().enumerate() {
+            let (left, right) = (left.get(self.start + row), right.get(self.start + row));
             *out = if left == left_texts.len() || right == right_texts.len() {
                 NULL
             } else {
@@ -293,10 +298,10 @@ impl<'b> Walk<'_, 'b> {
         }
     }
 
-    /// Dictionary of a string column, and the block's indices into it. The dictionary's length as index is null.
-    fn strings(self, column: usize) -> (StrDictionary<'b>, &'b [u32]) {
+    /// Dictionary of a string column, and the batch's indices into it. The dictionary's length as index is null.
+    fn strings(self, column: usize) -> (StrDictionary<'b>, Indices<'b>) {
         match self.batch.column(column) {
-            Column::Str { dictionary, indices } => (dictionary, self.block(indices)),
+            Column::Str { dictionary, indices } => (dictionary, indices),
             _ => mismatch(column, "string"),
         }
     }
