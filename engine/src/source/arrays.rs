@@ -23,22 +23,21 @@ pub(super) fn is_date(data_type: &DataType) -> bool {
 }
 
 /// Calls `visit` with each row's text; does nothing for a column that is not text.
-pub(super) fn for_each_text(array: &ArrayRef, mut visit: impl FnMut(usize, Option<&str>)) {
+pub(super) fn for_each_text<'a>(array: &'a ArrayRef, mut visit: impl FnMut(usize, Option<&'a str>)) {
+    let Some(dictionary) = array.as_any_dictionary_opt() else { return for_each_plain_text(array, visit) };
+    let mut entries = Vec::with_capacity(dictionary.values().len());
+    for_each_plain_text(dictionary.values(), |_, text| entries.push(text));
+    for (row, key) in dictionary.normalized_keys().into_iter().enumerate() {
+        let null = dictionary.keys().is_null(row);
+        visit(row, entries.get(key).copied().flatten().filter(|_| !null));
+    }
+}
+
+fn for_each_plain_text<'a>(array: &'a ArrayRef, mut visit: impl FnMut(usize, Option<&'a str>)) {
     match array.data_type() {
         DataType::Utf8 => array.as_string::<i32>().iter().enumerate().for_each(|(row, text)| visit(row, text)),
         DataType::LargeUtf8 => array.as_string::<i64>().iter().enumerate().for_each(|(row, text)| visit(row, text)),
         DataType::Utf8View => array.as_string_view().iter().enumerate().for_each(|(row, text)| visit(row, text)),
-        DataType::Dictionary(..) => {
-            let dictionary = array.as_any_dictionary();
-            let keys = dictionary.normalized_keys();
-            let mut texts: Vec<Option<String>> = Vec::with_capacity(dictionary.values().len());
-            for_each_text(dictionary.values(), |_, text: Option<&str>| texts.push(text.map(str::to_owned)));
-            for (row, key) in keys.into_iter().enumerate() {
-                let text =
-                    if dictionary.keys().is_null(row) { None } else { texts.get(key).and_then(Option::as_deref) };
-                visit(row, text);
-            }
-        }
         _ => {}
     }
 }
