@@ -103,10 +103,11 @@ fn number(text: &str) -> Option<f64> {
 /// Relative closeness; subnormal numbers have few digits, so below the smallest normal one all are alike unless exact.
 fn close(found: f64, expected: f64, tolerance: Tolerance) -> bool {
     match tolerance {
-        Tolerance::Relative(relative) => {
+        // Nothing but itself is close to infinity.
+        Tolerance::Relative(relative) if expected.is_finite() => {
             found == expected || (found - expected).abs() <= (relative * expected.abs()).max(f64::MIN_POSITIVE)
         }
-        Tolerance::Exact | Tolerance::ExactBelow(..) => found == expected,
+        Tolerance::Relative(_) | Tolerance::Exact | Tolerance::ExactBelow(..) => found == expected,
     }
 }
 

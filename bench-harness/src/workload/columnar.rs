@@ -68,16 +68,19 @@ impl<'a> Table<'a> {
         Table { job, rows, places, schema: Arc::new(Schema::new(fields)) }
     }
 
+    /// The rows in batches of random length. Arrays are made once and sliced: an Arrow file takes one dictionary per
+    /// field for all of its batches.
     fn batches(&self, entropy: &mut Entropy) -> io::Result<Vec<RecordBatch>> {
+        let columns = self.places.iter().zip(self.schema.fields());
+        let arrays = columns.map(|(&place, field)| self.array(place, field.data_type(), self.rows)).collect();
+        let whole = RecordBatch::try_new(self.schema.clone(), arrays).map_err(io::Error::other)?;
         let mut batches = Vec::new();
-        let mut rest = self.rows;
-        while !rest.is_empty() {
+        let mut first = 0;
+        while first < self.rows.len() {
             let most = *entropy.pick(&[1, 10, 1_000, 100_000]);
-            let (rows, after) = rest.split_at(rest.len().min(1 + entropy.index(most)));
-            let columns = self.places.iter().zip(self.schema.fields());
-            let arrays = columns.map(|(&place, field)| self.array(place, field.data_type(), rows)).collect();
-            batches.push(RecordBatch::try_new(self.schema.clone(), arrays).map_err(io::Error::other)?);
-            rest = after;
+            let count = (self.rows.len() - first).min(1 + entropy.index(most));
+            batches.push(whole.slice(first, count));
+            first += count;
         }
         Ok(batches)
     }
