@@ -9,6 +9,7 @@ pub mod doorbell;
 pub mod error;
 pub mod files;
 pub mod keeper;
+pub mod options;
 pub mod probe;
 pub mod uring;
 
@@ -18,4 +19,5 @@ pub use doorbell::{BellListener, Doorbell, Waker};
 pub use error::DiskError;
 pub use files::{LogDirectory, LogFiles};
 pub use keeper::SegmentKeeper;
-pub use uring::{DiskOptions, DiskReport, ShardDisk};
+pub use options::{DiskOptions, DiskReport};
+pub use uring::ShardDisk;
