@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// How long it sleeps between looks while shards answer a pull.
-const ANSWER_POLL: Duration = Duration::from_micros(50);
+const ANSWER_POLL: Duration = Duration::from_micros(200);
 
 /// What the coordinator works with.
 pub struct CoordinatorCore {

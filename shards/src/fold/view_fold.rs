@@ -254,22 +254,31 @@ impl ViewFold {
                 if slot == NO_SLOT {
                     slot = self.new_group(batch, scratch, source, event, pane_index)?;
                 }
-                let mut row = self.ring.pane(pane_index).row(slot, &mut self.pool);
-                // SAFETY: `row` points to the words of one row, and the first counts its events.
-                if unsafe { *row } == 0 {
-                    slot = self.new_row(batch, scratch, slot, pane_index)?;
-                    row = self.ring.pane(pane_index).row(slot, &mut self.pool);
-                }
-                // SAFETY: as above.
-                unsafe { *row += 1 };
+                // Rows are touched in a second loop: by then what is fetched here has arrived.
+                let row = self.ring.pane(pane_index).row(slot, &mut self.pool);
+                prefetch(row);
                 scratch.block.push(event as u32, row, pane_index, slot);
             }
             counts.aggregated += scratch.block.events.len() as u64;
-            counts.aggregated += std::mem::take(&mut scratch.block.flushed);
-            self.fold_columns(batch, scratch);
+            self.settle(batch, scratch)?;
+            scratch.block.clear();
         }
         scratch.selection = selection;
         Ok(counts)
+    }
+
+    /// Counts the events of the block in their rows and adds their values.
+    fn settle(&mut self, batch: &BatchView<'_>, scratch: &mut Scratch) -> Result<(), FoldError> {
+        while let Some(counted) = scratch.block.count_next() {
+            if !counted {
+                let (slot, pane) = scratch.block.next_uncounted();
+                let slot = self.new_row(batch, scratch, slot, pane)?;
+                let row = self.ring.pane(pane).row(slot, &mut self.pool);
+                scratch.block.count_in(slot, row);
+            }
+        }
+        self.fold_columns(batch, scratch);
+        Ok(())
     }
 
     /// A slot for a group that has none; "other" if the pane is full and does not want the group.
@@ -288,11 +297,14 @@ impl ViewFold {
             source.learn(event, slot);
             return Ok(slot);
         }
-        if self.ring.pane(pane).groups() >= self.view.plan.spec.groups_max
-            && !self.make_room(batch, scratch, corefold_aggregator::key::hash(&scratch.key.clone()), pane)?
-        {
-            // Not learned: a later pane may have room for the group.
-            return Ok(OTHER_SLOT);
+        if self.ring.pane(pane).groups() >= self.view.plan.spec.groups_max {
+            // The events before this one decide which groups the pane keeps.
+            let hash = corefold_aggregator::key::hash(&scratch.key);
+            self.settle(batch, scratch)?;
+            if !self.make_room(batch, scratch, hash, pane)? {
+                // Not learned: a later pane may have room for the group.
+                return Ok(OTHER_SLOT);
+            }
         }
         let slot = self.table.insert(&scratch.key, source.int(event));
         source.learn(event, slot);
@@ -335,8 +347,7 @@ impl ViewFold {
             let pane = self.ring.pane(pane).start;
             return Err(FoldError::TooManyGroups { view: spec.name.clone(), pane, max: spec.groups_max });
         }
-        // Events of this block may belong to the group that has to go: their values first.
-        scratch.block.flushed += scratch.block.events.len() as u64;
+        // Counted events may belong to the group that has to go: their values first.
         self.fold_columns(batch, scratch);
         let layout = &self.view.plan.layout;
         Ok(self.ring.pane(pane).make_room(hash, layout, &mut self.table, &mut self.pool))
@@ -345,6 +356,9 @@ impl ViewFold {
     /// Adds the values of the events in the block to their rows and empties the block.
     fn fold_columns(&mut self, batch: &BatchView<'_>, scratch: &mut Scratch) {
         let Scratch { block, readers, .. } = scratch;
+        if block.is_folded() {
+            return;
+        }
         let stamp = batch.stamp();
         let position = LanePosition {
             producer: stamp.producer,
@@ -368,7 +382,7 @@ impl ViewFold {
                 fold_others(block, states, &column, reader, &position, time_of, &mut self.ring);
             }
         }
-        block.clear();
+        block.note_folded();
     }
 
     /// The panes held, for assertions and counters.
@@ -479,6 +493,20 @@ impl SlotSource for LocalSlots {
     fn int(&self, _: usize) -> Option<i64> {
         None
     }
+}
+
+/// Asks for the cache line of a row, and for the next one, which long rows reach into.
+#[inline(always)]
+fn prefetch(row: *const u64) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing that shows, whatever the address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(row.cast());
+        _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(5).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
 }
 
 fn read_times(times: &Times<'_>, start: usize, end: usize, into: &mut Vec<i64>) {
