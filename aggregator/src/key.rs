@@ -149,14 +149,21 @@ pub fn unorder_f64(bytes: [u8; 8]) -> f64 {
     f64::from_bits(if bits >> 63 == 1 { bits & !(1 << 63) } else { !bits })
 }
 
-/// Writes a double in shortest round-trip form: `2`, `0.1`, `1e300`, `inf`.
+/// Writes a double in shortest round-trip form, as outputs do: `2`, `0.1`, `1e+300`, `inf`.
 pub fn write_f64(text: &mut String, value: f64) -> std::fmt::Result {
     let value = value + 0.0;
-    if value != 0.0 && (value.abs() < 1e-5 || value.abs() >= 1e16) && value.is_finite() {
-        write!(text, "{value:e}")
-    } else {
-        write!(text, "{value}")
+    let size = value.abs();
+    if size == 0.0 || !size.is_finite() || (1e-5..1e16).contains(&size) {
+        return write!(text, "{value}");
     }
+    let start = text.len();
+    write!(text, "{value:e}")?;
+    if size >= 1e16
+        && let Some(exponent) = text[start..].find('e')
+    {
+        text.insert(start + exponent + 1, '+');
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -220,7 +227,9 @@ mod tests {
         assert_eq!(print(2.0), "2");
         assert_eq!(print(-0.0), "0");
         assert_eq!(print(0.1), "0.1");
-        assert_eq!(print(1e300), "1e300");
+        assert_eq!(print(1e300), "1e+300");
+        assert_eq!(print(1e15), "1000000000000000");
+        assert_eq!(print(1.5e-6), "1.5e-6");
         assert_eq!(print(f64::NEG_INFINITY), "-inf");
     }
 }

@@ -269,7 +269,8 @@ impl View {
     fn fold_overflow(&self, slots: &mut Vec<u32>) -> Vec<u32> {
         let max = self.plan.spec.groups_max as usize;
         let real = slots.iter().filter(|&&slot| slot != OTHER_SLOT).count();
-        if real <= max {
+        // A limit that refuses is held against panes, where it is refused.
+        if real <= max || self.plan.spec.overflow == Overflow::Reject {
             return Vec::new();
         }
         let rank = |slot: u32| (self.groups.hash(slot), self.groups.key(slot));

@@ -1,1 +1,11 @@
 //! The outside world: load, oracle, simulator, faults, benchmarks.
+//!
+//! The oracle and the random jobs share no code with the engine they judge. How the engine works is not here.
+
+pub mod agree;
+pub mod compare;
+pub mod entropy;
+pub mod generate;
+pub mod oracle;
+pub mod text;
+pub mod workload;

@@ -1,2 +1,204 @@
-//! placeholder
-fn main() {}
+//! The program `bench-harness`: data files, random jobs and their right answers.
+//!
+//! Only the command line is here; the work is in the library.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use corefold_bench::agree::{CorefoldProgram, check_seed};
+use corefold_bench::generate::{DataSet, Order, generate};
+use corefold_bench::oracle;
+use corefold_bench::text;
+use corefold_bench::workload::arguments::{Shape, aggregate_arguments, shell_line};
+use corefold_bench::workload::random::random_job;
+use corefold_bench::workload::text_files::write_lanes;
+use corefold_bench::workload::{Format, Job};
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Load, oracle and checks for Corefold.
+#[derive(Parser)]
+#[command(name = "bench-harness", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write a large synthetic data file
+    Generate(Generate),
+    /// Print the random job of a seed and its right answer
+    Oracle(Oracle),
+    /// Run random jobs through the corefold program and compare with the oracle
+    Agree(Agree),
+    /// List data sets, formats and checks
+    List,
+}
+
+#[derive(Args)]
+struct Generate {
+    /// Data set
+    data_set: DataSetName,
+    /// Number of rows
+    #[arg(long, default_value_t = 1_000_000)]
+    rows: u64,
+    /// Number of distinct keys (zipf: key; flights-like: tailnum) [default: 50000 or 4000]
+    #[arg(long)]
+    keys: Option<u64>,
+    /// Zipf exponent of the keys; 0 is uniform
+    #[arg(long, default_value_t = 1.0)]
+    zipf: f64,
+    /// Event time that the rows span, in seconds [default: 60 or one year]
+    #[arg(long)]
+    span_s: Option<u32>,
+    /// How far rows are put out of order at most, in milliseconds [default: 0 or one day]
+    #[arg(long)]
+    disorder_ms: Option<u32>,
+    /// Seed; the same arguments give the same bytes
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// File format
+    #[arg(long, default_value = "arrow")]
+    format: FormatName,
+    /// File to write
+    #[arg(long)]
+    output: PathBuf,
+}
+
+#[derive(Args)]
+struct Oracle {
+    /// Seed of the job
+    seed: u64,
+    /// Also write the job's input files into this directory, which is made if need be
+    #[arg(long, value_name = "DIR")]
+    write: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Agree {
+    /// The corefold program
+    #[arg(long, default_value = "target/release/corefold")]
+    corefold: PathBuf,
+    /// First seed
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Number of seeds
+    #[arg(long, default_value_t = 1_000)]
+    count: u64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DataSetName {
+    FlightsLike,
+    Zipf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FormatName {
+    Arrow,
+    Csv,
+    Ndjson,
+    Parquet,
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Generate(arguments) => run_generate(&arguments),
+        Command::Oracle(arguments) => run_oracle(&arguments),
+        Command::Agree(arguments) => run_agree(&arguments),
+        Command::List => {
+            run_list();
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn run_generate(arguments: &Generate) -> ExitCode {
+    let (data_set, keys, span_s, disorder_ms) = match arguments.data_set {
+        DataSetName::Zipf => (DataSet::Zipf, 50_000, 60, 0),
+        DataSetName::FlightsLike => (DataSet::FlightsLike, 4_000, 365 * 86_400, 86_400_000),
+    };
+    let order = Order {
+        data_set,
+        rows: arguments.rows,
+        keys: arguments.keys.unwrap_or(keys),
+        zipf: arguments.zipf,
+        span_ms: i64::from(arguments.span_s.unwrap_or(span_s)) * 1_000,
+        disorder_ms: i64::from(arguments.disorder_ms.unwrap_or(disorder_ms)),
+        seed: arguments.seed,
+        format: match arguments.format {
+            FormatName::Arrow => Format::Arrow,
+            FormatName::Csv => Format::Csv,
+            FormatName::Ndjson => Format::Ndjson,
+            FormatName::Parquet => Format::Parquet,
+        },
+    };
+    match generate(&order, &arguments.output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("cannot write {}: {error}", arguments.output.display())),
+    }
+}
+
+fn run_oracle(arguments: &Oracle) -> ExitCode {
+    let job = random_job(arguments.seed);
+    let mut files: Vec<PathBuf> =
+        (0..job.lanes.len()).map(|lane| format!("lane-{lane}.{}", job.format.name()).into()).collect();
+    if let Some(directory) = &arguments.write {
+        match fs::create_dir_all(directory).and_then(|()| write_lanes(&job, directory)) {
+            Ok(written) => files = written,
+            Err(error) => return fail(&format!("cannot write into {}: {error}", directory.display())),
+        }
+    }
+    println!("# {}", shell_line("corefold", &aggregate_arguments(&job, &files, &Shape::plain())));
+    print_lanes(&job);
+    match oracle::answer(&job) {
+        Ok(answer) => {
+            println!("# {:?}", answer.ledger);
+            print!("{}", answer.csv());
+        }
+        Err(refusal) => println!("# the run must fail: {refusal}"),
+    }
+    ExitCode::SUCCESS
+}
+
+fn print_lanes(job: &Job) {
+    for (lane, rows) in job.lanes.iter().enumerate() {
+        println!("# lane {lane}: {} rows", rows.len());
+        for (index, row) in rows.iter().enumerate() {
+            println!("#   {index}: {} {:?}", text::utc_time(row.time), row.cells);
+        }
+    }
+}
+
+fn run_agree(arguments: &Agree) -> ExitCode {
+    let scratch = std::env::temp_dir().join(format!("corefold-agree-{}", std::process::id()));
+    let engine = CorefoldProgram::new(&arguments.corefold, &scratch);
+    let mut differing = 0u64;
+    for seed in arguments.from..arguments.from.saturating_add(arguments.count) {
+        if let Err(report) = check_seed(seed, &engine) {
+            differing += 1;
+            println!("{report}\n");
+        }
+    }
+    // Only an empty directory is left; nothing is lost when it cannot be removed.
+    let _ = fs::remove_dir(&scratch);
+    println!("{} of {} jobs agree", arguments.count - differing, arguments.count);
+    if differing == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run_list() {
+    println!("data sets (bench-harness generate):");
+    println!("  zipf          ts timestamp(ms), key u64 by Zipf, value f64");
+    println!("  flights-like  the columns of the flights example, invented");
+    println!("formats: {}", Format::ALL.map(Format::name).join(", "));
+    println!("checks:");
+    println!("  oracle SEED   a random job and its right answer");
+    println!("  agree         random jobs through the corefold program");
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("bench-harness: {message}");
+    ExitCode::FAILURE
+}

@@ -3,7 +3,7 @@
 //! What each thread does is in its own file.
 
 use crate::coordinator_core::CoordinatorCore;
-use crate::disk::{ShardDisk, StoreDirectory};
+use crate::disk::{DiskOptions, SegmentKeeper, ShardDisk, Store};
 use crate::error::EngineError;
 use crate::export_core::{EXPORTS_MAX, ExportCore, ViewOutputs, ViewSummary};
 use crate::feed::Routing;
@@ -20,7 +20,7 @@ use crate::topology::Topology;
 use corefold_aggregator::coordinator::Coordinator;
 use corefold_shards::counters::ShardCounts;
 use corefold_shards::shard::{Shard, ShardPlan};
-use corefold_shards::wal::{Appender, AppenderConfig};
+use corefold_shards::wal::{Appender, AppenderConfig, ResumePoint};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -57,7 +57,9 @@ pub struct EnginePlan {
 /// A data directory that was read once.
 pub struct StorePlan {
     /// The directory, locked.
-    pub directory: Arc<StoreDirectory>,
+    pub directory: Arc<Store>,
+    /// Who creates segments.
+    pub keeper: Arc<SegmentKeeper>,
     /// What it says.
     pub recovered: RecoveredStore,
     /// The log of each shard, but for its identity.
@@ -110,6 +112,8 @@ pub fn launch(
         shared: Arc::clone(shared),
     };
     let mut cores = vec![start_core("the coordinator", plan.topology.coordinator, move || coordinator.run())?];
+    // Segments are created as long as a log may ask for one.
+    let keeper = plan.store.as_ref().map(|store| Arc::clone(&store.keeper));
     let starts = start_shards(&plan.topology, &plan.shards, plan.store, shard_ends, shared);
     let started = starts.and_then(|shards| {
         cores.extend(shards);
@@ -136,6 +140,7 @@ pub fn launch(
             shared.fail(executor_error("an executor", &error.to_string()));
         }
     }
+    drop(keeper);
     let views = exporter.join().map_err(|_| EngineError::Bug("the exporter's thread panicked"))?;
     observe(shared);
     // Readers and parsers may be blocked in a read; they hold nothing that has to be finished.
@@ -159,7 +164,7 @@ fn start_shards(
     let count = ends.len();
     let (mut logs, store) = match store {
         None => (Vec::new(), None),
-        Some(StorePlan { directory, recovered, log }) => (recovered.logs, Some((directory, log))),
+        Some(StorePlan { directory, keeper, recovered, log }) => (recovered.logs, Some((directory, keeper, log))),
     };
     let mut cores = Vec::with_capacity(count);
     for (index, ends) in ends.into_iter().enumerate() {
@@ -172,18 +177,20 @@ fn start_shards(
         let core = topology.shards[index];
         let store = match &store {
             None => None,
-            Some((directory, log)) => Some((Arc::clone(directory), log(index as u32))),
+            Some((directory, keeper, log)) => Some((Arc::clone(directory), Arc::clone(keeper), log(index as u32))),
         };
         cores.push(start_core(&format!("shard {index}"), core, move || async move {
             let opened = match store {
                 None => Ok((None, None, None)),
-                Some((directory, config)) => open_log(&directory, config, index as u32, &replays)
+                Some((directory, keeper, config)) => open_log(&directory, &keeper, config, index as u32, &replays)
                     .map(|(log, disk)| (Some(log), Some(disk), Some(directory))),
             };
             match opened {
                 Ok((log, disk, store)) => {
                     let shard = Shard::new(plan, log);
-                    ShardCore { index, shard, ends, disk, replays, store, shared }.run().await;
+                    let directory = store.as_ref().map(|store| store.shard_path(index as u32).display().to_string());
+                    let directory = directory.unwrap_or_default();
+                    ShardCore { index, shard, ends, disk, directory, replays, store, shared }.run().await;
                 }
                 Err(error) => shared.fail(error),
             }
@@ -193,16 +200,21 @@ fn start_shards(
 }
 
 fn open_log(
-    store: &StoreDirectory,
+    store: &Store,
+    keeper: &SegmentKeeper,
     config: AppenderConfig,
     index: u32,
     replays: &[RecoveredLog],
 ) -> Result<(Appender, ShardDisk), EngineError> {
-    let directory = store.shard(index)?;
+    let directory = store.log_directory(index)?;
     let own = replays.iter().find(|log| log.shard == index);
-    let resume = directory.begin(own.map(|log| &log.log))?;
-    let log = Appender::start(config, resume);
-    let disk = ShardDisk::open(directory, &log)?;
+    if let Some(own) = own {
+        directory.discard(&own.log.discard)?;
+    }
+    let resume = own.map_or_else(ResumePoint::fresh, |own| own.log.resume.clone());
+    let log = Appender::start(config, resume.clone());
+    let options = DiskOptions::new(config.durability);
+    let disk = ShardDisk::open(directory, &resume, log.share(), keeper, store.lock(), options)?;
     Ok((log, disk))
 }
 

@@ -117,10 +117,10 @@ impl Numbers {
             "{} rows, {} rows/s, {}",
             thousands(self.rows),
             thousands((self.rows as f64 / seconds) as u64),
-            units::format_size(self.bytes)
+            units::format_size_rounded(self.bytes)
         );
         if self.bytes_total > 0 {
-            line += &format!(" of {}", units::format_size(self.bytes_total));
+            line += &format!(" of {}", units::format_size_rounded(self.bytes_total));
         }
         if self.watermark != i64::MIN && self.watermark != i64::MAX && self.watermark != 0 {
             let mut time = Vec::new();

@@ -3,7 +3,7 @@
 //! The first pass checks every byte and gathers the stamps; it tells where each lane goes on and how far each
 //! shard may publish while the second pass folds the batches again. The second pass is in [`crate::shard_core`].
 
-use crate::disk::{DiskError, StoreDirectory};
+use crate::disk::{DiskError, Store};
 use crate::exit::ExitCode;
 use crate::feed::lanes::{KnownBatch, LANE_ENDED, LaneStart};
 use corefold_aggregator::time::{Duration, EventTime};
@@ -93,7 +93,7 @@ struct Gathered {
 
 /// Reads every log of the store once. `delay_of` tells the disorder that a lane's stream allows.
 pub fn recover(
-    store: &StoreDirectory,
+    store: &Store,
     lanes: usize,
     delay_of: impl Fn(u32) -> Duration,
 ) -> Result<RecoveredStore, RecoverError> {
@@ -101,16 +101,16 @@ pub fn recover(
     let mut ledger = ProducerLedger::default();
     let mut batches: BTreeMap<(u32, u64), Gathered> = BTreeMap::new();
     for shard in store.shards()? {
-        let directory = store.shard(shard)?;
+        let directory = store.log_directory(shard)?;
         let mut frontiers = Vec::new();
-        let options = ScanOptions::new(store.identity(shard));
-        let log = scan::<_, RecoverError, _>(&mut directory.segments()?, &options, |record| {
+        let options = ScanOptions::new(directory.identity());
+        let log = scan::<_, RecoverError, _>(&mut directory.files()?, &options, |record| {
             if record.kind != RecordKind::BATCH {
                 return Ok(());
             }
             let batch = UnverifiedBatch::new(record.payload);
             let (Some(stamp), Some(extent)) = (batch.stamp(), batch.extent()) else {
-                let directory = directory.name();
+                let directory = directory.path().display().to_string();
                 let what = "it has no stamp".to_owned();
                 return Err(RecoverError::Record { directory, lsn: record.lsn.0, what });
             };

@@ -2,7 +2,7 @@
 //!
 //! What a step does is in `corefold_shards::shard`; this file moves values between it, the rings and the disk.
 
-use crate::disk::{ShardDisk, StoreDirectory};
+use crate::disk::{BellEnd, DiskError, ShardDisk, Store};
 use crate::error::EngineError;
 use crate::links::{ARRIVALS_MAX, FromShard, PANES_CLOSED_MAX, ShardEnds, Shared, ToShard};
 use crate::recover::{RecoverError, RecoveredLog};
@@ -37,10 +37,12 @@ pub struct ShardCore {
     pub ends: ShardEnds,
     /// Its log's disk; `None` without a log.
     pub disk: Option<ShardDisk>,
+    /// Directory of its log, for errors.
+    pub directory: String,
     /// Logs to fold again before anything arrives: its own and those of shards that are no more.
     pub replays: Vec<RecoveredLog>,
     /// Where they lie.
-    pub store: Option<Arc<StoreDirectory>>,
+    pub store: Option<Arc<Store>>,
     /// Shared by all threads.
     pub shared: Arc<Shared<EngineError>>,
 }
@@ -62,9 +64,8 @@ impl ShardCore {
         if let Err(error) = self.work().await {
             self.shared.fail(error);
         }
-        if let Some(disk) = self.disk.take() {
-            disk.close();
-        }
+        // The disk drains its writes and closes its files when it goes.
+        self.disk = None;
         self.ends.board.show_counts(self.shard.counts());
     }
 
@@ -78,12 +79,14 @@ impl ShardCore {
             stalled_since: None,
         };
         self.replay_logs(&mut state).await?;
+        let far_end = self.disk.as_mut().and_then(ShardDisk::take_far_end);
+        let mut bell = far_end.map(BellEnd::new).transpose().map_err(DiskError::ring("await the doorbell"))?;
         let mut idle_looks = 0;
         loop {
             if self.shared.has_failed() {
                 return Ok(());
             }
-            let gathered = self.gather(&mut state);
+            let gathered = self.gather(&mut state)?;
             let stepped = self.step(&mut state)?;
             let carried = self.carry_out(&mut state)?;
             if self.is_done(&mut state) {
@@ -97,13 +100,13 @@ impl ShardCore {
             self.check_stall(&mut state)?;
             idle_looks += 1;
             if idle_looks > IDLE_LOOKS {
-                self.park(idle_looks - IDLE_LOOKS).await;
+                self.park(idle_looks - IDLE_LOOKS, &mut bell).await?;
             }
         }
     }
 
     /// Takes what has come in; true if there was anything.
-    fn gather(&mut self, state: &mut State) -> bool {
+    fn gather(&mut self, state: &mut State) -> Result<bool, EngineError> {
         let before = (state.inbox.arrivals.len(), state.inbox.completions.len());
         while state.inbox.arrivals.len() < BATCHES_PER_STEP_MAX {
             match self.ends.arrivals.pop() {
@@ -113,9 +116,9 @@ impl ShardCore {
         }
         let ordered = self.gather_orders(state);
         if let Some(disk) = &mut self.disk {
-            disk.reap(&mut state.inbox.completions);
+            disk.reap(&mut state.inbox.completions)?;
         }
-        ordered || before != (state.inbox.arrivals.len(), state.inbox.completions.len())
+        Ok(ordered || before != (state.inbox.arrivals.len(), state.inbox.completions.len()))
     }
 
     /// Takes what the coordinator wants; true if there was anything.
@@ -212,18 +215,23 @@ impl ShardCore {
         if state.stalled_since.get_or_insert_with(Instant::now).elapsed() < STALL_MAX {
             return Ok(());
         }
-        let directory = self.disk.as_ref().map(ShardDisk::name).unwrap_or_default();
+        let directory = self.directory.clone();
         let reason = std::io::Error::from_raw_os_error(stall.errno);
         Err(EngineError::LogStalled { shard: self.index, directory, reason })
     }
 
     /// Sleeps until the disk rings or for a while that grows with idleness.
-    async fn park(&mut self, times: u32) {
+    async fn park(&mut self, times: u32, bell: &mut Option<BellEnd>) -> Result<(), EngineError> {
         let sleep = PARK_MIN.saturating_mul(times).min(PARK_MAX);
-        match &mut self.disk {
-            Some(disk) if disk.in_flight() > 0 => disk.wait(sleep).await,
+        match (&mut self.disk, bell) {
+            (Some(disk), Some(bell)) if disk.is_busy() => {
+                if disk.arm()? {
+                    bell.rung_within(sleep).await;
+                }
+            }
             _ => glommio::timer::sleep(sleep).await,
         }
+        Ok(())
     }
 
     /// Folds again what is in the logs, answering pulls meanwhile.
@@ -245,16 +253,16 @@ impl ShardCore {
 
     async fn replay_log(
         &mut self,
-        store: &StoreDirectory,
+        store: &Store,
         log: &RecoveredLog,
         state: &mut State,
     ) -> Result<(), EngineError> {
-        let directory = store.shard(log.shard)?;
-        let options = ScanOptions::new(store.identity(log.shard));
+        let directory = store.log_directory(log.shard)?;
+        let options = ScanOptions::new(directory.identity());
         let mut frontiers = log.frontiers.iter();
         let mut records = 0;
         let index = self.index;
-        replay::<_, EngineError, _>(&mut directory.segments()?, &options, &log.log, |record| {
+        replay::<_, EngineError, _>(&mut directory.files()?, &options, &log.log, |record| {
             if record.kind != RecordKind::BATCH {
                 return Ok(());
             }

@@ -3,8 +3,8 @@
 //! What lies in the directory besides is [`crate::disk`]'s and [`crate::recover`]'s.
 
 use crate::cli::job::AggregateJob;
-use crate::config::Durability;
-use crate::disk::StoreDirectory;
+use crate::config::{Durability, EngineConfig, ViewConfig};
+use crate::disk::{SegmentKeeper, Store};
 use crate::launch::StorePlan;
 use crate::recover::{RecoverError, recover};
 use crate::source::error::SourceError;
@@ -12,7 +12,7 @@ use crate::source::input::Input;
 use crate::units;
 use corefold_aggregator::spec::StreamSpec;
 use corefold_aggregator::time::Duration;
-use corefold_shards::wal::{self, AppenderConfig};
+use corefold_shards::wal::{self, AppenderConfig, LogIdentity};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -51,6 +51,30 @@ impl JobText {
         facts.insert("--delimiter".into(), json!(job.read.delimiter.map(char::from)));
         facts.insert("--batch-rows".into(), json!(job.batch_rows));
         let inputs = inputs.iter().map(input_facts).collect::<Result<Vec<Value>, SourceError>>()?;
+        facts.insert("inputs".into(), json!(inputs));
+        Ok(JobText(facts))
+    }
+
+    /// The facts of a `run` command that decide its results or how its inputs are cut into batches.
+    pub fn of_config<'a>(
+        config: &EngineConfig,
+        inputs: impl Iterator<Item = &'a Input>,
+    ) -> Result<JobText, SourceError> {
+        let mut facts = Map::new();
+        facts.insert("command".into(), json!("run"));
+        facts.insert("streams".into(), json!(config.streams.iter().map(|s| format!("{s:?}")).collect::<Vec<_>>()));
+        // Where results go is free to change, and so is where things stand in the file.
+        let views = config.views.iter().map(|view| {
+            let aggregates: Vec<&str> = view.aggregates.iter().map(|text| text.value.as_str()).collect();
+            let filter = view.filter.as_ref().map(|text| text.value.as_str());
+            let ViewConfig { name, stream, by, window, groups_max, overflow, .. } = view;
+            format!("{name} {stream} {by:?} {window:?} {aggregates:?} {filter:?} {groups_max} {overflow:?}")
+        });
+        facts.insert("views".into(), json!(views.collect::<Vec<_>>()));
+        let read = config.sources.iter().map(|source| format!("{:?}", source.read));
+        facts.insert("sources".into(), json!(read.collect::<Vec<_>>()));
+        facts.insert("batch_rows".into(), json!(config.batch_rows));
+        let inputs = inputs.map(input_facts).collect::<Result<Vec<Value>, SourceError>>()?;
         facts.insert("inputs".into(), json!(inputs));
         Ok(JobText(facts))
     }
@@ -119,14 +143,21 @@ pub fn open_store(
     job: JobText,
     parts: u16,
     durability: Durability,
+    segment_size: u64,
     lanes: usize,
     delay_of: impl Fn(u32) -> Duration,
 ) -> Result<(StorePlan, u16), RecoverError> {
     let mut facts = job;
     facts.0.insert(PARTS.into(), json!(parts));
     let text = Value::Object(facts.0.clone()).to_string();
-    let directory = StoreDirectory::open(path, &text)?;
-    let known = JobText::parse(directory.meta());
+    let mut directory = Store::open(path)?;
+    let known = match directory.meta() {
+        Some(known) => JobText::parse(known),
+        None => {
+            directory.set_meta(&text)?;
+            Some(facts.clone())
+        }
+    };
     let known = known.ok_or_else(|| RecoverError::ForeignStore { path: path.display().to_string() })?;
     if let Some(difference) = known.difference(&facts) {
         return Err(RecoverError::OtherJob { path: path.display().to_string(), difference });
@@ -134,11 +165,17 @@ pub fn open_store(
     let parts = known.0.get(PARTS).and_then(Value::as_u64).map_or(parts, |parts| parts as u16);
     let recovered = recover(&directory, lanes, delay_of)?;
     let directory = Arc::new(directory);
-    let store = Arc::clone(&directory);
+    let uuid = directory.uuid();
     let durability = match durability {
         Durability::Os => wal::Durability::Os,
         Durability::Sync | Durability::None => wal::Durability::Sync,
     };
-    let log = Box::new(move |shard| AppenderConfig::new(store.identity(shard), durability));
-    Ok((StorePlan { directory, recovered, log }, parts))
+    let log = Box::new(move |shard| {
+        let mut config = AppenderConfig::new(LogIdentity { store: uuid, shard }, durability);
+        config.supply.segment_size = segment_size;
+        config.supply.segment_size_first = config.supply.segment_size_first.min(segment_size);
+        config
+    });
+    let keeper = Arc::new(SegmentKeeper::start()?);
+    Ok((StorePlan { directory, keeper, recovered, log }, parts))
 }

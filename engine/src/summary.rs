@@ -48,7 +48,7 @@ pub fn render(
             thousands(summary.rows),
             thousands(summary.windows),
             view.output,
-            units::format_size(summary.written.bytes)
+            units::format_size_rounded(summary.written.bytes)
         );
     }
     text

@@ -3,18 +3,19 @@
 //! The order of things: expressions, inputs and their types, the data directory, outputs, then the engine.
 
 use super::signals::StopSignal;
-use super::CommandError;
+use super::{CommandError, Console};
 use crate::assemble::{self, ViewRequest};
-use crate::cli::args::ProgressMode;
 use crate::cli::job::{AggregateJob, OutputTarget};
+use crate::config::SEGMENT_SIZE_DEFAULT;
 use crate::error::EngineError;
+use crate::export::late::LATE_MEMORY_MAX;
 use crate::export::{self, LateWriter, Table, Target};
 use crate::export_core::ViewOutputs;
 use crate::feed::lanes::{LaneSource, LaneStart};
 use crate::launch::{EnginePlan, EngineSummary, StorePlan, launch};
 use crate::lifecycle::Lifecycle;
 use crate::links::Shared;
-use crate::progress::{ProgressDisplay, ProgressStyleWanted};
+use crate::progress::ProgressDisplay;
 use crate::source::infer::{WantedColumn, infer};
 use crate::source::input::{Input, resolve};
 use crate::source::plan::ReadPlan;
@@ -25,16 +26,13 @@ use crate::summary::{self, ViewLine};
 use crate::topology::Topology;
 use corefold_aggregator::spec::{FieldType, StreamSpec, ViewSpec};
 use corefold_aggregator::time::Duration;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Name of the one view and stream of this command.
 const NAME: &str = "aggregate";
-
-/// Memory for late rows before they are kept aside on disk.
-const LATE_MEMORY_MAX: usize = 256 << 20;
 
 /// Rows that the table shows from each end of the result.
 const TABLE_ROWS_EACH: usize = 5;
@@ -45,12 +43,13 @@ const GROUP_TTL: Option<Duration> = Duration::from_micros(3_600_000_000);
 /// Runs the job to its end and shows what came of it.
 pub fn aggregate(job: &AggregateJob) -> Result<(), CommandError> {
     let signal = StopSignal::listen()?;
-    let mut display = ProgressDisplay::new(progress_style(job));
+    let console = Console::new(job.progress, job.quiet);
+    let mut display = ProgressDisplay::new(console.progress);
     let asked = Asked::read(job)?;
     let routing = assemble::routing(job.routing);
     let topology = Topology::of_this_machine(assemble::shards_wanted(job.shards), None)?;
     for warning in &topology.warnings {
-        note(job, &format!("warning: {warning}"));
+        console.say(&format!("warning: {warning}"));
     }
     let shared: Arc<Shared<EngineError>> = Arc::default();
     let bytes_total = asked.inputs.iter().map(|input| input.bytes_total()).sum::<Option<u64>>();
@@ -69,7 +68,7 @@ pub fn aggregate(job: &AggregateJob) -> Result<(), CommandError> {
     let rows_resumed = store.as_ref().map_or(0, |store| store.recovered.rows);
     if rows_resumed > 0 {
         let rows = crate::progress::thousands(rows_resumed);
-        note(job, &format!("resuming: {rows} rows are durable already and are not read again"));
+        console.say(&format!("resuming: {rows} rows are durable already and are not read again"));
     }
 
     let view = ViewRequest {
@@ -105,7 +104,7 @@ pub fn aggregate(job: &AggregateJob) -> Result<(), CommandError> {
         Err(EngineError::Stopped) if signal.is_set() => return Err(interrupted(job).into()),
         launched => launched?,
     };
-    show(job, summary, rows_resumed, &display)
+    show(job, &console, summary, rows_resumed, &display)
 }
 
 /// The job with its expressions understood and its inputs looked at.
@@ -187,7 +186,8 @@ fn open_job_store(
 ) -> Result<(StorePlan, u16), CommandError> {
     let text = JobText::of(job, &asked.stream, &asked.inputs)?;
     let delay = asked.stream.delay_max;
-    Ok(open_store(directory, text, parts, job.durability, asked.inputs.len(), move |_| delay)?)
+    let lanes = asked.inputs.len();
+    Ok(open_store(directory, text, parts, job.durability, SEGMENT_SIZE_DEFAULT, lanes, move |_| delay)?)
 }
 
 fn open_outputs(
@@ -216,6 +216,7 @@ fn open_outputs(
 
 fn show(
     job: &AggregateJob,
+    console: &Console,
     mut summary: EngineSummary,
     rows_resumed: u64,
     display: &ProgressDisplay,
@@ -225,7 +226,7 @@ fn show(
     }
     if let Some(table) = summary.views.first_mut().and_then(|view| view.table.take()) {
         let mut out = std::io::stdout().lock();
-        let printed = write!(out, "{}", table.render(terminal_width())).and_then(|()| out.flush());
+        let printed = writeln!(out, "{}\n", table.render(terminal_width()).trim_end()).and_then(|()| out.flush());
         if let Err(error) = printed
             && error.kind() != std::io::ErrorKind::BrokenPipe
         {
@@ -233,7 +234,7 @@ fn show(
         }
     }
     if let Some(rejection) = &summary.first_rejection {
-        note(job, &format!("warning: rows were skipped as bad input; the first: {rejection}"));
+        console.say(&format!("warning: rows were skipped as bad input; the first: {rejection}"));
     }
     let output = match &job.output {
         OutputTarget::Stdout => "standard output".to_owned(),
@@ -241,7 +242,7 @@ fn show(
     };
     let views = [ViewLine { name: "", stream: 0, output }];
     let text = summary::render(&summary.counts, &views, &summary.views, rows_resumed, display.elapsed());
-    note(job, text.trim_end());
+    console.say(text.trim_end());
     Ok(())
 }
 
@@ -252,23 +253,6 @@ fn interrupted(job: &AggregateJob) -> EngineError {
         } else {
             "no output was written"
         },
-    }
-}
-
-fn progress_style(job: &AggregateJob) -> ProgressStyleWanted {
-    match job.progress {
-        ProgressMode::Never => ProgressStyleWanted::Nothing,
-        ProgressMode::Always => ProgressStyleWanted::Bar,
-        ProgressMode::Auto if std::io::stderr().is_terminal() => ProgressStyleWanted::Bar,
-        ProgressMode::Auto => ProgressStyleWanted::Lines,
-    }
-}
-
-/// Says something on standard error, unless the user wants silence.
-fn note(job: &AggregateJob, text: &str) {
-    if !job.quiet {
-        // Nobody is left to hear that standard error is gone.
-        let _ = writeln!(std::io::stderr(), "{text}");
     }
 }
 

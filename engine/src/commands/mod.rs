@@ -3,14 +3,55 @@
 //! What may be typed is in [`crate::cli`]; the engine itself is launched by [`crate::launch`].
 
 pub mod aggregate;
+pub mod run;
 pub mod signals;
 
+use crate::cli::args::{ProgressMode, ReportArgs};
 use crate::cli::UsageError;
 use crate::config::ConfigErrors;
 use crate::error::EngineError;
 use crate::exit::ExitCode;
 use crate::sql::SqlError;
+use crate::progress::ProgressStyleWanted;
 use corefold_aggregator::spec::SpecError;
+use std::io::{IsTerminal, Write};
+
+/// How a command speaks to the user: on standard error, or not at all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Console {
+    /// Neither progress nor summary.
+    pub quiet: bool,
+    /// How progress is shown.
+    pub progress: ProgressStyleWanted,
+}
+
+impl Console {
+    /// As the arguments ask.
+    pub fn new(progress: ProgressMode, quiet: bool) -> Console {
+        let progress = match progress {
+            _ if quiet => ProgressStyleWanted::Nothing,
+            ProgressMode::Never => ProgressStyleWanted::Nothing,
+            ProgressMode::Always => ProgressStyleWanted::Bar,
+            ProgressMode::Auto if std::io::stderr().is_terminal() => ProgressStyleWanted::Bar,
+            ProgressMode::Auto => ProgressStyleWanted::Lines,
+        };
+        Console { quiet, progress }
+    }
+
+    /// Says something, unless the user wants silence.
+    pub fn say(&self, text: &str) {
+        if !self.quiet {
+            // Nobody is left to hear that standard error is gone.
+            let _ = writeln!(std::io::stderr(), "{text}");
+        }
+    }
+}
+
+impl From<&ReportArgs> for Console {
+    fn from(args: &ReportArgs) -> Console {
+        Console::new(args.progress, args.quiet)
+    }
+}
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]

@@ -185,6 +185,20 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
+    proptest! {
+        /// The coordinator writes doubles too, inside `top`: in the same form.
+        #[test]
+        fn doubles_look_the_same_everywhere(bits in any::<u64>(), small in -1000i64..1000) {
+            for value in [f64::from_bits(bits), small as f64, small as f64 / 8.0, small as f64 * 1e15] {
+                if !value.is_nan() {
+                    let mut text = String::new();
+                    corefold_aggregator::key::write_f64(&mut text, value).unwrap();
+                    prop_assert_eq!(text, double(value));
+                }
+            }
+        }
+    }
+
     fn double(value: f64) -> String {
         let mut out = Vec::new();
         push_f64(&mut out, value);

@@ -4,15 +4,15 @@
 //! What the arrays mean is not here.
 
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_buffer::{Buffer, MutableBuffer};
 use arrow_ipc::convert::try_fb_to_schema;
-use arrow_ipc::reader::{FileDecoder, StreamReader, read_footer_length};
-use arrow_ipc::{Block, root_as_footer, root_as_message};
+use arrow_ipc::reader::{FileDecoder, read_footer_length};
+use arrow_ipc::{Block, Message, MessageHeader, MetadataVersion, root_as_footer, root_as_message};
 use arrow_schema::{ArrowError, SchemaRef};
 
 use super::batches::{BatchReader, BatchSource};
@@ -40,7 +40,7 @@ pub(super) fn open(input: &Input, plan: &ReadPlan, position: u64) -> Result<Box<
         None => {
             let head = StreamHead::read(path, input.open_bytes()?)?;
             let layout = ArrowLayout::new(path, &head.schema, plan)?;
-            let source = head.read_columns(layout.projection.clone())?;
+            let source = head.read_columns(layout.projection.clone());
             (layout, Box::new(source))
         }
     };
@@ -97,7 +97,7 @@ struct IpcFile {
     path: String,
     file: File,
     schema: SchemaRef,
-    decoder: FileDecoder,
+    decoder: Decoder,
     dictionaries: Vec<Block>,
     blocks: Vec<Block>,
     next: usize,
@@ -136,24 +136,20 @@ impl IpcFile {
             checked(footer.dictionaries().map(|blocks| blocks.iter().copied().collect()).unwrap_or_default())?;
         let blocks =
             checked(footer.recordBatches().map(|blocks| blocks.iter().copied().collect()).unwrap_or_default())?;
-        let decoder = FileDecoder::new(schema.clone(), footer.version());
+        let decoder = Decoder::new(path, schema.clone(), footer.version());
         Ok(IpcFile { path: path.to_owned(), file, schema, decoder, dictionaries, blocks, next: 0, bytes_read: 0 })
     }
 
     /// Reads the dictionaries and prepares to read these columns.
     fn read_columns(mut self, projection: Vec<usize>) -> Result<IpcFile, SourceError> {
-        let mut decoder = self.decoder.with_projection(projection);
+        self.decoder = self.decoder.project(projection);
         for block in &self.dictionaries {
             let bytes = read_block(&self.path, &self.file, block)?;
-            let message =
-                root_as_message(message_of(&bytes)).map_err(|error| corrupt(&self.path, error.to_string()))?;
-            if message.header_as_dictionary_batch().is_none() {
-                return Err(corrupt(&self.path, "a dictionary block holds no dictionary"));
+            if self.decoder.decode(block, &bytes)?.is_some() {
+                return Err(corrupt(&self.path, "a dictionary block holds rows"));
             }
-            decoder.read_dictionary(block, &bytes).map_err(|error| explain(&self.path, error))?;
             self.bytes_read += bytes.len() as u64;
         }
-        self.decoder = decoder;
         Ok(self)
     }
 }
@@ -204,7 +200,7 @@ impl BatchSource for IpcFile {
             self.next += 1;
             let bytes = read_block(&self.path, &self.file, block)?;
             self.bytes_read = (block.offset() as u64) + bytes.len() as u64;
-            let batch = self.decoder.read_record_batch(block, &bytes).map_err(|error| explain(&self.path, error))?;
+            let batch = self.decoder.decode(block, &bytes)?;
             if batch.is_some() {
                 return Ok(batch);
             }
@@ -219,63 +215,123 @@ impl BatchSource for IpcFile {
 
 /// A stream of which the schema has been read.
 struct StreamHead {
-    path: String,
     schema: SchemaRef,
-    /// The schema message as read, for the reader behind.
-    message: Vec<u8>,
-    bytes: Bytes,
+    messages: Messages,
 }
 
 impl StreamHead {
-    fn read(path: &str, mut bytes: Bytes) -> Result<StreamHead, SourceError> {
-        let mut message = Vec::new();
-        read_more(path, &mut bytes, &mut message, 8)?;
-        if message.starts_with(MAGIC) {
-            // A file: magic and two bytes of padding, then a stream with an end mark.
-            message.clear();
-            read_more(path, &mut bytes, &mut message, 8)?;
-        }
-        let Some(head) = message.first_chunk::<8>() else {
-            return Err(corrupt(path, "it is empty or too short"));
-        };
-        let [a, b, c, d, e, f, g, h] = *head;
-        // Before the continuation marker was introduced, the length came first; four bytes of message are read then.
-        let (length, have) = if [a, b, c, d] == [0xff; 4] {
-            (i32::from_le_bytes([e, f, g, h]), 0)
-        } else {
-            (i32::from_le_bytes([a, b, c, d]), 4)
-        };
-        let length = u64::try_from(length)
-            .ok()
-            .filter(|length| *length >= 4)
-            .ok_or_else(|| corrupt(path, "no schema message"))?;
-        read_more(path, &mut bytes, &mut message, length - have)?;
-        let parsed = root_as_message(message_of(&message))
-            .map_err(|_| corrupt(path, "it does not start with a schema message"))?;
-        let schema =
-            parsed.header_as_schema().ok_or_else(|| corrupt(path, "it does not start with a schema message"))?;
+    fn read(path: &str, bytes: Bytes) -> Result<StreamHead, SourceError> {
+        let meter = bytes.meter.clone();
+        let bytes = BufReader::with_capacity(64 << 10, bytes);
+        let mut messages = Messages { path: path.to_owned(), bytes, meter, prefix: Vec::new(), ended: false };
+        messages.skip_magic()?;
+        let none = || corrupt(path, "it does not start with a schema message");
+        let (_, message) = messages.next()?.ok_or_else(none)?;
+        let message = root_as_message(message_of(&message)).map_err(|_| none())?;
+        let schema = message.header_as_schema().ok_or_else(none)?;
         let schema = Arc::new(try_fb_to_schema(schema).map_err(|error| explain(path, error))?);
-        Ok(StreamHead { path: path.to_owned(), schema, message, bytes })
+        Ok(StreamHead { schema, messages })
     }
 
-    fn read_columns(self, projection: Vec<usize>) -> Result<IpcStream, SourceError> {
-        let meter = self.bytes.meter.clone();
-        let whole: Box<dyn Read + Send> = Box::new(Cursor::new(self.message).chain(self.bytes));
-        let stream = StreamReader::try_new(BufReader::with_capacity(64 << 10, whole), Some(projection))
-            .map_err(|error| explain(&self.path, error))?;
-        Ok(IpcStream { path: self.path, stream, meter })
+    fn read_columns(self, projection: Vec<usize>) -> IpcStream {
+        // V1 stands for "not known": each message says its version itself.
+        let decoder = Decoder::new(&self.messages.path, self.schema, MetadataVersion::V1).project(projection);
+        IpcStream { messages: self.messages, decoder }
     }
 }
 
-/// Appends up to `count` bytes; fewer only at the end.
-fn read_more(path: &str, bytes: &mut Bytes, out: &mut Vec<u8>, count: u64) -> Result<(), SourceError> {
-    Read::take(bytes, count).read_to_end(out).map(|_| ()).map_err(|error| explain_io(path, error))
+/// The messages of a stream, each with its body in one aligned buffer.
+struct Messages {
+    path: String,
+    bytes: BufReader<Bytes>,
+    meter: Meter,
+    /// Bytes read before it was clear that they begin a message.
+    prefix: Vec<u8>,
+    /// The end mark was read; in a file other bytes follow.
+    ended: bool,
+}
+
+/// Grown by at most this before the bytes have come: a damaged length must not cost its size in memory.
+const GROWTH_MAX: usize = 64 << 20;
+
+/// Longest metadata of one message.
+const METADATA_SIZE_MAX: usize = 256 << 20;
+
+impl Messages {
+    /// A file starts with a magic word and zeros up to some alignment; a stream follows.
+    fn skip_magic(&mut self) -> Result<(), SourceError> {
+        self.prefix = self.take(8)?;
+        if self.prefix.starts_with(MAGIC) {
+            for _ in 0..16 {
+                self.prefix.clear();
+                self.prefix = self.take(8)?;
+                if self.prefix != [0; 8] {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Up to `count` bytes; fewer only at the end.
+    fn take(&mut self, count: usize) -> Result<Vec<u8>, SourceError> {
+        let mut taken = std::mem::take(&mut self.prefix);
+        let rest = taken.split_off(count.min(taken.len()));
+        self.prefix = rest;
+        let missing = (count - taken.len()) as u64;
+        let read = (&mut self.bytes).take(missing).read_to_end(&mut taken);
+        read.map_err(|error| explain_io(&self.path, error))?;
+        Ok(taken)
+    }
+
+    fn next(&mut self) -> Result<Option<(Block, Buffer)>, SourceError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let path = self.path.clone();
+        let cut = corrupt(&path, "the data ends in the middle of a message");
+        let mut head = self.take(4)?;
+        if head == [0xff; 4] {
+            head.extend(self.take(4)?);
+        }
+        let length = match head[..] {
+            [] => {
+                self.ended = true;
+                return Ok(None);
+            }
+            [a, b, c, d] | [_, _, _, _, a, b, c, d] => i32::from_le_bytes([a, b, c, d]),
+            _ => return Err(cut),
+        };
+        let length = usize::try_from(length).ok().filter(|length| *length <= METADATA_SIZE_MAX);
+        let length = length.ok_or_else(|| corrupt(&path, "a message has an impossible length"))?;
+        if length == 0 {
+            self.ended = true;
+            return Ok(None);
+        }
+        let metadata = self.take(length)?;
+        if metadata.len() < length {
+            return Err(cut);
+        }
+        let message = root_as_message(&metadata).map_err(|error| corrupt(&path, format!("bad message: {error}")))?;
+        let body = usize::try_from(message.bodyLength()).map_err(|_| corrupt(&path, "a body has a negative length"))?;
+        head.extend_from_slice(&metadata);
+        let start = head.len();
+        let total = start.checked_add(body).ok_or_else(|| corrupt(&path, "a body has an impossible length"))?;
+        let mut bytes = MutableBuffer::from(head);
+        while bytes.len() < total {
+            let filled = bytes.len();
+            let target = total.min(filled + filled.clamp(1 << 20, GROWTH_MAX));
+            bytes.try_resize(target, 0).map_err(|error| corrupt(&path, error.to_string()))?;
+            let read = self.bytes.read_exact(&mut bytes.as_slice_mut()[filled..]);
+            read.map_err(|error| explain_io(&path, error))?;
+        }
+        Ok(Some((Block::new(0, start as i32, body as i64), bytes.into())))
+    }
 }
 
 struct IpcStream {
-    path: String,
-    stream: StreamReader<BufReader<Box<dyn Read + Send>>>,
-    meter: Meter,
+    messages: Messages,
+    decoder: Decoder,
 }
 
 impl BatchSource for IpcStream {
@@ -284,10 +340,71 @@ impl BatchSource for IpcStream {
     }
 
     fn next(&mut self) -> Result<Option<RecordBatch>, SourceError> {
-        self.stream.next().transpose().map_err(|error| explain(&self.path, error))
+        while let Some((block, bytes)) = self.messages.next()? {
+            let batch = self.decoder.decode(&block, &bytes)?;
+            if batch.is_some() {
+                return Ok(batch);
+            }
+        }
+        Ok(None)
     }
 
     fn bytes_read(&self) -> u64 {
-        self.meter.get()
+        self.messages.meter.get()
     }
+}
+
+/// Turns messages into record batches, remembering dictionaries.
+struct Decoder {
+    path: String,
+    inner: FileDecoder,
+}
+
+impl Decoder {
+    fn new(path: &str, schema: SchemaRef, version: MetadataVersion) -> Decoder {
+        Decoder { path: path.to_owned(), inner: FileDecoder::new(schema, version) }
+    }
+
+    fn project(self, projection: Vec<usize>) -> Decoder {
+        Decoder { path: self.path, inner: self.inner.with_projection(projection) }
+    }
+
+    /// The rows of a message, or `None` when it is a dictionary.
+    fn decode(&mut self, block: &Block, bytes: &Buffer) -> Result<Option<RecordBatch>, SourceError> {
+        let bad = |what: &str| corrupt(&self.path, what);
+        let message = root_as_message(message_of(bytes)).map_err(|error| bad(&format!("bad message: {error}")))?;
+        let body_size = bytes.len() - block.metaDataLength() as usize;
+        if block.metaDataLength() % 8 != 0 || !buffers_are_sound(&message, body_size) {
+            return Err(bad("a message names bytes outside its body or not at a multiple of 8"));
+        }
+        if message.header_type() == MessageHeader::DictionaryBatch {
+            self.inner.read_dictionary(block, bytes).map_err(|error| explain(&self.path, error))?;
+            return Ok(None);
+        }
+        let batch = self.inner.read_record_batch(block, bytes).map_err(|error| explain(&self.path, error))?;
+        batch.ok_or_else(|| bad("a message is empty")).map(Some)
+    }
+}
+
+/// Whether a message is complete and its buffers are aligned and end inside its body, as the format demands; the
+/// decoder takes that for granted.
+fn buffers_are_sound(message: &Message, body_size: usize) -> bool {
+    let batch = match message.header_type() {
+        MessageHeader::DictionaryBatch => message.header_as_dictionary_batch().and_then(|dictionary| dictionary.data()),
+        MessageHeader::RecordBatch => message.header_as_record_batch(),
+        // Nothing else is decoded.
+        _ => return true,
+    };
+    let Some(batch) = batch else { return false };
+    let (Some(buffers), Some(nodes)) = (batch.buffers(), batch.nodes()) else { return false };
+    let counted = |count: i64| (0..=i64::from(i32::MAX)).contains(&count);
+    counted(batch.length())
+        && nodes.iter().all(|node| counted(node.length()) && counted(node.null_count()))
+        && buffers.iter().all(|buffer| {
+            let end = buffer.offset().checked_add(buffer.length());
+            buffer.offset() >= 0
+                && buffer.offset() % 8 == 0
+                && buffer.length() >= 0
+                && end.is_some_and(|end| end as u64 <= body_size as u64)
+        })
 }

@@ -186,9 +186,9 @@ pub enum SourceError {
         /// What was expected.
         expected: &'static str,
         /// The value, shortened and quoted.
-        found: String,
+        found: Box<str>,
         /// What to do; may be empty.
-        advice: String,
+        advice: Box<str>,
     },
     /// A text value is not UTF-8.
     #[error(
@@ -272,9 +272,7 @@ pub enum SourceError {
         at: usize,
     },
     /// A quoted field never ends.
-    #[error(
-        "{path}: the quoted field in the row that starts at line or offset {place} is not closed before the end of the file"
-    )]
+    #[error("{path}:{place}: a quoted field of this row is not closed before the end of the file")]
     UnclosedQuote {
         /// The input.
         path: String,

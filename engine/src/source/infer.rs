@@ -56,6 +56,7 @@ pub struct Inferred {
 ///
 /// Of `plan` all but the fields counts. Text columns get the first of i64, f64, bool and string that all non-null
 /// values of the sample fit; integers beyond i64 make a column string, since a double would merge neighbours.
+/// Leading zeros do not: such codes are to be declared.
 /// Missing columns, and integer times without a unit, are errors already here. What is read from a pipe is kept
 /// and read again when the input is opened.
 pub fn infer(inputs: &[Input], wanted: &[WantedColumn], plan: &ReadPlan) -> Result<Inferred, SourceError> {
@@ -292,8 +293,8 @@ impl<'a> Sample<'a> {
                     place: place(),
                     column,
                     expected: TIME_EXPECTED,
-                    found: quoted(text),
-                    advice: "`--on-error skip` leaves such rows out".to_owned(),
+                    found: quoted(text).into(),
+                    advice: "`--on-error skip` leaves such rows out".into(),
                 }),
             };
         }

@@ -25,6 +25,7 @@ pub(super) fn open(input: &Input, plan: &ReadPlan, position: u64) -> Result<Box<
     let path = &input.name;
     let file = input.open_file()?;
     let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|error| explain(path, error))?;
+    check_ranges(path, &metadata, file.metadata().map_err(|error| SourceError::io(path, "read", error))?.len())?;
     let layout = ArrowLayout::new(path, metadata.schema(), plan)?;
     // Text columns keep their dictionaries, so that rows are numbers from the page to the batch.
     let options = ArrowReaderOptions::new().with_schema(with_dictionaries(metadata.schema(), &layout));
@@ -53,6 +54,20 @@ pub(super) fn schema(input: &Input) -> Result<SchemaRef, SourceError> {
     let metadata =
         ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|error| explain(&input.name, error))?;
     Ok(metadata.schema().clone())
+}
+
+/// Refuses column chunks that lie outside the file, which the library takes for granted.
+fn check_ranges(path: &str, metadata: &ArrowReaderMetadata, size: u64) -> Result<(), SourceError> {
+    let sound = metadata.metadata().row_groups().iter().flat_map(|group| group.columns()).all(|column| {
+        let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+        let end = start.checked_add(column.compressed_size());
+        start >= 0 && column.compressed_size() >= 0 && end.is_some_and(|end| end as u64 <= size)
+    });
+    if sound {
+        return Ok(());
+    }
+    let what = "the footer names pages outside the file".to_owned();
+    Err(SourceError::Corrupt { path: path.to_owned(), format: "Parquet", what })
 }
 
 /// The schema with the needed text columns as dictionaries.

@@ -28,7 +28,8 @@ pub struct ReadPlan {
     pub time_unit: Option<TimeUnit>,
     /// The needed fields in batch column order; one may be the time column again.
     pub fields: Vec<Field>,
-    /// Texts that stand for null, in every column, besides the empty field.
+    /// Texts that stand for null, quoted or not, in every column. The empty text is null without being named here:
+    /// unquoted in every column, quoted (`""` in CSV and JSON) in all but string columns.
     pub nulls: Vec<String>,
     /// What happens to a row that cannot be read.
     pub on_error: OnError,

@@ -9,6 +9,7 @@ use memchr::{memchr, memchr_iter, memchr2};
 
 use super::error::{Place, SourceError};
 use super::input::{Bytes, Input};
+use super::tokens::CHUNK_SIZE_MAX;
 use super::{Chunk, Lane, LaneReader, Payload};
 
 /// Sizes that bound a chunk. Smaller under test, so that every border is met.
@@ -29,6 +30,9 @@ impl Limits {
         Limits { records, chunk: 4 << 20, record: 64 << 20, read: 256 << 10 }
     }
 }
+
+// A chunk is at most one longest record, found at the end of what one growth of the buffer brought.
+const _: () = assert!(Limits::new(1).record + Limits::new(1).chunk < CHUNK_SIZE_MAX);
 
 /// How records end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -89,7 +89,28 @@ pub fn parse(text: &[u8], unit: Option<TimeUnit>) -> Result<i64, TimeFault> {
     {
         return checked(days * DAY_SECONDS * 1_000_000);
     }
+    if let (Some(unit), Some(count)) = (unit, short_integer(text)) {
+        return unit.micros(count).ok_or(TimeFault::OutOfRange);
+    }
     number(text, unit)
+}
+
+/// `[-]digits`, at most 18 of them, which cannot overflow.
+#[inline]
+fn short_integer(text: &[u8]) -> Option<i64> {
+    let (negative, digits) = if let [b'-', digits @ ..] = text { (true, digits) } else { (false, text) };
+    if digits.is_empty() || digits.len() > 18 {
+        return None;
+    }
+    let mut count = 0;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        count = count * 10 + i64::from(digit);
+    }
+    Some(if negative { -count } else { count })
 }
 
 #[inline]
@@ -181,7 +202,7 @@ fn fraction_micros(digits: &[u8]) -> i64 {
     (0..6).fold(0, |micros, index| micros * 10 + digits.get(index).map_or(0, |digit| i64::from(digit - b'0')))
 }
 
-/// A count of units: `[+-]digits[.digits]`.
+/// A count of units: `[+-]digits[.digits]`, exactly.
 fn number(text: &[u8], unit: Option<TimeUnit>) -> Result<i64, TimeFault> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
@@ -395,6 +416,13 @@ mod tests {
     }
 
     proptest! {
+        /// The short way and the exact way agree.
+        #[test]
+        fn short_integers_are_numbers(value in "-?[0-9]{1,19}", unit in 0usize..4) {
+            let unit = [TimeUnit::Second, TimeUnit::Milli, TimeUnit::Micro, TimeUnit::Nano][unit];
+            prop_assert_eq!(parse(value.as_bytes(), Some(unit)), number(value.as_bytes(), Some(unit)));
+        }
+
         #[test]
         fn instants_agree_with_jiff(micros in EventTime::EARLIEST.0..=EventTime::LATEST.0, nanos in 0i64..1000, offset in -86_340i32..=86_340) {
             let timestamp = jiff::Timestamp::from_microsecond(micros).unwrap();

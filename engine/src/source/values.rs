@@ -311,7 +311,7 @@ pub(super) fn value_error(
             "`--field {column}:string` declares another type, `--null` takes texts that mean null, `--on-error skip` leaves such rows out"
         ),
     };
-    SourceError::Value { path, place, column, expected, found, advice }
+    SourceError::Value { path, place, column, expected, found: found.into(), advice: advice.into() }
 }
 
 #[cfg(test)]

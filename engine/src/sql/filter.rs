@@ -9,7 +9,8 @@ use super::{ParseTime, StreamColumns};
 use corefold_aggregator::spec::FieldType;
 use corefold_shards::fold::filter::like::LikePattern;
 use corefold_shards::fold::filter::number::{Comparison, FloatOperator, IntegerOperator};
-use corefold_shards::fold::filter::plan::{DEPTH_MAX, Float, Integer, NumberSet, TextPredicate, TextSet, Truth};
+use corefold_shards::fold::filter::plan::{DEPTH_MAX, Float, Integer, TextPredicate, Truth};
+use corefold_shards::fold::filter::sets::{NumberSet, TextSet};
 use corefold_shards::fold::filter::{Filter, FilterError};
 use sqlparser::ast::{BinaryOperator, DataType, Expr, UnaryOperator, Value as SqlValue};
 

@@ -5,6 +5,7 @@
 use super::error::{Clause, Position, SqlError};
 use sqlparser::ast::{BinaryOperator, Expr, Spanned, Value};
 use sqlparser::dialect::Dialect;
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
@@ -17,6 +18,18 @@ pub(super) const OPERATORS_MAX: usize = 4096;
 
 /// Deepest nesting that the parser follows.
 pub(super) const NESTING_MAX: usize = 64;
+
+/// Words that start a construct of their own, so that a column of that name needs quotes.
+const RESERVED: [Keyword; 8] = [
+    Keyword::CASE,
+    Keyword::CAST,
+    Keyword::EXISTS,
+    Keyword::EXTRACT,
+    Keyword::INTERVAL,
+    Keyword::NOT,
+    Keyword::SUBSTRING,
+    Keyword::TRIM,
+];
 
 /// Standard expressions, without the extensions of any product: identifiers are quoted by `"` or `` ` ``.
 #[derive(Debug)]
@@ -33,6 +46,10 @@ impl Dialect for Expressions {
 
     fn is_identifier_part(&self, character: char) -> bool {
         character.is_alphanumeric() || character == '_' || character == '$'
+    }
+
+    fn is_reserved_for_identifier(&self, word: Keyword) -> bool {
+        RESERVED.contains(&word)
     }
 }
 
@@ -63,8 +80,15 @@ pub(super) fn parse(text: &str) -> Result<Expr, SqlError> {
     if tokens.iter().all(|token| matches!(token.token, Token::Whitespace(_) | Token::EOF)) {
         return Err(SqlError::Empty(Clause::Where.name()));
     }
+    let end = tokens.last().map_or(Location { line: 1, column: 1 }, |token| token.span.end);
+    let reserved = tokens.iter().find_map(|token| match &token.token {
+        Token::Word(word) if word.keyword != Keyword::NOT && RESERVED.contains(&word.keyword) => {
+            Some(word.value.clone())
+        }
+        _ => None,
+    });
     let mut parser = Parser::new(&Expressions).with_recursion_limit(NESTING_MAX).with_tokens_with_locations(tokens);
-    let expression = parser.parse_expr().map_err(syntax)?;
+    let expression = parser.parse_expr().map_err(|error| syntax(error, end, reserved))?;
     let next = parser.next_token();
     if next.token == Token::EOF {
         return Ok(expression);
@@ -73,8 +97,9 @@ pub(super) fn parse(text: &str) -> Result<Expr, SqlError> {
     Err(SqlError::Syntax { at: position(next.span.start, 0), what })
 }
 
-/// The parser's message, with its place taken out of the end of the sentence.
-fn syntax(error: ParserError) -> SqlError {
+/// The parser's message, with its place taken out of the end of the sentence. Without one it is about the `end`.
+/// A `reserved` word in the text may be the reason.
+fn syntax(error: ParserError, end: Location, reserved: Option<String>) -> SqlError {
     let message = match error {
         ParserError::RecursionLimitExceeded => {
             return SqlError::TooLarge { what: "is nested too deeply".to_owned(), max: NESTING_MAX };
@@ -87,9 +112,12 @@ fn syntax(error: ParserError) -> SqlError {
             let number = |text: &str| text.trim().parse().unwrap_or(1);
             (what, Location { line: number(line), column: number(column) })
         }
-        None => (message.as_str(), Location { line: 1, column: 1 }),
+        None => (message.as_str(), end),
     };
-    let what = what.replace("EOF", "the end of the expression");
+    let mut what = what.replace("EOF", "the end of the expression");
+    if let Some(word) = reserved {
+        what.push_str(&format!("; if {word} is a column, write it in double quotes"));
+    }
     SqlError::Syntax { at: position(location, 0), what: lower_first(&what) }
 }
 
@@ -121,7 +149,6 @@ pub(super) fn position_of(expression: &Expr) -> Position {
             | Expr::UnaryOp { expr: inner, .. }
             | Expr::Between { expr: inner, .. }
             | Expr::InList { expr: inner, .. }
-            | Expr::InSubquery { expr: inner, .. }
             | Expr::Like { expr: inner, .. }
             | Expr::ILike { expr: inner, .. }
             | Expr::IsNull(inner)
@@ -202,5 +229,9 @@ pub(super) fn unsupported(expression: &Expr) -> SqlError {
         Expr::UnaryOp { op, .. } => (format!("the operator {} is", excerpt(&op.to_string())), ""),
         _ => ("this syntax is".to_owned(), ""),
     };
-    SqlError::Unsupported { at: position_of(expression), what, clause: Clause::Where, hint }
+    let at = match expression {
+        Expr::InSubquery { subquery, .. } => position(subquery.span().start, 0),
+        _ => position_of(expression),
+    };
+    SqlError::Unsupported { at, what, clause: Clause::Where, hint }
 }

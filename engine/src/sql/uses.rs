@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn uses_tell_types() {
-        let table: [(&str, &[(&str, Option<FieldType>)]); 12] = [
+        type Hints<'a> = &'a [(&'a str, Option<FieldType>)];
+        let table: [(&str, Hints<'_>); 12] = [
             ("a > 5", &[("a", Some(FieldType::F64))]),
             ("'x' <= a", &[("a", Some(FieldType::String))]),
             ("a = b", &[("a", None), ("b", None)]),

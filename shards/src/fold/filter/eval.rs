@@ -22,17 +22,17 @@ const NULL: u8 = 2;
 /// Reusable memory of [`Filter::evaluate`]. One serves any number of filters, one after the other.
 #[derive(Debug, Default)]
 pub struct FilterScratch {
-    integers: Vec<Box<IntegerBlock>>,
-    floats: Vec<Box<[f64; BLOCK_ROWS]>>,
-    truths: Vec<Box<[u8; BLOCK_ROWS]>>,
+    integers: Vec<IntegerBlock>,
+    floats: Vec<Box<[f64]>>,
+    truths: Vec<Box<[u8]>>,
     answers: Vec<Answers>,
 }
 
 /// Values and, for each, 1 when it is not null.
 #[derive(Debug)]
 struct IntegerBlock {
-    values: [i64; BLOCK_ROWS],
-    valid: [u8; BLOCK_ROWS],
+    values: Box<[i64]>,
+    valid: Box<[u8]>,
 }
 
 /// What a text test says of each dictionary entry, then of null. Filled when a block first asks.
@@ -161,7 +161,7 @@ impl<'b> Walk<'_, 'b> {
     }
 
     fn with_truths(self, node: &Truth, scratch: &mut FilterScratch, then: impl FnOnce(&[u8])) {
-        let mut block = scratch.truths.pop().unwrap_or_else(|| Box::new([FALSE; BLOCK_ROWS]));
+        let mut block = scratch.truths.pop().unwrap_or_else(|| vec![FALSE; BLOCK_ROWS].into());
         self.truth(node, scratch, &mut block[..self.rows]);
         then(&block[..self.rows]);
         scratch.truths.push(block);
@@ -176,13 +176,13 @@ impl<'b> Walk<'_, 'b> {
         let mut block = scratch
             .integers
             .pop()
-            .unwrap_or_else(|| Box::new(IntegerBlock { values: [0; BLOCK_ROWS], valid: [0; BLOCK_ROWS] }));
+            .unwrap_or_else(|| IntegerBlock { values: vec![0; BLOCK_ROWS].into(), valid: vec![0; BLOCK_ROWS].into() });
         then(self.integers(node, scratch, &mut block), scratch);
         scratch.integers.push(block);
     }
 
     fn with_floats(self, node: &Float, scratch: &mut FilterScratch, then: impl FnOnce(&[f64], &mut FilterScratch)) {
-        let mut block = scratch.floats.pop().unwrap_or_else(|| Box::new([0.0; BLOCK_ROWS]));
+        let mut block = scratch.floats.pop().unwrap_or_else(|| vec![0.0; BLOCK_ROWS].into());
         then(self.floats(node, scratch, &mut block), scratch);
         scratch.floats.push(block);
     }
@@ -236,7 +236,7 @@ impl<'b> Walk<'_, 'b> {
     }
 
     /// As [`Walk::integers`]; null is NaN.
-    fn floats<'s>(self, node: &Float, scratch: &mut FilterScratch, block: &'s mut [f64; BLOCK_ROWS]) -> &'s [f64]
+    fn floats<'s>(self, node: &Float, scratch: &mut FilterScratch, block: &'s mut [f64]) -> &'s [f64]
     where
         'b: 's,
     {

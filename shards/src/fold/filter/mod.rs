@@ -7,6 +7,10 @@ pub mod eval;
 pub mod like;
 pub mod number;
 pub mod plan;
+pub mod sets;
 
 pub use eval::FilterScratch;
 pub use plan::{Filter, FilterError};
+
+#[cfg(test)]
+mod oracle;

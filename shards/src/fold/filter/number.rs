@@ -165,7 +165,7 @@ impl IntegerRange {
 
     /// The integers `x` for which `x op bound` holds exactly. `bound` is not NaN.
     pub fn of_float(op: Comparison, bound: f64) -> IntegerRange {
-        if bound >= ABOVE_I64 || bound < -ABOVE_I64 {
+        if !(-ABOVE_I64..ABOVE_I64).contains(&bound) {
             // Every integer lies on the same side.
             let side = if bound > 0.0 { Ordering::Less } else { Ordering::Greater };
             return if op.holds(side) { Self::ALL } else { Self::EMPTY };

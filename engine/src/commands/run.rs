@@ -1,0 +1,247 @@
+//! `corefold run` and `corefold check`: an engine as a configuration file describes it.
+//!
+//! What the file may say is in [`crate::config`].
+
+use super::signals::StopSignal;
+use super::{CommandError, Console};
+use crate::assemble::{self, ViewRequest};
+use crate::config::error::Faults;
+use crate::config::{self, ConfigError, ConfigErrors, EngineConfig, ExportConfig, ExportTarget, SourceConfig};
+use crate::error::EngineError;
+use crate::export::{self, PartsExporter, Rotation, Target};
+use crate::export_core::ViewOutputs;
+use crate::feed::lanes::{LaneSource, LaneStart};
+use crate::feed::parsers::BatchPlan;
+use crate::launch::{EnginePlan, launch};
+use crate::lifecycle::Lifecycle;
+use crate::links::Shared;
+use crate::progress::ProgressDisplay;
+use crate::source::input::{Input, resolve};
+use crate::source::times;
+use crate::sql::{self, StreamColumns};
+use crate::store_job::{JobText, open_store};
+use crate::summary::{self, ViewLine};
+use crate::topology::Topology;
+use corefold_aggregator::result::OutputSchema;
+use corefold_aggregator::spec::{StreamSpec, ViewSpec};
+use corefold_aggregator::time::Duration;
+use corefold_shards::shard::ShardPlan;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Checks the file, form and meaning; returns what the user should know besides.
+pub fn check(file: &Path) -> Result<Vec<ConfigError>, CommandError> {
+    let config = config::load(file)?;
+    Meaning::of(&config)?;
+    Ok(config.notes)
+}
+
+/// Runs the engine to the end of its sources, or until it is asked to stop.
+pub fn run(file: &Path, console: &Console) -> Result<(), CommandError> {
+    let signal = StopSignal::listen()?;
+    let config = config::load(file)?;
+    let meaning = Meaning::of(&config)?;
+    config.notes.iter().for_each(|text| console.say(&format!("note: {text}")));
+    let mut display = ProgressDisplay::new(console.progress);
+    let coordinator = match config.coordinator_core {
+        config::AutoOr::Auto => None,
+        config::AutoOr::Fixed(core) => Some(core as usize),
+    };
+    let topology = Topology::of_this_machine(assemble::shards_wanted(config.shards), coordinator)?;
+    topology.warnings.iter().for_each(|text| console.say(&format!("warning: {text}")));
+    let routing = assemble::routing(config.routing);
+
+    let inputs = find_inputs(&config)?;
+    let shared: Arc<Shared<EngineError>> = Arc::default();
+    let bytes_total = inputs.iter().map(|(_, input)| input.bytes_total()).sum::<Option<u64>>();
+    shared.progress.bytes_total.store(bytes_total.unwrap_or(0), Ordering::Relaxed);
+    let shards = topology.shards.len() as u16;
+    let (store, parts) = match &config.data_dir {
+        None => (None, shards),
+        Some(directory) => {
+            let delays = inputs.iter().map(|(source, _)| {
+                config.streams[config.sources[*source].stream].time.max_delay
+            });
+            let delays: Vec<Duration> = delays.collect();
+            let job = JobText::of_config(&config, inputs.iter().map(|(_, input)| input))?;
+            let lanes = inputs.len();
+            let delay_of = move |lane: u32| delays.get(lane as usize).copied().unwrap_or(Duration::ZERO);
+            let (store, parts) =
+                open_store(directory, job, shards, config.durability, config.segment_size, lanes, delay_of)?;
+            (Some(store), parts)
+        }
+    };
+    let rows_resumed = store.as_ref().map_or(0, |store| store.recovered.rows);
+    let lanes = inputs.into_iter().enumerate().map(|(lane, (plan, input))| {
+        let starts = store.as_ref().map(|store| &store.recovered.lanes);
+        let start: LaneStart = starts.and_then(|starts| starts.get(&(lane as u32)).cloned()).unwrap_or_default();
+        LaneSource { input, plan, start }
+    });
+    let lanes = lanes.collect();
+    let plan = EnginePlan {
+        outputs: open_outputs(&config, &meaning.plan)?,
+        keeps_unfinished: true,
+        plans: batch_plans(&config, &meaning, parts),
+        shards: meaning.plan,
+        lanes,
+        routing,
+        pull_interval: config.pull_interval,
+        topology,
+        store,
+    };
+    let launched = launch(plan, &shared, &mut |shared| {
+        display.show(&shared.progress);
+        if signal.is_set() && shared.lifecycle.advance(Lifecycle::Stopped).is_ok() {
+            display.clear();
+            console.say("stopping: what was taken is made durable, finished windows are written");
+        }
+    });
+    display.clear();
+    let done = launched?;
+    let views: Vec<ViewLine<'_>> = config
+        .views
+        .iter()
+        .map(|view| ViewLine { name: &view.name, stream: view.stream, output: targets(&view.exports) })
+        .collect();
+    if let Some(rejection) = &done.first_rejection {
+        console.say(&format!("warning: rows were skipped as bad input; the first: {rejection}"));
+    }
+    let text = summary::render(&done.counts, &views, &done.views, rows_resumed, display.elapsed());
+    console.say(text.trim_end());
+    Ok(())
+}
+
+/// The expressions of a config, understood.
+struct Meaning {
+    streams: Vec<StreamSpec>,
+    plan: ShardPlan,
+}
+
+impl Meaning {
+    fn of(config: &EngineConfig) -> Result<Meaning, ConfigErrors> {
+        let streams: Vec<StreamSpec> = config
+            .streams
+            .iter()
+            .map(|stream| StreamSpec {
+                name: stream.name.clone(),
+                time: stream.time.column.clone(),
+                delay_max: stream.time.max_delay,
+                fields: stream.fields.clone(),
+            })
+            .collect();
+        let mut errors = Faults::default();
+        let mut requests = Vec::new();
+        for view in &config.views {
+            let stream = &streams[view.stream];
+            let columns = StreamColumns { time: &stream.time, fields: &stream.fields };
+            let mut aggregates = Vec::new();
+            for text in &view.aggregates {
+                let parsed = sql::parse_aggregates(std::slice::from_ref(&text.value));
+                match parsed.and_then(|parsed| sql::resolve(&parsed, &columns)) {
+                    Ok(specs) => aggregates.extend(specs),
+                    Err(error) => errors.add(ConfigError::about(&config.file, text, error)),
+                }
+            }
+            let parse_time = |text: &str| times::parse(text.as_bytes(), None).ok();
+            let filter = match &view.filter {
+                None => None,
+                Some(text) => match sql::plan_filter(&text.value, &columns, parse_time) {
+                    Ok(filter) => Some(filter),
+                    Err(error) => {
+                        errors.add(ConfigError::about(&config.file, text, error));
+                        None
+                    }
+                },
+            };
+            let spec = ViewSpec {
+                name: view.name.clone(),
+                by: view.by.clone(),
+                window: view.window,
+                aggregates,
+                groups_max: view.groups_max,
+                overflow: view.overflow,
+            };
+            let group_ttl = view.group_ttl.unwrap_or(Duration::MAX);
+            requests.push(ViewRequest { stream: view.stream, spec, filter, group_ttl });
+        }
+        if errors.count() > 0 {
+            return errors.finish(None);
+        }
+        // What is left to go wrong concerns a view as a whole: names that clash across its expressions.
+        for (view, request) in config.views.iter().zip(&requests) {
+            if let Err(error) = assemble::shard_plan(&streams, vec![request.clone()], false) {
+                let at = view.aggregates.first();
+                errors.add(match at {
+                    Some(text) => ConfigError::about(&config.file, text, error),
+                    None => continue,
+                });
+            }
+        }
+        match assemble::shard_plan(&streams, requests, false) {
+            Ok(plan) => errors.finish(Some(Meaning { streams, plan })),
+            Err(_) => errors.finish(None),
+        }
+    }
+}
+
+/// All inputs of all sources, with the index of their source.
+fn find_inputs(config: &EngineConfig) -> Result<Vec<(usize, Input)>, CommandError> {
+    let mut inputs = Vec::new();
+    for (index, source) in config.sources.iter().enumerate() {
+        let arguments: Vec<String> = source.inputs.iter().map(|input| input.value.to_string()).collect();
+        let found = resolve(&arguments, source.read.format.map(assemble::input_format))?;
+        inputs.extend(found.into_iter().map(|input| (index, input)));
+    }
+    Ok(inputs)
+}
+
+/// One plan per source: sources of one stream may be read differently.
+fn batch_plans(config: &EngineConfig, meaning: &Meaning, parts: u16) -> Vec<BatchPlan> {
+    let plan = |source: &SourceConfig| {
+        let stream = &config.streams[source.stream];
+        let read = assemble::read_plan(
+            &stream.time.column,
+            stream.time.unit,
+            stream.fields.clone(),
+            &source.read,
+            config.batch_rows,
+        );
+        // Routing by hash follows the first view; the others are as correct, and cost as much as any routing.
+        let by = config.views.iter().find(|view| view.stream == source.stream).map_or(&[][..], |view| &view.by);
+        assemble::batch_plan(&meaning.streams[source.stream], read, assemble::routing(config.routing), by, parts)
+    };
+    config.sources.iter().map(plan).collect()
+}
+
+fn open_outputs(config: &EngineConfig, plan: &ShardPlan) -> Result<Vec<ViewOutputs>, CommandError> {
+    let mut outputs = Vec::new();
+    for (view, shard_view) in config.views.iter().zip(&plan.views) {
+        let mut exporters = Vec::new();
+        for export in &view.exports {
+            exporters.push(open_export(export, &shard_view.plan.schema)?);
+        }
+        outputs.push(ViewOutputs { exporters, ..ViewOutputs::default() });
+    }
+    Ok(outputs)
+}
+
+fn open_export(export: &ExportConfig, schema: &OutputSchema) -> Result<Box<dyn export::Exporter>, CommandError> {
+    let format = assemble::output_format(export.format);
+    Ok(match &export.target {
+        ExportTarget::File(path) => export::open(Target::from_argument(path), format, schema)?,
+        ExportTarget::Directory { path, rotate } => {
+            let rotation = Rotation { every: rotate.every, bytes: rotate.bytes };
+            // Windows come again after a restart and are written to the same parts again, byte for byte.
+            Box::new(PartsExporter::open(path, format, schema, rotation, None)?)
+        }
+    })
+}
+
+fn targets(exports: &[ExportConfig]) -> String {
+    let names = exports.iter().map(|export| match &export.target {
+        ExportTarget::File(path) | ExportTarget::Directory { path, .. } => path.display().to_string(),
+    });
+    let names: Vec<String> = names.collect();
+    if names.is_empty() { "nowhere".to_owned() } else { names.join(", ") }
+}

@@ -1,0 +1,318 @@
+//! The data directory: who owns it, which store it is, which shards it holds.
+//!
+//! ```text
+//! <data_dir>/store.lock                       held (flock) by the one process that uses the directory
+//! <data_dir>/store.json                       format, UUID, and a text of the owner's choice (`meta`)
+//! <data_dir>/shard-NNNN/wal/<sequence>.wal    the log of a shard
+//! ```
+//!
+//! What a log's files hold is [`super::files`]'.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::DiskError;
+use super::files::LogDirectory;
+use corefold_shards::wal::LogIdentity;
+
+const LOCK_FILE: &str = "store.lock";
+const IDENTITY_FILE: &str = "store.json";
+const STORE_FORMAT: u32 = 1;
+
+/// How long a lock is waited for: after a kill the kernel may still be finishing the dead process's writes.
+pub const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A data directory that this process owns.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    uuid: [u8; 16],
+    meta: Option<String>,
+    lock: Arc<StoreLock>,
+}
+
+/// The lock on a data directory. Rings register it too, so that it outlives the process's last write.
+#[derive(Debug)]
+pub struct StoreLock {
+    file: File,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IdentityFile {
+    format: u32,
+    uuid: String,
+    meta: Option<String>,
+}
+
+impl Store {
+    /// Opens the store in `root`, or makes one if the directory is missing or empty.
+    pub fn open(root: &Path) -> Result<Store, DiskError> {
+        Store::open_patiently(root, LOCK_PATIENCE)
+    }
+
+    /// As [`Store::open`], with another patience for the lock.
+    pub fn open_patiently(root: &Path, patience: Duration) -> Result<Store, DiskError> {
+        fs::create_dir_all(root).map_err(DiskError::io("create", root))?;
+        let identity_path = root.join(IDENTITY_FILE);
+        if !identity_path.exists() {
+            refuse_strangers(root)?;
+        }
+        let lock = StoreLock::take(root, patience)?;
+        remove_temporary_files(root)?;
+        // Looked at again: another process may have made the store while this one waited.
+        let identity = if identity_path.exists() {
+            read_identity(&identity_path)?
+        } else {
+            refuse_strangers(root)?;
+            let identity = IdentityFile { format: STORE_FORMAT, uuid: format_uuid(&random_bytes()?), meta: None };
+            write_identity(root, &identity)?;
+            sync_parent(root)?;
+            identity
+        };
+        let uuid = parse_uuid(&identity.uuid).ok_or_else(|| DiskError::NotAStore {
+            path: root.to_path_buf(),
+            reason: format!("`{IDENTITY_FILE}` has the UUID `{}`, which is none", identity.uuid),
+        })?;
+        Ok(Store { root: root.to_path_buf(), uuid, meta: identity.meta, lock: Arc::new(lock) })
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The store's UUID: random, made with the store.
+    pub fn uuid(&self) -> [u8; 16] {
+        self.uuid
+    }
+
+    /// The lock, for rings.
+    pub fn lock(&self) -> &Arc<StoreLock> {
+        &self.lock
+    }
+
+    /// The text that the owner has stored.
+    pub fn meta(&self) -> Option<&str> {
+        self.meta.as_deref()
+    }
+
+    /// Stores a text, atomically and durably.
+    pub fn set_meta(&mut self, meta: &str) -> Result<(), DiskError> {
+        let identity =
+            IdentityFile { format: STORE_FORMAT, uuid: format_uuid(&self.uuid), meta: Some(meta.to_owned()) };
+        write_identity(&self.root, &identity)?;
+        self.meta = identity.meta;
+        Ok(())
+    }
+
+    /// Numbers of all shards that have a directory, ascending, wanted or orphaned.
+    pub fn shards(&self) -> Result<Vec<u32>, DiskError> {
+        let mut shards = Vec::new();
+        for name in names(&self.root)? {
+            if let Some(shard) = name.strip_prefix("shard-").and_then(|digits| digits.parse().ok()) {
+                if shard_name(shard) != name {
+                    return Err(DiskError::NotAStore {
+                        path: self.root.clone(),
+                        reason: format!("`{name}` is not how shard {shard} is spelled (`{}`)", shard_name(shard)),
+                    });
+                }
+                shards.push(shard);
+            }
+        }
+        shards.sort_unstable();
+        Ok(shards)
+    }
+
+    /// The directory of a shard's own files beside the log.
+    pub fn shard_path(&self, shard: u32) -> PathBuf {
+        self.root.join(shard_name(shard))
+    }
+
+    /// The log directory of a shard; made durably if it is not there.
+    pub fn log_directory(&self, shard: u32) -> Result<LogDirectory, DiskError> {
+        let shard_path = self.shard_path(shard);
+        let path = shard_path.join("wal");
+        if !path.is_dir() {
+            fs::create_dir_all(&path).map_err(DiskError::io("create", &path))?;
+            sync_directory(&path)?;
+            sync_directory(&shard_path)?;
+            sync_directory(&self.root)?;
+        }
+        Ok(LogDirectory::new(path, LogIdentity { store: self.uuid, shard }))
+    }
+
+    /// Deletes an orphaned shard whose content has been taken over. First the name goes, durably, so that a crash
+    /// leaves either the whole shard or none.
+    pub fn retire_shard(&self, shard: u32) -> Result<(), DiskError> {
+        let path = self.shard_path(shard);
+        let aside = self.root.join(format!("{}.tmp", shard_name(shard)));
+        fs::rename(&path, &aside).map_err(DiskError::io("rename", &path))?;
+        sync_directory(&self.root)?;
+        fs::remove_dir_all(&aside).map_err(DiskError::io("delete", &aside))
+    }
+}
+
+impl StoreLock {
+    fn take(root: &Path, patience: Duration) -> Result<StoreLock, DiskError> {
+        let path = root.join(LOCK_FILE);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .open(&path)
+            .map_err(DiskError::io("open", &path))?;
+        let deadline = Instant::now() + patience;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(StoreLock { file }),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(TryLockError::WouldBlock) => return Err(DiskError::InUse { path: root.to_path_buf() }),
+                Err(TryLockError::Error(source)) => {
+                    return Err(DiskError::Io { operation: "lock", path, source });
+                }
+            }
+        }
+    }
+
+    /// The locked file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+/// Random bytes of the kernel.
+pub fn random_bytes<const N: usize>() -> Result<[u8; N], DiskError> {
+    let path = Path::new("/dev/urandom");
+    let mut bytes = [0; N];
+    File::open(path).and_then(|mut file| file.read_exact(&mut bytes)).map_err(DiskError::io("read", path))?;
+    Ok(bytes)
+}
+
+/// Makes names that were created, renamed or deleted in a directory durable.
+pub fn sync_directory(path: &Path) -> Result<(), DiskError> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(DiskError::io("sync", path))
+}
+
+/// Writes a file so that, whatever happens, either the old or the new content is there.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".tmp");
+    let aside = PathBuf::from(aside);
+    let written = File::create(&aside).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
+    written.map_err(DiskError::io("write", &aside))?;
+    fs::rename(&aside, path).map_err(DiskError::io("rename", &aside))?;
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
+fn sync_parent(path: &Path) -> Result<(), DiskError> {
+    let absolute = fs::canonicalize(path).map_err(DiskError::io("find", path))?;
+    absolute.parent().map_or(Ok(()), sync_directory)
+}
+
+fn shard_name(shard: u32) -> String {
+    format!("shard-{shard:04}")
+}
+
+fn names(directory: &Path) -> Result<Vec<String>, DiskError> {
+    let entries = fs::read_dir(directory).map_err(DiskError::io("list", directory))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(DiskError::io("list", directory))?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// A new store is made only where nothing else is.
+fn refuse_strangers(root: &Path) -> Result<(), DiskError> {
+    let strangers = names(root)?.into_iter().find(|name| name != LOCK_FILE && !name.starts_with(IDENTITY_FILE));
+    let Some(stranger) = strangers else { return Ok(()) };
+    let reason = if stranger.starts_with("shard-") {
+        format!("`{IDENTITY_FILE}` is missing beside `{stranger}`; restore it")
+    } else {
+        format!("it holds `{stranger}` but no `{IDENTITY_FILE}`; choose an empty or a new directory")
+    };
+    Err(DiskError::NotAStore { path: root.to_path_buf(), reason })
+}
+
+/// What was being made or deleted when the process died.
+fn remove_temporary_files(root: &Path) -> Result<(), DiskError> {
+    for name in names(root)?.iter().filter(|name| name.ends_with(".tmp")) {
+        let path = root.join(name);
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.map_err(DiskError::io("delete", &path))?;
+    }
+    Ok(())
+}
+
+fn read_identity(path: &Path) -> Result<IdentityFile, DiskError> {
+    let text = fs::read_to_string(path).map_err(DiskError::io("read", path))?;
+    let unreadable = |reason| DiskError::NotAStore { path: path.to_path_buf(), reason };
+    let identity: IdentityFile =
+        serde_json::from_str(&text).map_err(|error| unreadable(format!("it cannot be read: {error}")))?;
+    if identity.format != STORE_FORMAT {
+        return Err(unreadable(format!(
+            "it has format {}; this program reads format {STORE_FORMAT}",
+            identity.format
+        )));
+    }
+    Ok(identity)
+}
+
+fn write_identity(root: &Path, identity: &IdentityFile) -> Result<(), DiskError> {
+    let path = root.join(IDENTITY_FILE);
+    let mut text = serde_json::to_vec_pretty(identity)
+        .map_err(|error| DiskError::io("encode", &path)(std::io::Error::other(error)))?;
+    text.push(b'\n');
+    write_atomically(&path, &text)
+}
+
+fn format_uuid(uuid: &[u8; 16]) -> String {
+    let mut text = String::with_capacity(36);
+    for (index, byte) in uuid.iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}
+
+fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'-').collect();
+    if digits.len() != 32 {
+        return None;
+    }
+    let mut uuid = [0; 16];
+    for (byte, pair) in uuid.iter_mut().zip(digits.chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    (format_uuid(&uuid) == text).then_some(uuid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuids_come_back_and_have_one_spelling() {
+        let uuid = random_bytes().unwrap();
+        let text = format_uuid(&uuid);
+        assert_eq!(parse_uuid(&text), Some(uuid));
+        assert_eq!(parse_uuid(&text.replace('-', "")), None);
+        assert_eq!(parse_uuid(&text[1..]), None);
+        assert_eq!(parse_uuid(&"+f".repeat(16)), None);
+    }
+}

@@ -1,0 +1,81 @@
+//! The doorbell of a parked core: one byte on a socket pair when something has finished.
+//!
+//! The executor of a core can await a socket but not a foreign ring. So, before it parks, the core arms the bell: a
+//! poll of an eventfd that every completion signals, hard-linked with a SEND of one byte, both in the log's own ring.
+//! A busy core reads the completion queue from memory and never arms it, which costs nothing. The SQEs are
+//! [`super::uring`]'s; what the far end does with the byte is the core loop's.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use super::error::DiskError;
+
+/// Both ends of the bell.
+#[derive(Debug)]
+pub struct Doorbell {
+    waker: Arc<Waker>,
+    near: UnixStream,
+    far: Option<UnixStream>,
+}
+
+/// What completions signal, from the kernel or from another thread.
+#[derive(Debug)]
+pub struct Waker {
+    eventfd: File,
+}
+
+impl Doorbell {
+    /// A new bell, not armed.
+    pub fn new() -> Result<Doorbell, DiskError> {
+        let (near, far) = UnixStream::pair().map_err(DiskError::ring("create a socket pair"))?;
+        Ok(Doorbell { waker: Arc::new(Waker::new()?), near, far: Some(far) })
+    }
+
+    /// The end to be awaited; can be taken once. Each ring is one byte.
+    pub fn take_far_end(&mut self) -> Option<UnixStream> {
+        self.far.take()
+    }
+
+    /// For others that finish something for this core.
+    pub fn waker(&self) -> &Arc<Waker> {
+        &self.waker
+    }
+
+    /// The end that the kernel sends the byte into.
+    pub(super) fn near_descriptor(&self) -> RawFd {
+        self.near.as_raw_fd()
+    }
+}
+
+impl Waker {
+    fn new() -> Result<Waker, DiskError> {
+        // SAFETY: a system call without pointers.
+        let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if descriptor < 0 {
+            return Err(DiskError::ring("create an eventfd")(std::io::Error::last_os_error()));
+        }
+        // SAFETY: the descriptor was just created, is valid, and nobody else owns it.
+        let owned = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        Ok(Waker { eventfd: File::from(owned) })
+    }
+
+    /// Signals: an armed bell rings.
+    pub fn wake(&self) {
+        // Fails only if the counter is full, and then it is signalled anyway.
+        let _ = (&self.eventfd).write(&1_u64.to_ne_bytes());
+    }
+
+    /// Forgets signals so far.
+    pub(super) fn clear(&self) {
+        let mut count = [0; 8];
+        // Fails if there was no signal, which is as well.
+        let _ = (&self.eventfd).read(&mut count);
+    }
+
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.eventfd.as_raw_fd()
+    }
+}

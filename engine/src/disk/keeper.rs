@@ -1,0 +1,315 @@
+//! The thread that creates, recycles and deletes segments, so that no shard core waits for megabytes of zeros or a
+//! directory sync. One per store, with a bounded queue.
+//!
+//! When a segment is wanted is the appender's decision and not made here.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use corefold_shards::wal::layout::SEGMENT_HEADER_SIZE;
+use corefold_shards::wal::{
+    BlockPool, BufferIndex, DiskCompletion, DiskRequest, SegmentHeader, SegmentId,
+};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
+
+use super::directory::random_bytes;
+use super::doorbell::Waker;
+use super::error::DiskError;
+use super::files::{LogDirectory, open_for_blocks};
+
+/// Jobs that may wait; each shard has at most one under way.
+const JOBS_MAX: usize = 1024;
+/// Zeros written at once.
+const PIECE_SIZE: usize = 1 << 20;
+
+/// The thread's owner: dropping it ends the thread after the job at hand.
+#[derive(Debug)]
+pub struct SegmentKeeper {
+    jobs: Sender<Job>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// One shard's access to the thread.
+#[derive(Debug)]
+pub struct KeeperClient {
+    jobs: Sender<Job>,
+    answers: Receiver<Answer>,
+    reply: Sender<Answer>,
+    cancelled: Arc<AtomicBool>,
+    log: Arc<LogDirectory>,
+    direct: bool,
+    waker: Arc<Waker>,
+    under_way: usize,
+}
+
+/// What came of a job.
+#[derive(Debug)]
+pub struct Answer {
+    /// For the appender.
+    pub completion: DiskCompletion,
+    /// A new segment, open for writing.
+    pub file: Option<File>,
+}
+
+#[derive(Debug)]
+enum Job {
+    Carry {
+        request: DiskRequest,
+        log: Arc<LogDirectory>,
+        direct: bool,
+        reply: Sender<Answer>,
+        waker: Arc<Waker>,
+        cancelled: Arc<AtomicBool>,
+    },
+    Stop,
+}
+
+impl SegmentKeeper {
+    /// Starts the thread.
+    pub fn start() -> Result<SegmentKeeper, DiskError> {
+        let (jobs, queue) = crossbeam_channel::bounded(JOBS_MAX);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stop_seen = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("corefold-segments".to_owned())
+            .spawn(move || run(&queue, &stop_seen))
+            .map_err(DiskError::ring("start the thread that creates segments"))?;
+        Ok(SegmentKeeper { jobs, stop, thread: Some(thread) })
+    }
+
+    /// Access for one shard.
+    pub fn client(&self, log: LogDirectory, direct: bool, waker: Arc<Waker>) -> KeeperClient {
+        let (reply, answers) = crossbeam_channel::bounded(4);
+        KeeperClient {
+            jobs: self.jobs.clone(),
+            answers,
+            reply,
+            cancelled: Arc::new(AtomicBool::new(false)),
+            log: Arc::new(log),
+            direct,
+            waker,
+            under_way: 0,
+        }
+    }
+}
+
+impl Drop for SegmentKeeper {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // If the queue is full the thread sees the flag before it can run dry.
+        let _ = self.jobs.try_send(Job::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl KeeperClient {
+    /// Hands a job over; `false` if the queue is full: try again later.
+    pub fn try_send(&mut self, request: DiskRequest) -> bool {
+        let job = Job::Carry {
+            request,
+            log: Arc::clone(&self.log),
+            direct: self.direct,
+            reply: self.reply.clone(),
+            waker: Arc::clone(&self.waker),
+            cancelled: Arc::clone(&self.cancelled),
+        };
+        match self.jobs.try_send(job) {
+            Ok(()) => {
+                self.under_way += 1;
+                true
+            }
+            Err(TrySendError::Full(_)) => false,
+            Err(TrySendError::Disconnected(_)) => {
+                // The thread is gone: answer in its stead, so that the appender sees a failure, not silence.
+                self.under_way += 1;
+                self.reply.try_send(Answer { completion: failure(&request, libc::ECANCELED, false), file: None }).is_ok()
+            }
+        }
+    }
+
+    /// The next finished job.
+    pub fn try_receive(&mut self) -> Option<Answer> {
+        match self.answers.try_recv() {
+            Ok(answer) => {
+                self.under_way -= 1;
+                Some(answer)
+            }
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+        }
+    }
+
+    /// Whether an answer waits.
+    pub fn has_answer(&self) -> bool {
+        !self.answers.is_empty()
+    }
+
+    /// Jobs that have not been answered yet.
+    pub fn under_way(&self) -> usize {
+        self.under_way
+    }
+}
+
+impl Drop for KeeperClient {
+    fn drop(&mut self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+}
+
+fn run(queue: &Receiver<Job>, stop: &AtomicBool) {
+    // One piece of zeros, aligned for direct writes; the header of a segment is built in its first bytes.
+    let mut zeros = BlockPool::new(1, PIECE_SIZE);
+    while let Ok(Job::Carry { request, log, direct, reply, waker, cancelled }) = queue.recv() {
+        let is_cancelled = || stop.load(Ordering::Relaxed) || cancelled.load(Ordering::Relaxed);
+        let answer = if is_cancelled() {
+            Answer { completion: failure(&request, libc::ECANCELED, false), file: None }
+        } else {
+            carry(&request, &log, direct, &mut zeros, &is_cancelled)
+        };
+        // The shard may be gone; then nobody needs the answer.
+        let _ = reply.try_send(answer);
+        waker.wake();
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+    }
+}
+
+fn carry(
+    request: &DiskRequest,
+    log: &LogDirectory,
+    direct: bool,
+    zeros: &mut BlockPool,
+    is_cancelled: &dyn Fn() -> bool,
+) -> Answer {
+    let mut source_gone = false;
+    let made = match *request {
+        DiskRequest::Prepare { segment, size } => prepare(log, segment, size, direct, zeros, is_cancelled),
+        DiskRequest::Recycle { from, segment, size } => {
+            recycle(log, from, segment, size, direct, zeros, &mut source_gone)
+        }
+        DiskRequest::Remove { segment } => {
+            let result = fs::remove_file(log.segment_path(segment)).and_then(|()| sync(log));
+            let result = result.map_err(|error| errno(&error));
+            return Answer { completion: DiskCompletion::Removed { segment, result }, file: None };
+        }
+        DiskRequest::Write { .. } | DiskRequest::Close { .. } => unreachable!("the ring's work, not the keeper's"),
+    };
+    match made {
+        Ok((completion, file)) => Answer { completion, file: Some(file) },
+        Err(error) => Answer { completion: failure(request, errno(&error), source_gone), file: None },
+    }
+}
+
+/// Makes a segment: zeros and header aside, sync, name, sync of the directory.
+fn prepare(
+    log: &LogDirectory,
+    segment: SegmentId,
+    size: u64,
+    direct: bool,
+    zeros: &mut BlockPool,
+    is_cancelled: &dyn Fn() -> bool,
+) -> io::Result<(DiskCompletion, File)> {
+    let aside = log.temporary_path(segment);
+    match fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let filled = open_for_blocks(&aside, direct, true).and_then(|(file, _)| {
+        let bytes = zeros.bytes_mut(BufferIndex(0));
+        bytes.fill(0);
+        let mut offset = 0;
+        while offset < size {
+            if is_cancelled() {
+                return Err(io::Error::from_raw_os_error(libc::ECANCELED));
+            }
+            let length = (size - offset).min(PIECE_SIZE as u64) as usize;
+            file.write_all_at(&bytes[..length], offset)?;
+            offset += length as u64;
+        }
+        baptise(log, &file, segment, size, zeros)
+    });
+    if filled.is_err() {
+        let _ = fs::remove_file(&aside);
+    }
+    filled
+}
+
+/// Makes a segment of an old one. The old name goes first, durably: never is there a file under a segment's name whose
+/// header is not that segment's.
+fn recycle(
+    log: &LogDirectory,
+    from: SegmentId,
+    segment: SegmentId,
+    size: u64,
+    direct: bool,
+    zeros: &mut BlockPool,
+    source_gone: &mut bool,
+) -> io::Result<(DiskCompletion, File)> {
+    let aside = log.temporary_path(segment);
+    fs::rename(log.segment_path(from), &aside)?;
+    *source_gone = true;
+    sync(log)?;
+    let made = open_for_blocks(&aside, direct, false).and_then(|(file, _)| {
+        if file.metadata()?.len() != size {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        baptise(log, &file, segment, size, zeros)
+    });
+    if made.is_err() {
+        let _ = fs::remove_file(&aside);
+    }
+    made
+}
+
+/// Writes the header, makes all of it durable, and gives the file its name.
+fn baptise(
+    log: &LogDirectory,
+    file: &File,
+    segment: SegmentId,
+    size: u64,
+    zeros: &mut BlockPool,
+) -> io::Result<(DiskCompletion, File)> {
+    let salt = u64::from_le_bytes(random_bytes().map_err(io::Error::other)?);
+    let bytes = zeros.bytes_mut(BufferIndex(0));
+    if let Some(block) = bytes.first_chunk_mut::<SEGMENT_HEADER_SIZE>() {
+        SegmentHeader { identity: log.identity(), segment, salt, size }.encode(block);
+    }
+    file.write_all_at(&bytes[..SEGMENT_HEADER_SIZE], 0)?;
+    file.sync_all()?;
+    fs::rename(log.temporary_path(segment), log.segment_path(segment))?;
+    let named = sync(log);
+    if let Err(error) = named {
+        // Under the name but perhaps not durably so: take it back, since failure means that nothing is there.
+        let _ = fs::remove_file(log.segment_path(segment));
+        return Err(error);
+    }
+    Ok((DiskCompletion::Prepared { segment, salt, size }, file.try_clone()?))
+}
+
+fn sync(log: &LogDirectory) -> io::Result<()> {
+    File::open(log.path())?.sync_all()
+}
+
+fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+fn failure(request: &DiskRequest, errno: i32, source_gone: bool) -> DiskCompletion {
+    match *request {
+        DiskRequest::Prepare { segment, .. } | DiskRequest::Recycle { segment, .. } => {
+            DiskCompletion::PrepareFailed { segment, errno, source_gone }
+        }
+        DiskRequest::Remove { segment } => DiskCompletion::Removed { segment, result: Err(errno) },
+        DiskRequest::Write { segment, offset, buffer, .. } => {
+            DiskCompletion::Write { segment, offset, buffer, result: Err(errno) }
+        }
+        DiskRequest::Close { .. } => unreachable!("has no completion"),
+    }
+}
