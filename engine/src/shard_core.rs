@@ -144,7 +144,9 @@ impl ShardCore {
         let before = state.inbox.arrivals.len();
         let now_ns = state.started.elapsed().as_nanos() as u64;
         let (shard, index) = (&mut self.shard, self.index);
-        shard.step(now_ns, &mut state.inbox, &mut state.outbox).map_err(|error| EngineError::Shard { shard: index, error })?;
+        shard
+            .step(now_ns, &mut state.inbox, &mut state.outbox)
+            .map_err(|error| EngineError::Shard { shard: index, error })?;
         Ok(state.inbox.arrivals.len() != before)
     }
 
@@ -258,12 +260,7 @@ impl ShardCore {
         Ok(())
     }
 
-    async fn replay_log(
-        &mut self,
-        store: &Store,
-        log: &RecoveredLog,
-        state: &mut State,
-    ) -> Result<(), EngineError> {
+    async fn replay_log(&mut self, store: &Store, log: &RecoveredLog, state: &mut State) -> Result<(), EngineError> {
         let directory = store.log_directory(log.shard)?;
         let options = ScanOptions::new(directory.identity());
         let mut frontiers = log.frontiers.iter();

@@ -35,7 +35,8 @@ fn missing_columns() {
     for (input, arguments, words) in cases {
         scene.refuses(scene.job(input).args(arguments), BAD_DATA, &[input, words]);
     }
-    let mut command = scene.corefold(&["aggregate", "good.csv", "--time", "tiem", "--window", "1h", "--agg", "count()"]);
+    let mut command =
+        scene.corefold(&["aggregate", "good.csv", "--time", "tiem", "--window", "1h", "--agg", "count()"]);
     scene.refuses(command.args(["--output", "out.csv"]), BAD_DATA, &["good.csv: no column called `tiem`", "`time`"]);
 }
 

@@ -6,13 +6,13 @@ pub mod aggregate;
 pub mod run;
 pub mod signals;
 
-use crate::cli::args::{ProgressMode, ReportArgs};
 use crate::cli::UsageError;
+use crate::cli::args::{ProgressMode, ReportArgs};
 use crate::config::ConfigErrors;
 use crate::error::EngineError;
 use crate::exit::ExitCode;
-use crate::sql::SqlError;
 use crate::progress::ProgressStyleWanted;
+use crate::sql::SqlError;
 use corefold_aggregator::spec::SpecError;
 use std::io::{IsTerminal, Write};
 

@@ -60,9 +60,7 @@ pub fn run(file: &Path, console: &Console) -> Result<(), CommandError> {
     let (store, parts) = match &config.data_dir {
         None => (None, shards),
         Some(directory) => {
-            let delays = inputs.iter().map(|(source, _)| {
-                config.streams[config.sources[*source].stream].time.max_delay
-            });
+            let delays = inputs.iter().map(|(source, _)| config.streams[config.sources[*source].stream].time.max_delay);
             let delays: Vec<Duration> = delays.collect();
             let job = JobText::of_config(&config, inputs.iter().map(|(_, input)| input))?;
             let lanes = inputs.len();

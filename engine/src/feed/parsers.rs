@@ -74,7 +74,8 @@ impl ParserThread {
                     let state = &mut states[index];
                     state.columns.clear();
                     let parsed = catch(|| state.parser.parse(&chunk, &mut state.columns));
-                    let parsed = parsed.unwrap_or_else(|what| Err(SourceError::Damaged { path: chunk.name().to_owned(), what }));
+                    let parsed =
+                        parsed.unwrap_or_else(|what| Err(SourceError::Damaged { path: chunk.name().to_owned(), what }));
                     let position_end = chunk.position_end;
                     // A full channel only costs the reader an allocation.
                     let _ = self.chunk_spares.try_send(chunk.into_spare());
