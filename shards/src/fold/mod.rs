@@ -7,4 +7,6 @@ pub mod local_keys;
 pub mod pane;
 pub mod pane_ring;
 pub mod sketches;
+pub mod slot_source;
 pub mod view_fold;
+pub mod watermark;
