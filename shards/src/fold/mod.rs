@@ -2,7 +2,7 @@
 
 pub mod filter;
 pub mod group_table;
-pub mod kernels;
+pub(crate) mod kernels;
 pub mod local_keys;
 pub mod pane;
 pub mod pane_ring;

@@ -258,7 +258,9 @@ impl ViewFold {
                 // Rows are touched in a second loop: by then what is fetched here has arrived.
                 let row = self.ring.pane(pane_index).row(slot, &mut self.pool);
                 prefetch(row);
-                scratch.block.push(event as u32, row, pane_index, slot);
+                // SAFETY: `row` lies in a page of a pane of this view. Pages move or go only when a pane is recycled,
+                // which `release` does, between batches.
+                unsafe { scratch.block.push(event as u32, row, pane_index, slot) };
             }
             counts.aggregated += scratch.block.events.len() as u64;
             self.settle(batch, scratch)?;
@@ -275,7 +277,8 @@ impl ViewFold {
                 let (slot, pane) = scratch.block.next_uncounted();
                 let slot = self.new_row(batch, scratch, slot, pane)?;
                 let row = self.ring.pane(pane).row(slot, &mut self.pool);
-                scratch.block.count_in(slot, row);
+                // SAFETY: as for `push` in `fold_rows`.
+                unsafe { scratch.block.count_in(slot, row) };
             }
         }
         self.fold_columns(batch, scratch);
