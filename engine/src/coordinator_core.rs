@@ -55,7 +55,8 @@ impl CoordinatorCore {
                 return self.finish().await;
             }
             let drained = self.is_drained();
-            let called = self.shards.iter().fold(false, |called, shard| shard.board.take_call() || called);
+            // Every call is taken: one pull answers all.
+            let called = self.shards.iter().filter(|shard| shard.board.take_call()).count() > 0;
             if called || drained || pulled_at.elapsed() >= self.pull_interval {
                 pulled_at = Instant::now();
                 self.pull()?;
