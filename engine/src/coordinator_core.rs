@@ -5,6 +5,7 @@
 
 use crate::error::EngineError;
 use crate::export_core::ExportMessage;
+use crate::guard::PanicGuard;
 use crate::links::{CoordinatorEnds, FromShard, Progress, Shared, ToShard};
 use corefold_aggregator::coordinator::{Coordinator, CoordinatorError};
 use corefold_aggregator::result::ResultBatch;
@@ -36,6 +37,7 @@ pub struct CoordinatorCore {
 impl CoordinatorCore {
     /// Pulls, merges and exports until every window of a finished input is out, or the engine stops.
     pub async fn run(mut self) {
+        let _guard = PanicGuard::new(&self.shared);
         if let Err(error) = self.work().await {
             self.shared.fail(error);
         }

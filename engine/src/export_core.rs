@@ -4,6 +4,7 @@
 
 use crate::error::EngineError;
 use crate::export::{ExportSummary, Exporter, LateWriter, Table};
+use crate::guard::PanicGuard;
 use crate::links::Shared;
 use corefold_aggregator::result::ResultBatch;
 use corefold_shards::late::LateRows;
@@ -83,6 +84,7 @@ impl ExportCore {
     /// Writes until the coordinator says that all is out; `None` after a failure or an early end. What is not
     /// completed leaves nothing behind.
     pub fn run(mut self) -> Option<Vec<ViewSummary>> {
+        let _guard = PanicGuard::new(&self.shared);
         match self.work() {
             Ok(summaries) => summaries,
             Err(error) => {

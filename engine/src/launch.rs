@@ -275,6 +275,7 @@ fn start_feed(
             chunk_spares: chunks_in.clone(),
             batch_spares: batches_out.clone(),
             first_rejection: Arc::clone(&first_rejection),
+            shared: Arc::clone(shared),
         };
         spawn("parser", move || parser.run())?;
     }

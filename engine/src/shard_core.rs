@@ -4,6 +4,7 @@
 
 use crate::disk::{BellEnd, DiskError, ShardDisk, Store};
 use crate::error::EngineError;
+use crate::guard::PanicGuard;
 use crate::links::{ARRIVALS_MAX, FromShard, PANES_CLOSED_MAX, ShardEnds, Shared, ToShard};
 use crate::recover::{RecoverError, RecoveredLog};
 use corefold_aggregator::time::EventTime;
@@ -61,6 +62,7 @@ struct State {
 impl ShardCore {
     /// Replays, then serves until the coordinator says that all is out, or the engine stops.
     pub async fn run(mut self) {
+        let _guard = PanicGuard::new(&self.shared);
         if let Err(error) = self.work().await {
             self.shared.fail(error);
         }

@@ -12,10 +12,12 @@ use crate::export::late::LATE_MEMORY_MAX;
 use crate::export::{self, LateWriter, Table, Target};
 use crate::export_core::ViewOutputs;
 use crate::feed::lanes::{LaneSource, LaneStart};
+use crate::guard::catch;
 use crate::launch::{EnginePlan, EngineSummary, StorePlan, launch};
 use crate::lifecycle::Lifecycle;
 use crate::links::Shared;
 use crate::progress::ProgressDisplay;
+use crate::source::error::SourceError;
 use crate::source::infer::{Inferred, WantedColumn, infer};
 use crate::source::input::{Input, resolve};
 use crate::source::plan::ReadPlan;
@@ -125,7 +127,10 @@ impl Asked {
         let arguments: Vec<String> = job.inputs.iter().map(ToString::to_string).collect();
         let inputs = resolve(&arguments, job.read.format.map(assemble::input_format))?;
         let read = assemble::read_plan(&job.time, job.time_unit, Vec::new(), &job.read, job.batch_rows);
-        let inferred = infer(&inputs, &wanted, &read)?;
+        let inferred = catch(|| infer(&inputs, &wanted, &read)).unwrap_or_else(|what| {
+            let path = inputs.first().map(|input| input.name.clone()).unwrap_or_default();
+            Err(SourceError::Damaged { path, what })
+        })?;
         let stream = StreamSpec {
             name: NAME.to_owned(),
             time: job.time.clone(),
@@ -163,19 +168,15 @@ fn wanted_columns(job: &AggregateJob, aggregates: &[ParsedAggregate]) -> Result<
     for name in &job.by {
         want(name, FieldType::String);
     }
-    for aggregate in aggregates {
-        if let Some(column) = &aggregate.column {
-            want(column, aggregate.hint.unwrap_or(FieldType::F64));
-        }
-    }
-    if let Some(text) = &job.filter {
-        for column in sql::columns_of(text)? {
-            // The time column is there anyway.
-            if column.name != job.time {
-                want(&column.name, column.hint.unwrap_or(FieldType::String));
-            }
-        }
-    }
+    let filtered = job.filter.as_deref().map(sql::columns_of).transpose()?.unwrap_or_default();
+    // The time column is there anyway.
+    let filtered = || filtered.iter().filter(|column| column.name != job.time);
+    // The uses that tell the most about a column come first.
+    let numeric = aggregates.iter().filter_map(|aggregate| aggregate.column.as_deref().zip(aggregate.hint));
+    let compared = filtered().filter_map(|column| Some((column.name.as_str(), column.hint?)));
+    numeric.chain(compared).for_each(|(name, hint)| want(name, hint));
+    aggregates.iter().filter_map(|aggregate| aggregate.column.as_deref()).for_each(|name| want(name, FieldType::F64));
+    filtered().for_each(|column| want(&column.name, FieldType::String));
     Ok(wanted)
 }
 

@@ -12,13 +12,11 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use corefold_shards::wal::{
-    BlockShare, BufferIndex, DiskCompletion, DiskRequest, Durability, ResumePoint, SegmentId,
-};
+use corefold_shards::wal::{BlockShare, BufferIndex, DiskCompletion, DiskRequest, Durability, ResumePoint, SegmentId};
 use io_uring::{IoUring, opcode, squeue, types};
 
 use super::directory::StoreLock;
-use super::doorbell::Doorbell;
+use super::doorbell::{Doorbell, Waker};
 use super::error::DiskError;
 use super::files::{LogDirectory, open_for_blocks};
 use super::keeper::{KeeperClient, SegmentKeeper};
@@ -130,9 +128,7 @@ impl ShardDisk {
         let entries = (2 * share.count() + 8).next_power_of_two() as u32;
         let ring = build_ring(entries)?;
         let bell = Doorbell::new()?;
-        ring.submitter()
-            .register_eventfd(bell.waker().descriptor())
-            .map_err(DiskError::ring("register an eventfd"))?;
+        ring.submitter().register_eventfd(bell.waker().descriptor()).map_err(DiskError::ring("register an eventfd"))?;
         let direct = options.direct && is_sync;
         let client = keeper.client(log.clone(), direct, Arc::clone(bell.waker()));
         let mut disk = ShardDisk {
@@ -174,6 +170,11 @@ impl ShardDisk {
     /// The end of the doorbell to be awaited; can be taken once.
     pub fn take_far_end(&mut self) -> Option<std::os::unix::net::UnixStream> {
         self.bell.take_far_end()
+    }
+
+    /// Signals the bell from another thread.
+    pub fn waker(&self) -> &Arc<Waker> {
+        self.bell.waker()
     }
 
     /// Takes requests over; one system call for all writes together.
@@ -235,7 +236,8 @@ impl ShardDisk {
     }
 
     /// Arms the doorbell before the core parks: the next completion rings it once. `false`: something has finished
-    /// already, so reap instead of parking.
+    /// already, so reap instead of parking. To be called only after a step that brought nothing: what the last reap
+    /// has handed out rings no more.
     pub fn arm(&mut self) -> Result<bool, DiskError> {
         if self.has_completions() {
             return Ok(false);
@@ -363,7 +365,9 @@ impl ShardDisk {
         let _ = std::fs::remove_file(&path);
         let (file, direct) = open_for_blocks(&path, self.report.direct, true).map_err(failed)?;
         if self.report.direct && !direct {
-            self.report.notes.push("the file system does not know O_DIRECT; the log goes through the page cache".into());
+            self.report
+                .notes
+                .push("the file system does not know O_DIRECT; the log goes through the page cache".into());
         }
         self.report.direct = direct;
         let mut result = 0;
@@ -384,16 +388,17 @@ impl ShardDisk {
         std::fs::remove_file(&path).map_err(failed)?;
         self.report.dsync = dsync_wanted && result != -libc::EOPNOTSUPP && result != -libc::EINVAL;
         if dsync_wanted && !self.report.dsync {
-            self.report.notes.push("the kernel does not know RWF_DSYNC here; each write is followed by an fsync".into());
+            self.report
+                .notes
+                .push("the kernel does not know RWF_DSYNC here; each write is followed by an fsync".into());
         }
         Ok(())
     }
 
     fn add_segment(&mut self, segment: SegmentId, file: File) {
         let slot = self.slots.pop();
-        let registered = slot.filter(|slot| {
-            self.ring.submitter().register_files_update(*slot, &[file.as_raw_fd()]).is_ok()
-        });
+        let registered =
+            slot.filter(|slot| self.ring.submitter().register_files_update(*slot, &[file.as_raw_fd()]).is_ok());
         self.segments.push(OpenSegment { segment, file, slot: registered });
     }
 
@@ -448,10 +453,7 @@ impl ShardDisk {
                 Some(file) => opcode::Fsync::new(file).flags(kind).build(),
                 None => opcode::Fsync::new(by_file).flags(kind).build(),
             };
-            self.push(&[
-                write.flags(squeue::Flags::IO_LINK),
-                fsync.user_data(TAG_SYNC | u64::from(buffer.0)),
-            ])?;
+            self.push(&[write.flags(squeue::Flags::IO_LINK), fsync.user_data(TAG_SYNC | u64::from(buffer.0))])?;
         } else {
             self.push(&[write])?;
         }

@@ -291,6 +291,14 @@ pub enum SourceError {
         /// Whether the limit was met inside a quoted field.
         quoted: bool,
     },
+    /// A library that reads typed files gave up on this one.
+    #[error("{path}: the file is damaged: {what}")]
+    Damaged {
+        /// The input.
+        path: String,
+        /// The library's words.
+        what: String,
+    },
     /// Rows that do not fit into one batch.
     #[error("{what}; choose a smaller --batch-rows")]
     Encode {
