@@ -3,7 +3,8 @@
 
 mod wal_rig;
 
-use corefold_shards::wal::{RecordKind, SegmentId};
+use corefold_shards::wal::layout::BlockHeader;
+use corefold_shards::wal::{RecordKind, SegmentHeader, SegmentId};
 use wal_rig::{IDENTITY, Rig, tiny};
 
 const LAYOUT: &[u8] = include_bytes!("../src/wal/layout.rs");
@@ -38,6 +39,27 @@ fn seed(segment: u64, salt: u64, offset: u64) -> u32 {
         bytes.extend(number.to_le_bytes());
     }
     crc32c::crc32c(&bytes)
+}
+
+#[test]
+fn every_flipped_bit_of_a_block_header_is_noticed() {
+    let mut rig = Rig::new(tiny());
+    rig.append_settled(RecordKind::BATCH, b"a record");
+    rig.settle();
+    let file = &rig.disk.files()[&SegmentId(1)];
+    let seed = SegmentHeader::decode(file.first_chunk().unwrap()).unwrap().unwrap().seed();
+    let mut bytes = *file[4096..].first_chunk::<64>().unwrap();
+    let is_sound = |bytes: &[u8; 64], segment, offset| {
+        BlockHeader::decode(bytes).is_some_and(|header| header.is_sound(bytes, seed, segment, offset))
+    };
+    assert!(is_sound(&bytes, SegmentId(1), 4096));
+    assert!(!is_sound(&bytes, SegmentId(1), 8192), "another place");
+    assert!(!is_sound(&bytes, SegmentId(2), 4096), "another segment");
+    for bit in 0..64 * 8 {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert!(!is_sound(&bytes, SegmentId(1), 4096), "bit {bit}");
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
 }
 
 #[test]

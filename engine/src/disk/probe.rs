@@ -94,6 +94,16 @@ pub fn io_uring() -> Result<(), String> {
     }
 }
 
+/// A ring in the best way that this kernel knows. It belongs to the thread that makes it.
+pub(super) fn build_ring(entries: u32) -> Result<IoUring, DiskError> {
+    let modern = IoUring::builder().setup_single_issuer().setup_coop_taskrun().setup_taskrun_flag().build(entries);
+    let ring = match modern {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => IoUring::new(entries),
+        other => other,
+    };
+    ring.map_err(|error| DiskError::Unsuitable { reason: explain_ring_failure(&error) })
+}
+
 /// Why a ring could not be created, and what to do.
 pub fn explain_ring_failure(error: &io::Error) -> String {
     let sysctl = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();

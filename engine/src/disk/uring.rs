@@ -20,7 +20,8 @@ use super::doorbell::{Doorbell, Waker};
 use super::error::DiskError;
 use super::files::{LogDirectory, open_for_blocks};
 use super::keeper::{KeeperClient, SegmentKeeper};
-use super::probe::{Filesystem, LockedMemory, explain_ring_failure};
+use super::options::{DiskOptions, DiskReport};
+use super::probe::{Filesystem, LockedMemory, build_ring};
 
 const TAG_WRITE: u64 = 1 << 32;
 const TAG_SYNC: u64 = 2 << 32;
@@ -35,43 +36,6 @@ const FIXED_FILES: u32 = 16;
 const ENTER_GETEVENTS: u32 = 1;
 /// How long a dropped disk waits for its writes.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
-
-/// What to use if the machine has it. Everything by default; tests switch off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DiskOptions {
-    /// What the log promises; `Sync` needs a file system that can keep it.
-    pub durability: Durability,
-    /// O_DIRECT (only with `Sync`: otherwise the page cache is the point).
-    pub direct: bool,
-    /// Registered buffers.
-    pub fixed_buffers: bool,
-    /// Registered files.
-    pub fixed_files: bool,
-    /// Synced writes by `RWF_DSYNC` instead of a linked fsync.
-    pub dsync: bool,
-}
-
-impl DiskOptions {
-    /// All that helps.
-    pub fn new(durability: Durability) -> DiskOptions {
-        DiskOptions { durability, direct: true, fixed_buffers: true, fixed_files: true, dsync: true }
-    }
-}
-
-/// What is in use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DiskReport {
-    /// As in [`DiskOptions`].
-    pub direct: bool,
-    /// As in [`DiskOptions`].
-    pub fixed_buffers: bool,
-    /// As in [`DiskOptions`].
-    pub fixed_files: bool,
-    /// As in [`DiskOptions`].
-    pub dsync: bool,
-    /// Sentences about what is missing and what to do.
-    pub notes: Vec<String>,
-}
 
 /// See the module.
 pub struct ShardDisk {
@@ -525,15 +489,6 @@ impl Drop for ShardDisk {
             std::mem::forget(self.share.clone());
         }
     }
-}
-
-fn build_ring(entries: u32) -> Result<IoUring, DiskError> {
-    let modern = IoUring::builder().setup_single_issuer().setup_coop_taskrun().setup_taskrun_flag().build(entries);
-    let ring = match modern {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => IoUring::new(entries),
-        other => other,
-    };
-    ring.map_err(|error| DiskError::Unsuitable { reason: explain_ring_failure(&error) })
 }
 
 /// A busy kernel has taken nothing; entries stay queued and the next call tries again.

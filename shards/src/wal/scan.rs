@@ -3,6 +3,8 @@
 //! Two passes are possible: [`scan`] checks everything and tells the end, [`replay`] walks to that end again. Memory
 //! is one window and one record. What is decided where the walk stops stands in [`super::recovery`].
 
+use std::cmp::Ordering;
+
 use super::error::{RecoveryError, RefusalReason};
 use super::headers::{Headers, read_headers};
 use super::io::SegmentSource;
@@ -231,14 +233,12 @@ where
         let link = match link {
             None => Link::Silent,
             Some((header, opening)) => {
-                if opening.previous != segment.header.segment || opening.previous_end < place.offset {
-                    Link::Broken
-                } else if opening.previous_end > place.offset {
-                    Link::Ahead
-                } else if place.begun && (header.first_lsn, header.previous_crc) == (place.lsn, place.crc) {
-                    Link::Here
-                } else {
-                    Link::Broken
+                let is_same = (header.first_lsn, header.previous_crc) == (place.lsn, place.crc);
+                match opening.previous_end.cmp(&place.offset) {
+                    _ if opening.previous != segment.header.segment => Link::Broken,
+                    Ordering::Greater => Link::Ahead,
+                    Ordering::Equal if place.begun && is_same => Link::Here,
+                    Ordering::Equal | Ordering::Less => Link::Broken,
                 }
             }
         };
