@@ -127,14 +127,15 @@ impl ExportCore {
         let mut summaries = Vec::with_capacity(views.len());
         for (outputs, &(windows, rows)) in self.views.drain(..).zip(views) {
             let mut summary = ViewSummary { windows, rows, table: outputs.table, ..ViewSummary::default() };
+            // First: late rows are written only now, so this is where room runs out. Then the results are dropped.
+            if let Some(late) = outputs.late {
+                late.finish()?;
+            }
             for exporter in outputs.exporters {
                 let written = exporter.finish()?;
                 summary.written.rows += written.rows;
                 summary.written.files += written.files;
                 summary.written.bytes += written.bytes;
-            }
-            if let Some(late) = outputs.late {
-                late.finish()?;
             }
             summaries.push(summary);
         }
