@@ -21,7 +21,6 @@ use corefold_aggregator::coordinator::Coordinator;
 use corefold_shards::counters::ShardCounts;
 use corefold_shards::shard::{Shard, ShardPlan};
 use corefold_shards::wal::{Appender, AppenderConfig, ResumePoint};
-use crossbeam_channel::{Receiver, Sender};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -112,10 +111,7 @@ pub fn launch(
         pull_interval: plan.pull_interval,
         shared: Arc::clone(shared),
     };
-    let coordinator = start_core("the coordinator", plan.topology.coordinator, shared, move || coordinator.run())?;
-    // The first executor asks the kernel what it can, for all. It must not have to share the last of the memory.
-    let _ = coordinator.started.recv();
-    let mut cores = vec![coordinator.executor];
+    let mut cores = vec![start_core("the coordinator", plan.topology.coordinator, shared, move || coordinator.run())?];
     // Segments are created as long as a log may ask for one.
     let keeper = plan.store.as_ref().map(|store| Arc::clone(&store.keeper));
     let starts = start_shards(&plan.topology, &plan.shards, plan.store, shard_ends, shared);
@@ -183,7 +179,7 @@ fn start_shards(
             None => None,
             Some((directory, keeper, log)) => Some((Arc::clone(directory), Arc::clone(keeper), log(index as u32))),
         };
-        let started = start_core(&format!("shard {index}"), core, shared, move || async move {
+        cores.push(start_core(&format!("shard {index}"), core, shared, move || async move {
             let opened = match store {
                 None => Ok((None, None, None)),
                 Some((directory, keeper, config)) => open_log(&directory, &keeper, config, index as u32, &replays)
@@ -198,8 +194,7 @@ fn start_shards(
                 }
                 Err(error) => of_shard.fail(error),
             }
-        })?;
-        cores.push(started.executor);
+        })?);
     }
     Ok(cores)
 }
@@ -307,31 +302,21 @@ fn spawn<T: Send + 'static>(
     spawned.map_err(|error| EngineError::Thread { what, error })
 }
 
-/// An executor on its way.
-struct StartedCore {
-    executor: ExecutorJoinHandle<()>,
-    /// Closed when its work has begun, or cannot.
-    started: Receiver<()>,
-}
-
 /// Starts an executor on its core.
 fn start_core<F: Future<Output = ()> + 'static>(
     what: &str,
     core: usize,
     shared: &Arc<Shared<EngineError>>,
     body: impl FnOnce() -> F + Send + 'static,
-) -> Result<StartedCore, EngineError> {
-    let (ends_with_start, started) = crossbeam_channel::bounded(0);
-    let shared = Arc::clone(shared);
-    let starting = Starting { shared, what: what.to_owned(), started: false, _ends_with_start: ends_with_start };
+) -> Result<ExecutorJoinHandle<()>, EngineError> {
+    let starting = Starting { shared: Arc::clone(shared), what: what.to_owned(), started: false };
     let body = move || {
         starting.succeed();
         body()
     };
     // No spinning before parking: cores may be shared.
     let builder = LocalExecutorBuilder::new(Placement::Fixed(core)).name(what);
-    let executor = builder.spawn(body).map_err(|error| executor_error(what, &error.to_string()))?;
-    Ok(StartedCore { executor, started })
+    builder.spawn(body).map_err(|error| executor_error(what, &error.to_string()))
 }
 
 /// Travels with the work of an executor. An executor that cannot be set up drops its work: then the others, which
@@ -340,8 +325,6 @@ struct Starting {
     shared: Arc<Shared<EngineError>>,
     what: String,
     started: bool,
-    /// Never used to send: it is gone when it is known whether the work has begun.
-    _ends_with_start: Sender<()>,
 }
 
 impl Starting {

@@ -13,9 +13,11 @@ use crate::disk::probe::{self, LockedMemory};
 use crate::doctor::LOCKED_MEMORY_PER_EXECUTOR;
 use crate::error::EngineError;
 use crate::exit::ExitCode;
+use crate::guard::catch;
 use crate::progress::ProgressStyleWanted;
 use crate::sql::SqlError;
 use corefold_aggregator::spec::SpecError;
+use glommio::{LocalExecutorBuilder, Placement};
 use std::io::{IsTerminal, Write};
 
 /// How a command speaks to the user: on standard error, or not at all.
@@ -113,11 +115,19 @@ where
     }
 }
 
-/// Refuses to launch where an executor could not start: it would panic, and its words help nobody.
+/// Refuses to launch where an executor could not start. The first one of a process panics if it cannot, so it is made
+/// and dropped here, where that becomes a sentence.
 fn check_machine() -> Result<(), EngineError> {
     // Executors ask for this much whoever runs them, exempt or not.
     let memory = LockedMemory { is_exempt: false, ..LockedMemory::look(LOCKED_MEMORY_PER_EXECUTOR) };
-    memory.suffices().and_then(|()| probe::io_uring()).map_err(|reason| EngineError::Executor {
+    let made = || match catch(|| LocalExecutorBuilder::new(Placement::Unbound).make().map(drop)) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(format!("{error}; most likely too little locked memory is left (`ulimit -l`)")),
+        Err(_) => {
+            Err("the kernel refuses a ring; most likely too little locked memory is left (`ulimit -l`)".to_owned())
+        }
+    };
+    memory.suffices().and_then(|()| probe::io_uring()).and_then(|()| made()).map_err(|reason| EngineError::Executor {
         what: "the engine".to_owned(),
         reason,
         advice: "`corefold doctor` tells all that this machine lacks",
