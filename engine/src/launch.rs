@@ -302,15 +302,29 @@ fn spawn<T: Send + 'static>(
     spawned.map_err(|error| EngineError::Thread { what, error })
 }
 
-/// Starts an executor on its core.
+/// Starts an executor on its core; returns once it runs.
 fn start_core<F: Future<Output = ()> + 'static>(
     what: &str,
     core: usize,
     body: impl FnOnce() -> F + Send + 'static,
 ) -> Result<ExecutorJoinHandle<()>, EngineError> {
+    // The executor is made on its own thread. If that fails, the body is dropped, and the sender with it.
+    let (started_in, started_out) = crossbeam_channel::bounded(1);
+    let body = move || {
+        // The receiver waits below.
+        let _ = started_in.send(());
+        body()
+    };
     // No spinning before parking: cores may be shared.
     let builder = LocalExecutorBuilder::new(Placement::Fixed(core)).name(what);
-    builder.spawn(body).map_err(|error| executor_error(what, &error.to_string()))
+    let handle = builder.spawn(body).map_err(|error| executor_error(what, &error.to_string()))?;
+    match started_out.recv() {
+        Ok(()) => Ok(handle),
+        Err(_) => Err(match handle.join() {
+            Ok(()) => EngineError::Bug("an executor ended before its work began"),
+            Err(error) => executor_error(what, &error.to_string()),
+        }),
+    }
 }
 
 fn executor_error(what: &str, reason: &str) -> EngineError {
