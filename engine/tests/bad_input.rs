@@ -260,7 +260,7 @@ fn wrong_configurations() {
     let finished = run_fed(&mut corefold(&["check", text(&shipped)]), Feed::Nothing);
     assert_eq!(finished.code, Some(DONE), "{}", finished.stderr);
     let cases = [
-        ("[engine]\n", "[engine]\nshrads = 2\n", ":2:1: engine.shrads: unknown key `shrads`; did you mean `shards`?"),
+        ("[engine]\n", "[engine]\nshrads = 2\n", ":1: engine.shrads: unknown key `shrads`; did you mean `shards`?"),
         ("\"6h\"", "\"6x\"", "window.size: `6x` is not a duration"),
         ("stream = \"flights\"", "stream = \"fligths\"", "did you mean `flights`?"),
         ("mean(dep_delay)", "maen(dep_delay)", "unknown aggregate `maen`"),
@@ -327,7 +327,7 @@ fn a_full_disk() {
         println!("SKIP a_full_disk: only root may mount a small disk");
         return;
     }
-    let disk = match SmallDisk::mount(&place, 256 << 10) {
+    let disk = match SmallDisk::mount(&place, 64 << 10) {
         Ok(disk) => disk,
         Err(error) => {
             println!("SKIP a_full_disk: cannot mount a small disk: {error}");
@@ -375,23 +375,55 @@ fn no_io_uring() {
         let mut command = scene.sum("good.csv");
         confine::without_io_uring(&mut command, errno);
         scene.refuses(&mut command, FAILURE, &["io_uring", "corefold doctor"]);
+        // Nor is a data directory begun.
+        let mut command = scene.sum("good.csv");
+        confine::without_io_uring(command.args(["--data-dir", "data"]), errno);
+        scene.refuses(&mut command, FAILURE, &["io_uring", "corefold doctor"]);
     }
 }
 
-/// Either there is enough for the job after all, and then the answer is right, or the message says what is short.
+/// Below what an executor asks for nothing starts; with little more, logs go without registered memory.
 #[test]
 fn too_little_locked_memory() {
-    for bytes in [0, 64 << 10] {
+    for kib in [0, 64, 511] {
+        let scene = Scene::new();
+        for more in [&[][..], &["--data-dir", "data"]] {
+            let mut command = scene.sum("good.csv");
+            confine::with_locked_memory(command.args(more), kib << 10);
+            let words = ["512 KiB of locked memory", &format!("only {kib} KiB"), "ulimit -l 512", "corefold doctor"];
+            scene.refuses(&mut command, FAILURE, &words);
+        }
+    }
+    if !confine::is_root() {
+        // What is locked counts per user: other tests that run now would take their part of it.
+        println!("SKIP the second half of too_little_locked_memory: only root runs the other tests uncounted");
+        return;
+    }
+    for more in [&[][..], &["--data-dir", "data"]] {
         let scene = Scene::new();
         let mut command = scene.sum("good.csv");
-        confine::with_locked_memory(&mut command, bytes);
+        confine::with_locked_memory(command.args(more), 2 << 20);
+        let (output, _) = scene.answers(&mut command, Feed::Nothing);
+        assert_eq!(output.lines().count(), 3, "{output}");
+    }
+}
+
+/// Newer kernels count rings as locked memory: then some executors start and some cannot. It ends all the same.
+#[test]
+fn executors_of_which_some_cannot_start() {
+    if !confine::is_root() {
+        println!("SKIP executors_of_which_some_cannot_start: only root runs the other tests uncounted");
+        return;
+    }
+    for shards in ["8", "16", "32"] {
+        let scene = Scene::new();
+        let mut command = scene.corefold(&["aggregate", "good.csv", "--time", "time", "--window", "1h", "--quiet"]);
+        command.args(["--agg", "count()", "--output", "out.csv", "--shards", shards]);
+        confine::with_locked_memory(&mut command, 512 << 10);
         let before = listing(scene.path());
         let finished = run_fed(&mut command, Feed::Nothing);
-        if finished.code == Some(DONE) {
-            let output = String::from_utf8(bytes_of(&scene.path().join("out.csv"))).expect("UTF-8");
-            assert_eq!(output.lines().count(), 3, "{output}");
-        } else {
-            expect_failure(&finished, FAILURE, &["locked memory", "corefold doctor"]);
+        if finished.code != Some(DONE) {
+            expect_failure(&finished, FAILURE, &["corefold doctor", "locked memory"]);
             assert_eq!(listing(scene.path()), before);
         }
     }

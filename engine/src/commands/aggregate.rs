@@ -3,7 +3,7 @@
 //! The order of things: expressions, inputs and their types, the data directory, outputs, then the engine.
 
 use super::signals::StopSignal;
-use super::{CommandError, Console};
+use super::{CommandError, Console, check_machine};
 use crate::assemble::{self, ViewRequest};
 use crate::cli::job::{AggregateJob, OutputTarget};
 use crate::config::SEGMENT_SIZE_DEFAULT;
@@ -48,6 +48,7 @@ pub fn aggregate(job: &AggregateJob) -> Result<(), CommandError> {
     let console = Console::new(job.progress, job.quiet);
     let mut display = ProgressDisplay::new(console.progress);
     let asked = Asked::read(job)?;
+    check_machine()?;
     let routing = assemble::routing(job.routing);
     let topology = Topology::of_this_machine(assemble::shards_wanted(job.shards), None)?;
     for warning in &topology.warnings {
