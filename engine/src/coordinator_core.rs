@@ -56,7 +56,8 @@ impl CoordinatorCore {
                 return self.finish().await;
             }
             let drained = self.is_drained();
-            let called = self.shards.iter().fold(false, |called, shard| shard.board.take_call() || called);
+            // Every call is taken: one pull answers all.
+            let called = self.shards.iter().filter(|shard| shard.board.take_call()).count() > 0;
             // Nothing more will come that would be worth waiting for.
             let ended = self.coordinator.frontier() == EventTime::MAX;
             if called || drained || ended || pulled_at.elapsed() >= self.pull_interval {
