@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use support::confine::{self, SmallDisk};
 use support::process::{Feed, bytes_of, corefold, run_fed};
 use support::scene::{BAD_CONFIG, BAD_DATA, BEFORE, DONE, FAILURE, GOOD, IO, Scene, USAGE, expect_failure};
-use support::{gzip, listing, text, zstd_pack};
+use support::{gzip, listing, skip, text, zstd_pack};
 
 /// The scene itself is sound: the job of every test below runs when nothing is wrong.
 #[test]
@@ -72,7 +72,7 @@ fn bad_rows() {
         ("open.csv", format!("{head}2024-01-01T00:00:00Z,\"a,1\n"), &[":2:", "not closed"]),
         ("torn.ndjson", String::from("{\"time\":\"2024-01-01T00:00:00Z\",\"key\":"), &[":1:", "JSON", "skip"]),
         ("list.ndjson", String::from("[1, 2]\n"), &[":1:", "JSON object", "byte 1"]),
-        ("twice.csv", format!("time,key,value,key\n2024-01-01T00:00:00Z,a,1,b\n"), &["two columns", "`key`"]),
+        ("twice.csv", String::from("time,key,value,key\n2024-01-01T00:00:00Z,a,1,b\n"), &["two columns", "`key`"]),
     ];
     for (name, text, words) in cases {
         let scene = Scene::new().file(name, text);
@@ -324,13 +324,13 @@ fn a_full_disk() {
     let place = scene.path().join("disk");
     fs::create_dir(&place).expect("a directory");
     if !confine::is_root() {
-        println!("SKIP a_full_disk: only root may mount a small disk");
+        skip("a_full_disk: only root may mount a small disk");
         return;
     }
     let disk = match SmallDisk::mount(&place, 64 << 10) {
         Ok(disk) => disk,
         Err(error) => {
-            println!("SKIP a_full_disk: cannot mount a small disk: {error}");
+            skip(&format!("a_full_disk: cannot mount a small disk: {error}"));
             return;
         }
     };
@@ -396,7 +396,7 @@ fn too_little_locked_memory() {
     }
     if !confine::is_root() {
         // What is locked counts per user: other tests that run now would take their part of it.
-        println!("SKIP the second half of too_little_locked_memory: only root runs the other tests uncounted");
+        skip("the second half of too_little_locked_memory: only root runs the other tests uncounted");
         return;
     }
     for more in [&[][..], &["--data-dir", "data"]] {
@@ -412,7 +412,7 @@ fn too_little_locked_memory() {
 #[test]
 fn executors_of_which_some_cannot_start() {
     if !confine::is_root() {
-        println!("SKIP executors_of_which_some_cannot_start: only root runs the other tests uncounted");
+        skip("executors_of_which_some_cannot_start: only root runs the other tests uncounted");
         return;
     }
     for shards in ["8", "16", "32"] {
