@@ -4,6 +4,7 @@
 
 use crate::error::EngineError;
 use crate::export::{ExportSummary, Exporter, LateWriter, Table};
+use crate::guard::PanicGuard;
 use crate::links::Shared;
 use corefold_aggregator::result::ResultBatch;
 use corefold_shards::late::LateRows;
@@ -83,6 +84,7 @@ impl ExportCore {
     /// Writes until the coordinator says that all is out; `None` after a failure or an early end. What is not
     /// completed leaves nothing behind.
     pub fn run(mut self) -> Option<Vec<ViewSummary>> {
+        let _guard = PanicGuard::new(&self.shared);
         match self.work() {
             Ok(summaries) => summaries,
             Err(error) => {
@@ -123,6 +125,11 @@ impl ExportCore {
 
     fn finish(&mut self, views: &[(u64, u64)]) -> Result<Vec<ViewSummary>, EngineError> {
         let mut summaries = Vec::with_capacity(views.len());
+        // What lacks room shows here, before any output has its name.
+        for outputs in &mut self.views {
+            outputs.exporters.iter_mut().try_for_each(|exporter| exporter.prepare())?;
+            outputs.late.as_mut().map_or(Ok(()), LateWriter::prepare)?;
+        }
         for (outputs, &(windows, rows)) in self.views.drain(..).zip(views) {
             let mut summary = ViewSummary { windows, rows, table: outputs.table, ..ViewSummary::default() };
             for exporter in outputs.exporters {

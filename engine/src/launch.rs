@@ -7,7 +7,7 @@ use crate::disk::{DiskOptions, SegmentKeeper, ShardDisk, Store};
 use crate::error::EngineError;
 use crate::export_core::{EXPORTS_MAX, ExportCore, ViewOutputs, ViewSummary};
 use crate::feed::Routing;
-use crate::feed::dealer::{DealtPlan, Dealer};
+use crate::feed::dealer::{Dealer, DealtPlan};
 use crate::feed::lanes::{DealtLane, LaneGauge, LaneSource};
 use crate::feed::parsers::{BatchPlan, ParserThread};
 use crate::feed::reader::Reader;
@@ -21,6 +21,7 @@ use corefold_aggregator::coordinator::Coordinator;
 use corefold_shards::counters::ShardCounts;
 use corefold_shards::shard::{Shard, ShardPlan};
 use corefold_shards::wal::{Appender, AppenderConfig, ResumePoint};
+use crossbeam_channel::{Receiver, Sender};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -111,7 +112,10 @@ pub fn launch(
         pull_interval: plan.pull_interval,
         shared: Arc::clone(shared),
     };
-    let mut cores = vec![start_core("the coordinator", plan.topology.coordinator, move || coordinator.run())?];
+    let coordinator = start_core("the coordinator", plan.topology.coordinator, shared, move || coordinator.run())?;
+    // The first executor asks the kernel what it can, for all. It must not have to share the last of the memory.
+    let _ = coordinator.started.recv();
+    let mut cores = vec![coordinator.executor];
     // Segments are created as long as a log may ask for one.
     let keeper = plan.store.as_ref().map(|store| Arc::clone(&store.keeper));
     let starts = start_shards(&plan.topology, &plan.shards, plan.store, shard_ends, shared);
@@ -173,13 +177,13 @@ fn start_shards(
             logs.into_iter().partition(|log| log.shard as usize % count == index);
         logs = rest;
         let plan = plan.clone();
-        let shared = Arc::clone(shared);
+        let of_shard = Arc::clone(shared);
         let core = topology.shards[index];
         let store = match &store {
             None => None,
             Some((directory, keeper, log)) => Some((Arc::clone(directory), Arc::clone(keeper), log(index as u32))),
         };
-        cores.push(start_core(&format!("shard {index}"), core, move || async move {
+        let started = start_core(&format!("shard {index}"), core, shared, move || async move {
             let opened = match store {
                 None => Ok((None, None, None)),
                 Some((directory, keeper, config)) => open_log(&directory, &keeper, config, index as u32, &replays)
@@ -190,11 +194,12 @@ fn start_shards(
                     let shard = Shard::new(plan, log);
                     let directory = store.as_ref().map(|store| store.shard_path(index as u32).display().to_string());
                     let directory = directory.unwrap_or_default();
-                    ShardCore { index, shard, ends, disk, directory, replays, store, shared }.run().await;
+                    ShardCore { index, shard, ends, disk, directory, replays, store, shared: of_shard }.run().await;
                 }
-                Err(error) => shared.fail(error),
+                Err(error) => of_shard.fail(error),
             }
-        })?);
+        })?;
+        cores.push(started.executor);
     }
     Ok(cores)
 }
@@ -275,6 +280,7 @@ fn start_feed(
             chunk_spares: chunks_in.clone(),
             batch_spares: batches_out.clone(),
             first_rejection: Arc::clone(&first_rejection),
+            shared: Arc::clone(shared),
         };
         spawn("parser", move || parser.run())?;
     }
@@ -301,15 +307,55 @@ fn spawn<T: Send + 'static>(
     spawned.map_err(|error| EngineError::Thread { what, error })
 }
 
+/// An executor on its way.
+struct StartedCore {
+    executor: ExecutorJoinHandle<()>,
+    /// Closed when its work has begun, or cannot.
+    started: Receiver<()>,
+}
+
 /// Starts an executor on its core.
 fn start_core<F: Future<Output = ()> + 'static>(
     what: &str,
     core: usize,
+    shared: &Arc<Shared<EngineError>>,
     body: impl FnOnce() -> F + Send + 'static,
-) -> Result<ExecutorJoinHandle<()>, EngineError> {
+) -> Result<StartedCore, EngineError> {
+    let (ends_with_start, started) = crossbeam_channel::bounded(0);
+    let shared = Arc::clone(shared);
+    let starting = Starting { shared, what: what.to_owned(), started: false, _ends_with_start: ends_with_start };
+    let body = move || {
+        starting.succeed();
+        body()
+    };
     // No spinning before parking: cores may be shared.
     let builder = LocalExecutorBuilder::new(Placement::Fixed(core)).name(what);
-    builder.spawn(body).map_err(|error| executor_error(what, &error.to_string()))
+    let executor = builder.spawn(body).map_err(|error| executor_error(what, &error.to_string()))?;
+    Ok(StartedCore { executor, started })
+}
+
+/// Travels with the work of an executor. An executor that cannot be set up drops its work: then the others, which
+/// would wait for it without end, are told.
+struct Starting {
+    shared: Arc<Shared<EngineError>>,
+    what: String,
+    started: bool,
+    /// Never used to send: it is gone when it is known whether the work has begun.
+    _ends_with_start: Sender<()>,
+}
+
+impl Starting {
+    fn succeed(mut self) {
+        self.started = true;
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if !self.started {
+            self.shared.fail(executor_error(&self.what, "its executor could not be set up"));
+        }
+    }
 }
 
 fn executor_error(what: &str, reason: &str) -> EngineError {

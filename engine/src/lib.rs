@@ -15,6 +15,7 @@ pub mod exit;
 pub mod export;
 pub mod export_core;
 pub mod feed;
+pub mod guard;
 pub mod inspect;
 pub mod launch;
 pub mod lifecycle;

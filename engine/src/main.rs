@@ -2,8 +2,9 @@
 
 use clap::Parser;
 use corefold_engine::cli::job::AggregateJob;
-use corefold_engine::cli::{Cli, Command};
-use corefold_engine::commands::{self, CommandError};
+use corefold_engine::cli::{Cli, Command, manual};
+use corefold_engine::commands::{self, CommandError, Console};
+use corefold_engine::doctor;
 use corefold_engine::exit::ExitCode;
 use std::io::Write;
 
@@ -26,7 +27,29 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             let job = AggregateJob::try_from(*args).unwrap_or_else(|error| error.into_clap("aggregate").exit());
             commands::aggregate::aggregate(&job)?;
         }
-        _ => {}
+        Command::Run(args) => commands::run::run(&args.config, &Console::from(&args.report))?,
+        Command::Check(args) => {
+            let notes = commands::run::check(&args.config)?;
+            let notes: String = notes.iter().map(|note| format!("note: {note}\n")).collect();
+            print(&format!("{notes}{}: the configuration is valid\n", args.config.display()))?;
+        }
+        Command::Doctor(args) => {
+            let report = doctor::examine(args.data_dir.as_deref(), args.shards);
+            print(&if args.json { format!("{}\n", report.to_json()) } else { report.to_string() })?;
+            return Ok(report.exit_code());
+        }
+        Command::Completions(args) => std::io::stdout().write_all(&manual::completions(args.shell))?,
+        Command::Man(args) => {
+            let page = manual::page(&args.command).unwrap_or_else(|error| error.into_clap("man").exit());
+            std::io::stdout().write_all(&page)?;
+        }
+        Command::Inspect(_) => {}
     }
     Ok(ExitCode::Done)
+}
+
+fn print(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }

@@ -3,11 +3,11 @@
 
 mod wal_rig;
 
-use corefold_shards::wal::layout::{BLOCK_HEADER_SIZE, SEGMENT_HEADER_SIZE};
+use corefold_shards::wal::layout::{BLOCK_HEADER_SIZE, BlockHeader, SEGMENT_HEADER_SIZE};
 use corefold_shards::wal::recovery::{Action, Behind, Facts, Found, Link, TABLE, decide, matching_rows};
 use corefold_shards::wal::{
     LogEnd, LogIdentity, Lsn, RecordKind, RecoveryError, RefusalReason, ResumePoint, ScanOptions, ScanPolicy,
-    SegmentId, replay,
+    SegmentHeader, SegmentId, replay,
 };
 use wal_rig::{IDENTITY, Kept, Rig, options, read, tiny};
 
@@ -178,6 +178,32 @@ fn interior_damage_is_refused_with_file_and_offset() {
 }
 
 #[test]
+fn a_block_that_follows_another_one_is_refused() {
+    let mut rig = Rig::new(tiny());
+    rig.append_settled(BATCH, &[1; 10]);
+    rig.settle();
+    rig.append(BATCH, &[2; 10]).expect("room");
+    rig.idle();
+    let file = rig.disk.files_mut().get_mut(&SegmentId::FIRST).unwrap();
+    let segment = SegmentHeader::decode(file.first_chunk().unwrap()).unwrap().unwrap();
+    let bytes: &mut [u8; BLOCK_HEADER_SIZE] = file[8192..].first_chunk_mut().unwrap();
+    let header = BlockHeader::decode(bytes).unwrap();
+    let whole = *bytes;
+    for other in [
+        BlockHeader { previous_crc: !header.previous_crc, ..header },
+        BlockHeader { first_lsn: header.first_lsn.next(), ..header },
+    ] {
+        let bytes = rig.disk.files_mut().get_mut(&SegmentId::FIRST).unwrap()[8192..].first_chunk_mut().unwrap();
+        other.encode(segment.seed(), 8192, bytes);
+        let (_, offset, reason) = refusal(&mut rig);
+        assert_eq!(offset, 8192);
+        assert!(matches!(reason, RefusalReason::ChainBroken { .. }), "{reason}");
+    }
+    rig.disk.files_mut().get_mut(&SegmentId::FIRST).unwrap()[8192..8192 + BLOCK_HEADER_SIZE].copy_from_slice(&whole);
+    assert_eq!(read(&mut rig.disk, &options()).unwrap().1, rig.model);
+}
+
+#[test]
 fn missing_swapped_and_foreign_segments_are_refused() {
     let mut rig = log();
     let second = rig.disk.files_mut().remove(&SegmentId(2)).unwrap();
@@ -254,8 +280,9 @@ fn released_segments_are_recycled_and_their_old_blocks_stay_dead() {
         rig.appender.release(rig.model[rig.model.len() - 3].lsn.next());
         rig.settle();
         let from = rig.model[rig.model.len() - 3].lsn.next();
-        let (_, records) = read(&mut rig.disk, &ScanOptions { from, ..options() }).unwrap();
+        let (recovered, records) = read(&mut rig.disk, &ScanOptions { from, ..options() }).unwrap();
         assert_eq!(records, rig.model[rig.model.len() - 2..]);
+        assert_eq!(recovered.end, LogEnd::Clean, "old blocks are no torn tail");
     }
     assert!(rig.disk.files().len() <= 6, "{} files", rig.disk.files().len());
     assert!(matches!(refusal(&mut rig).2, RefusalReason::StartsLate { .. }));

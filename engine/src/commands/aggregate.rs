@@ -3,7 +3,7 @@
 //! The order of things: expressions, inputs and their types, the data directory, outputs, then the engine.
 
 use super::signals::StopSignal;
-use super::{CommandError, Console};
+use super::{CommandError, Console, check_machine};
 use crate::assemble::{self, ViewRequest};
 use crate::cli::job::{AggregateJob, OutputTarget};
 use crate::config::SEGMENT_SIZE_DEFAULT;
@@ -12,11 +12,13 @@ use crate::export::late::LATE_MEMORY_MAX;
 use crate::export::{self, LateWriter, Table, Target};
 use crate::export_core::ViewOutputs;
 use crate::feed::lanes::{LaneSource, LaneStart};
+use crate::guard::catch;
 use crate::launch::{EnginePlan, EngineSummary, StorePlan, launch};
 use crate::lifecycle::Lifecycle;
 use crate::links::Shared;
 use crate::progress::ProgressDisplay;
-use crate::source::infer::{WantedColumn, infer};
+use crate::source::error::SourceError;
+use crate::source::infer::{Inferred, WantedColumn, infer};
 use crate::source::input::{Input, resolve};
 use crate::source::plan::ReadPlan;
 use crate::source::times;
@@ -46,6 +48,7 @@ pub fn aggregate(job: &AggregateJob) -> Result<(), CommandError> {
     let console = Console::new(job.progress, job.quiet);
     let mut display = ProgressDisplay::new(console.progress);
     let asked = Asked::read(job)?;
+    check_machine()?;
     let routing = assemble::routing(job.routing);
     let topology = Topology::of_this_machine(assemble::shards_wanted(job.shards), None)?;
     for warning in &topology.warnings {
@@ -125,7 +128,10 @@ impl Asked {
         let arguments: Vec<String> = job.inputs.iter().map(ToString::to_string).collect();
         let inputs = resolve(&arguments, job.read.format.map(assemble::input_format))?;
         let read = assemble::read_plan(&job.time, job.time_unit, Vec::new(), &job.read, job.batch_rows);
-        let inferred = infer(&inputs, &wanted, &read)?;
+        let inferred = catch(|| infer(&inputs, &wanted, &read)).unwrap_or_else(|what| {
+            let path = inputs.first().map(|input| input.name.clone()).unwrap_or_default();
+            Err(SourceError::Damaged { path, what })
+        })?;
         let stream = StreamSpec {
             name: NAME.to_owned(),
             time: job.time.clone(),
@@ -133,7 +139,8 @@ impl Asked {
             fields: inferred.fields.clone(),
         };
         let columns = StreamColumns { time: &job.time, fields: &stream.fields };
-        let aggregates = sql::resolve(&parsed, &columns).map_err(agg)?;
+        let spoilt = || not_numbers(job, &parsed, &wanted, &inferred);
+        let aggregates = sql::resolve(&parsed, &columns).map_err(|error| spoilt().unwrap_or_else(|| agg(error)))?;
         let parse_time = |text: &str| times::parse(text.as_bytes(), None).ok();
         let planned = job.filter.as_deref().map(|text| sql::plan_filter(text, &columns, parse_time)).transpose();
         let view = ViewSpec {
@@ -144,7 +151,7 @@ impl Asked {
             groups_max: job.groups_max,
             overflow: job.overflow,
         };
-        let filter = planned.map_err(filter)?;
+        let filter = planned.map_err(|error| spoilt().unwrap_or_else(|| filter(error)))?;
         let read = ReadPlan { fields: inferred.fields, ..read };
         Ok(Asked { inputs, stream, view, filter, read })
     }
@@ -162,20 +169,34 @@ fn wanted_columns(job: &AggregateJob, aggregates: &[ParsedAggregate]) -> Result<
     for name in &job.by {
         want(name, FieldType::String);
     }
-    for aggregate in aggregates {
-        if let Some(column) = &aggregate.column {
-            want(column, aggregate.hint.unwrap_or(FieldType::F64));
-        }
-    }
-    if let Some(text) = &job.filter {
-        for column in sql::columns_of(text)? {
-            // The time column is there anyway.
-            if column.name != job.time {
-                want(&column.name, column.hint.unwrap_or(FieldType::String));
-            }
-        }
-    }
+    let filtered = job.filter.as_deref().map(sql::columns_of).transpose()?.unwrap_or_default();
+    // The time column is there anyway.
+    let filtered = || filtered.iter().filter(|column| column.name != job.time);
+    // The uses that tell the most about a column come first.
+    let numeric = aggregates.iter().filter_map(|aggregate| aggregate.column.as_deref().zip(aggregate.hint));
+    let compared = filtered().filter_map(|column| Some((column.name.as_str(), column.hint?)));
+    numeric.chain(compared).for_each(|(name, hint)| want(name, hint));
+    aggregates.iter().filter_map(|aggregate| aggregate.column.as_deref()).for_each(|name| want(name, FieldType::F64));
+    filtered().for_each(|column| want(&column.name, FieldType::String));
     Ok(wanted)
+}
+
+/// Where an expression was refused: the value for which a column that it needs numbers of is text. That value is
+/// more to the point than the type.
+fn not_numbers(
+    job: &AggregateJob,
+    aggregates: &[ParsedAggregate],
+    wanted: &[WantedColumn],
+    inferred: &Inferred,
+) -> Option<CommandError> {
+    let uses = job.filter.as_deref().and_then(|text| sql::columns_of(text).ok()).unwrap_or_default();
+    let of_aggregates = aggregates.iter().map(|aggregate| (aggregate.column.as_ref(), aggregate.hint));
+    let of_filter = uses.iter().map(|column| (Some(&column.name), column.hint));
+    let numeric =
+        of_aggregates.chain(of_filter).filter(|(_, hint)| matches!(hint, Some(FieldType::I64 | FieldType::F64)));
+    let mut columns = numeric.filter_map(|(name, _)| wanted.iter().position(|column| Some(&column.name) == name));
+    let spoilt = columns.find_map(|at| Some((at, inferred.not_numbers[at].clone()?)));
+    spoilt.map(|(at, value)| value.into_error(&wanted[at].name).into())
 }
 
 fn open_job_store(

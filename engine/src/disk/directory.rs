@@ -137,12 +137,23 @@ impl Store {
 
     /// The log directory of a shard; made durably if it is not there.
     pub fn log_directory(&self, shard: u32) -> Result<LogDirectory, DiskError> {
-        let shard_path = self.shard_path(shard);
-        let path = shard_path.join("wal");
+        self.make_log_directory(&shard_name(shard), shard)
+    }
+
+    /// The directory of a log that is no shard's: `<data_dir>/<name>/wal`. Its identity has the shard number
+    /// `u32::MAX`, so that no shard's segment passes for one of its own.
+    pub fn named_log_directory(&self, name: &str) -> Result<LogDirectory, DiskError> {
+        assert!(!name.starts_with("shard-"), "shards have numbers");
+        self.make_log_directory(name, u32::MAX)
+    }
+
+    fn make_log_directory(&self, name: &str, shard: u32) -> Result<LogDirectory, DiskError> {
+        let parent = self.root.join(name);
+        let path = parent.join("wal");
         if !path.is_dir() {
             fs::create_dir_all(&path).map_err(DiskError::io("create", &path))?;
             sync_directory(&path)?;
-            sync_directory(&shard_path)?;
+            sync_directory(&parent)?;
             sync_directory(&self.root)?;
         }
         Ok(LogDirectory::new(path, LogIdentity { store: self.uuid, shard }))
@@ -237,7 +248,8 @@ fn names(directory: &Path) -> Result<Vec<String>, DiskError> {
 
 /// A new store is made only where nothing else is.
 fn refuse_strangers(root: &Path) -> Result<(), DiskError> {
-    let strangers = names(root)?.into_iter().find(|name| name != LOCK_FILE && !name.starts_with(IDENTITY_FILE));
+    let is_ours = |name: &String| name == LOCK_FILE || name.starts_with(IDENTITY_FILE) || name == "lost+found";
+    let strangers = names(root)?.into_iter().find(|name| !is_ours(name));
     let Some(stranger) = strangers else { return Ok(()) };
     let reason = if stranger.starts_with("shard-") {
         format!("`{IDENTITY_FILE}` is missing beside `{stranger}`; restore it")
@@ -263,10 +275,7 @@ fn read_identity(path: &Path) -> Result<IdentityFile, DiskError> {
     let identity: IdentityFile =
         serde_json::from_str(&text).map_err(|error| unreadable(format!("it cannot be read: {error}")))?;
     if identity.format != STORE_FORMAT {
-        return Err(unreadable(format!(
-            "it has format {}; this program reads format {STORE_FORMAT}",
-            identity.format
-        )));
+        return Err(unreadable(format!("it has format {}; this program reads format {STORE_FORMAT}", identity.format)));
     }
     Ok(identity)
 }

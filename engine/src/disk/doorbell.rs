@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
@@ -19,6 +19,13 @@ pub struct Doorbell {
     waker: Arc<Waker>,
     near: UnixStream,
     far: Option<UnixStream>,
+}
+
+/// The far end, on the executor of the core that parks.
+#[derive(Debug)]
+pub struct BellListener {
+    awaited: glommio::net::UnixStream,
+    taken: UnixStream,
 }
 
 /// What completions signal, from the kernel or from another thread.
@@ -47,6 +54,30 @@ impl Doorbell {
     /// The end that the kernel sends the byte into.
     pub(super) fn near_descriptor(&self) -> RawFd {
         self.near.as_raw_fd()
+    }
+}
+
+impl BellListener {
+    /// Gets ready to listen; to be called inside the executor.
+    pub fn new(far: UnixStream) -> Result<BellListener, DiskError> {
+        let second = far.try_clone().map_err(DiskError::ring("duplicate a socket"))?;
+        // SAFETY: the descriptor was just duplicated and is given up by its only owner.
+        let awaited = unsafe { glommio::net::UnixStream::from_raw_fd(second.into_raw_fd()) };
+        Ok(BellListener { awaited, taken: far })
+    }
+
+    /// Waits until the bell has rung, and takes every ring so far. May be dropped at any time: a ring stays.
+    pub async fn heard(&self) -> Result<(), DiskError> {
+        let mut rings = [0; 64];
+        // Peeked first, since only a look can be abandoned without losing a ring; then there is something to take
+        // and the second call does not block.
+        let seen = self.awaited.peek(&mut rings[..1]).await;
+        let seen =
+            seen.map_err(|error| DiskError::ring("await the doorbell")(std::io::Error::other(error.to_string())))?;
+        if seen == 0 {
+            return Err(DiskError::ring("await the doorbell")(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        (&self.taken).read(&mut rings).map(drop).map_err(DiskError::ring("read the doorbell"))
     }
 }
 

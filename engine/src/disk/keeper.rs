@@ -11,9 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use corefold_shards::wal::layout::SEGMENT_HEADER_SIZE;
-use corefold_shards::wal::{
-    BlockPool, BufferIndex, DiskCompletion, DiskRequest, SegmentHeader, SegmentId,
-};
+use corefold_shards::wal::{BlockPool, BufferIndex, DiskCompletion, DiskRequest, SegmentHeader, SegmentId};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 
 use super::directory::random_bytes;
@@ -129,7 +127,9 @@ impl KeeperClient {
             Err(TrySendError::Disconnected(_)) => {
                 // The thread is gone: answer in its stead, so that the appender sees a failure, not silence.
                 self.under_way += 1;
-                self.reply.try_send(Answer { completion: failure(&request, libc::ECANCELED, false), file: None }).is_ok()
+                self.reply
+                    .try_send(Answer { completion: failure(&request, libc::ECANCELED, false), file: None })
+                    .is_ok()
             }
         }
     }

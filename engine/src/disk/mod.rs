@@ -3,19 +3,19 @@
 //! [`Store`] owns the directory, [`SegmentKeeper`] creates segments off the cores, [`ShardDisk`] carries out what one
 //! shard's log asks for. What is written, and what a log's bytes mean, is `corefold_shards::wal`'s and not here.
 
-pub mod bell_end;
 pub mod directory;
 pub mod doorbell;
 pub mod error;
 pub mod files;
 pub mod keeper;
+pub mod options;
 pub mod probe;
 pub mod uring;
 
-pub use bell_end::BellEnd;
 pub use directory::{Store, StoreLock};
-pub use doorbell::Doorbell;
+pub use doorbell::{BellListener, Doorbell, Waker};
 pub use error::DiskError;
 pub use files::{LogDirectory, LogFiles};
 pub use keeper::SegmentKeeper;
-pub use uring::{DiskOptions, DiskReport, ShardDisk};
+pub use options::{DiskOptions, DiskReport};
+pub use uring::ShardDisk;

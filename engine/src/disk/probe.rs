@@ -13,7 +13,7 @@ use io_uring::IoUring;
 use super::error::DiskError;
 
 /// Kinds of file systems that the log knows by name.
-const FILESYSTEMS: &[(i64, &str, Suitability)] = &[
+const FILESYSTEMS: &[(u32, &str, Suitability)] = &[
     (0xEF53, "ext4", Suitability::Sync),
     (0x5846_5342, "XFS", Suitability::Sync),
     (0x0102_1994, "tmpfs", Suitability::Refuse("it keeps files in memory only, so nothing on it survives a power cut")),
@@ -26,7 +26,9 @@ const FILESYSTEMS: &[(i64, &str, Suitability)] = &[
     (
         0x9123_683E,
         "btrfs",
-        Suitability::Refuse("it never overwrites in place, so each synced block commits metadata and may run out of space"),
+        Suitability::Refuse(
+            "it never overwrites in place, so each synced block commits metadata and may run out of space",
+        ),
     ),
     (0x6969, "NFS", Suitability::Refuse("a sync on it is a promise of another machine")),
     (0x6573_5546, "FUSE", Suitability::Refuse("what a sync on it means is up to a program")),
@@ -42,8 +44,8 @@ enum Suitability {
 /// The kind of file system that a path is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Filesystem {
-    /// The number that the kernel gives.
-    pub magic: i64,
+    /// The number that the kernel gives; its type differs between machines but its value fits.
+    pub magic: u32,
     /// Its name, if known.
     pub name: Option<&'static str>,
 }
@@ -51,7 +53,8 @@ pub struct Filesystem {
 impl Filesystem {
     /// Looks at the file system of an existing path.
     pub fn of(path: &Path) -> Result<Filesystem, DiskError> {
-        let failed = |source| DiskError::Io { operation: "ask for the file system of", path: path.to_path_buf(), source };
+        let failed =
+            |source| DiskError::Io { operation: "ask for the file system of", path: path.to_path_buf(), source };
         let text = CString::new(path.as_os_str().as_bytes()).map_err(|error| failed(io::Error::other(error)))?;
         let mut answer = std::mem::MaybeUninit::<libc::statfs>::zeroed();
         // SAFETY: `text` is a string with a final zero and `answer` is room for what the call writes.
@@ -60,8 +63,7 @@ impl Filesystem {
             return Err(failed(io::Error::last_os_error()));
         }
         // SAFETY: plain integers that were zeroed before, so initialised whatever the call has written.
-        let magic = unsafe { answer.assume_init() }.f_type as i64;
-        let magic = if magic < 0 { magic & 0xFFFF_FFFF } else { magic };
+        let magic = unsafe { answer.assume_init() }.f_type as u32;
         let name = FILESYSTEMS.iter().find(|known| known.0 == magic).map(|known| known.1);
         Ok(Filesystem { magic, name })
     }
@@ -90,6 +92,16 @@ pub fn io_uring() -> Result<(), String> {
         Ok(_) => Ok(()),
         Err(error) => Err(explain_ring_failure(&error)),
     }
+}
+
+/// A ring in the best way that this kernel knows. It belongs to the thread that makes it.
+pub(super) fn build_ring(entries: u32) -> Result<IoUring, DiskError> {
+    let modern = IoUring::builder().setup_single_issuer().setup_coop_taskrun().setup_taskrun_flag().build(entries);
+    let ring = match modern {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => IoUring::new(entries),
+        other => other,
+    };
+    ring.map_err(|error| DiskError::Unsuitable { reason: explain_ring_failure(&error) })
 }
 
 /// Why a ring could not be created, and what to do.

@@ -12,17 +12,16 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use corefold_shards::wal::{
-    BlockShare, BufferIndex, DiskCompletion, DiskRequest, Durability, ResumePoint, SegmentId,
-};
+use corefold_shards::wal::{BlockShare, BufferIndex, DiskCompletion, DiskRequest, Durability, ResumePoint, SegmentId};
 use io_uring::{IoUring, opcode, squeue, types};
 
 use super::directory::StoreLock;
-use super::doorbell::Doorbell;
+use super::doorbell::{Doorbell, Waker};
 use super::error::DiskError;
 use super::files::{LogDirectory, open_for_blocks};
 use super::keeper::{KeeperClient, SegmentKeeper};
-use super::probe::{Filesystem, LockedMemory, explain_ring_failure};
+use super::options::{DiskOptions, DiskReport};
+use super::probe::{Filesystem, LockedMemory, build_ring};
 
 const TAG_WRITE: u64 = 1 << 32;
 const TAG_SYNC: u64 = 2 << 32;
@@ -37,43 +36,6 @@ const FIXED_FILES: u32 = 16;
 const ENTER_GETEVENTS: u32 = 1;
 /// How long a dropped disk waits for its writes.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
-
-/// What to use if the machine has it. Everything by default; tests switch off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DiskOptions {
-    /// What the log promises; `Sync` needs a file system that can keep it.
-    pub durability: Durability,
-    /// O_DIRECT (only with `Sync`: otherwise the page cache is the point).
-    pub direct: bool,
-    /// Registered buffers.
-    pub fixed_buffers: bool,
-    /// Registered files.
-    pub fixed_files: bool,
-    /// Synced writes by `RWF_DSYNC` instead of a linked fsync.
-    pub dsync: bool,
-}
-
-impl DiskOptions {
-    /// All that helps.
-    pub fn new(durability: Durability) -> DiskOptions {
-        DiskOptions { durability, direct: true, fixed_buffers: true, fixed_files: true, dsync: true }
-    }
-}
-
-/// What is in use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DiskReport {
-    /// As in [`DiskOptions`].
-    pub direct: bool,
-    /// As in [`DiskOptions`].
-    pub fixed_buffers: bool,
-    /// As in [`DiskOptions`].
-    pub fixed_files: bool,
-    /// As in [`DiskOptions`].
-    pub dsync: bool,
-    /// Sentences about what is missing and what to do.
-    pub notes: Vec<String>,
-}
 
 /// See the module.
 pub struct ShardDisk {
@@ -130,9 +92,7 @@ impl ShardDisk {
         let entries = (2 * share.count() + 8).next_power_of_two() as u32;
         let ring = build_ring(entries)?;
         let bell = Doorbell::new()?;
-        ring.submitter()
-            .register_eventfd(bell.waker().descriptor())
-            .map_err(DiskError::ring("register an eventfd"))?;
+        ring.submitter().register_eventfd(bell.waker().descriptor()).map_err(DiskError::ring("register an eventfd"))?;
         let direct = options.direct && is_sync;
         let client = keeper.client(log.clone(), direct, Arc::clone(bell.waker()));
         let mut disk = ShardDisk {
@@ -174,6 +134,11 @@ impl ShardDisk {
     /// The end of the doorbell to be awaited; can be taken once.
     pub fn take_far_end(&mut self) -> Option<std::os::unix::net::UnixStream> {
         self.bell.take_far_end()
+    }
+
+    /// Signals the bell from another thread.
+    pub fn waker(&self) -> &Arc<Waker> {
+        self.bell.waker()
     }
 
     /// Takes requests over; one system call for all writes together.
@@ -235,7 +200,8 @@ impl ShardDisk {
     }
 
     /// Arms the doorbell before the core parks: the next completion rings it once. `false`: something has finished
-    /// already, so reap instead of parking.
+    /// already, so reap instead of parking. To be called only after a step that brought nothing: what the last reap
+    /// has handed out rings no more.
     pub fn arm(&mut self) -> Result<bool, DiskError> {
         if self.has_completions() {
             return Ok(false);
@@ -363,7 +329,9 @@ impl ShardDisk {
         let _ = std::fs::remove_file(&path);
         let (file, direct) = open_for_blocks(&path, self.report.direct, true).map_err(failed)?;
         if self.report.direct && !direct {
-            self.report.notes.push("the file system does not know O_DIRECT; the log goes through the page cache".into());
+            self.report
+                .notes
+                .push("the file system does not know O_DIRECT; the log goes through the page cache".into());
         }
         self.report.direct = direct;
         let mut result = 0;
@@ -384,16 +352,17 @@ impl ShardDisk {
         std::fs::remove_file(&path).map_err(failed)?;
         self.report.dsync = dsync_wanted && result != -libc::EOPNOTSUPP && result != -libc::EINVAL;
         if dsync_wanted && !self.report.dsync {
-            self.report.notes.push("the kernel does not know RWF_DSYNC here; each write is followed by an fsync".into());
+            self.report
+                .notes
+                .push("the kernel does not know RWF_DSYNC here; each write is followed by an fsync".into());
         }
         Ok(())
     }
 
     fn add_segment(&mut self, segment: SegmentId, file: File) {
         let slot = self.slots.pop();
-        let registered = slot.filter(|slot| {
-            self.ring.submitter().register_files_update(*slot, &[file.as_raw_fd()]).is_ok()
-        });
+        let registered =
+            slot.filter(|slot| self.ring.submitter().register_files_update(*slot, &[file.as_raw_fd()]).is_ok());
         self.segments.push(OpenSegment { segment, file, slot: registered });
     }
 
@@ -448,10 +417,7 @@ impl ShardDisk {
                 Some(file) => opcode::Fsync::new(file).flags(kind).build(),
                 None => opcode::Fsync::new(by_file).flags(kind).build(),
             };
-            self.push(&[
-                write.flags(squeue::Flags::IO_LINK),
-                fsync.user_data(TAG_SYNC | u64::from(buffer.0)),
-            ])?;
+            self.push(&[write.flags(squeue::Flags::IO_LINK), fsync.user_data(TAG_SYNC | u64::from(buffer.0))])?;
         } else {
             self.push(&[write])?;
         }
@@ -523,15 +489,6 @@ impl Drop for ShardDisk {
             std::mem::forget(self.share.clone());
         }
     }
-}
-
-fn build_ring(entries: u32) -> Result<IoUring, DiskError> {
-    let modern = IoUring::builder().setup_single_issuer().setup_coop_taskrun().setup_taskrun_flag().build(entries);
-    let ring = match modern {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => IoUring::new(entries),
-        other => other,
-    };
-    ring.map_err(|error| DiskError::Unsuitable { reason: explain_ring_failure(&error) })
 }
 
 /// A busy kernel has taken nothing; entries stay queued and the next call tries again.

@@ -6,6 +6,7 @@
 use super::lanes::{DealtLane, LANE_ENDED, LaneGauge};
 use super::{Parsed, ParsedBatch, ParsedTask, Routing};
 use crate::error::EngineError;
+use crate::guard::PanicGuard;
 use crate::lifecycle::Lifecycle;
 use crate::links::{ARRIVALS_MAX, DealerEnds, Shared};
 use corefold_aggregator::spec::FieldType;
@@ -27,7 +28,7 @@ pub const INPUT_PRODUCER: u64 = 0;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How long it sleeps between looks at a full ring.
-const RING_POLL: Duration = Duration::from_micros(30);
+const RING_POLL: Duration = Duration::from_micros(100);
 
 /// The dealer's ends and lanes.
 pub struct Dealer {
@@ -69,6 +70,7 @@ struct Told {
 impl Dealer {
     /// Deals until all lanes have ended or the engine stops.
     pub fn run(mut self) {
+        let _guard = PanicGuard::new(&self.shared);
         let mut waiting = BTreeMap::new();
         let mut ticket = 0;
         let mut told = Told { frontier: vec![EventTime::MIN; self.shards.len()], next: 0 };

@@ -3,6 +3,9 @@
 //! The order of batches is the dealer's business.
 
 use super::{Parsed, ParsedBatch, ParsedTask, Task, Work};
+use crate::error::EngineError;
+use crate::guard::{PanicGuard, catch};
+use crate::links::Shared;
 use crate::source::error::SourceError;
 use crate::source::parser::Parser;
 use crate::source::plan::ReadPlan;
@@ -43,6 +46,8 @@ pub struct ParserThread {
     pub chunk_spares: Sender<Vec<u8>>,
     /// Memory of batches from the dealer.
     pub batch_spares: Receiver<AlignedBytes>,
+    /// Shared by all threads.
+    pub shared: Arc<Shared<EngineError>>,
     /// The first row that was skipped as bad input, for the summary.
     pub first_rejection: Arc<Mutex<Option<SourceError>>>,
 }
@@ -57,6 +62,7 @@ struct PlanState {
 impl ParserThread {
     /// Parses until the reader ends.
     pub fn run(self) {
+        let _guard = PanicGuard::new(&self.shared);
         let mut encoder = Encoder::new();
         let mut states: Vec<PlanState> = self.plans.iter().map(PlanState::new).collect();
         while let Ok(Work { ticket, lane, task }) = self.work.recv() {
@@ -67,7 +73,9 @@ impl ParserThread {
                     let index = self.lanes[lane];
                     let state = &mut states[index];
                     state.columns.clear();
-                    let parsed = state.parser.parse(&chunk, &mut state.columns);
+                    let parsed = catch(|| state.parser.parse(&chunk, &mut state.columns));
+                    let parsed =
+                        parsed.unwrap_or_else(|what| Err(SourceError::Damaged { path: chunk.name().to_owned(), what }));
                     let position_end = chunk.position_end;
                     // A full channel only costs the reader an allocation.
                     let _ = self.chunk_spares.try_send(chunk.into_spare());

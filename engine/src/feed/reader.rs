@@ -6,6 +6,7 @@
 use super::lanes::{LaneGauge, LaneSource};
 use super::{Parsed, Task, Work};
 use crate::error::EngineError;
+use crate::guard::{PanicGuard, catch};
 use crate::links::Shared;
 use crate::source::error::SourceError;
 use crate::source::plan::ReadPlan;
@@ -38,6 +39,11 @@ pub struct Reader {
     pub shared: Arc<Shared<EngineError>>,
 }
 
+/// Calls into the readers of file formats, whose libraries may panic on damaged files.
+fn guarded<T>(path: &str, body: impl FnOnce() -> Result<T, SourceError>) -> Result<T, SourceError> {
+    catch(body).unwrap_or_else(|what| Err(SourceError::Damaged { path: path.to_owned(), what }))
+}
+
 /// A lane that is being read.
 struct OpenLane {
     index: usize,
@@ -49,6 +55,7 @@ struct OpenLane {
 impl Reader {
     /// Reads until all lanes have ended or the engine stops.
     pub fn run(self) {
+        let _guard = PanicGuard::new(&self.shared);
         let mut ticket = 0;
         let mut lane = 0;
         if let Err(error) = self.read(&mut ticket, &mut lane) {
@@ -67,7 +74,8 @@ impl Reader {
             let Some(next) = (0..open_lanes.len()).min_by_key(|&at| rank(&open_lanes[at])) else { return Ok(()) };
             let current = &mut open_lanes[next];
             *lane = current.index;
-            let chunk = current.reader.next(self.spares.try_recv().unwrap_or_default())?;
+            let name = &self.lanes[current.index].input.name;
+            let chunk = guarded(name, || current.reader.next(self.spares.try_recv().unwrap_or_default()))?;
             let bytes = current.reader.bytes_read();
             self.shared.progress.bytes.fetch_add(bytes - current.bytes, Ordering::Relaxed);
             current.bytes = bytes;
@@ -99,7 +107,8 @@ impl Reader {
                 continue;
             }
             *lane = index;
-            let reader = open(&source.input, &self.plans[source.plan], source.start.position)?;
+            let name = &source.input.name;
+            let reader = guarded(name, || open(&source.input, &self.plans[source.plan], source.start.position))?;
             let bytes = reader.bytes_read();
             self.shared.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
             open_lanes.push(OpenLane { index, reader, sequence: source.start.sequence, bytes });

@@ -127,7 +127,7 @@ pub enum SourceError {
         compression: &'static str,
     },
     /// A file's structure is damaged.
-    #[error("{path}: damaged or not a {format} file: {what}")]
+    #[error("{path}: damaged, or no {format} file: {what}")]
     Corrupt {
         /// The input.
         path: String,
@@ -290,6 +290,14 @@ pub enum SourceError {
         mib: usize,
         /// Whether the limit was met inside a quoted field.
         quoted: bool,
+    },
+    /// A library that reads typed files gave up on this one.
+    #[error("{path}: the file is damaged: {what}")]
+    Damaged {
+        /// The input.
+        path: String,
+        /// The library's words.
+        what: String,
     },
     /// Rows that do not fit into one batch.
     #[error("{what}; choose a smaller --batch-rows")]

@@ -60,6 +60,11 @@ pub struct Chunk {
 }
 
 impl Chunk {
+    /// How messages call the input.
+    pub fn name(&self) -> &str {
+        &self.lane.name
+    }
+
     /// Gives the chunk's memory back, for [`LaneReader::next`].
     pub fn into_spare(self) -> Vec<u8> {
         match self.payload {

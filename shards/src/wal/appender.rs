@@ -6,98 +6,19 @@
 use std::collections::VecDeque;
 
 use super::block::{BlockPool, BlockShare};
+use super::config::{AppenderConfig, Durability};
 use super::error::WalError;
 use super::io::{BufferIndex, DiskCompletion, DiskRequest};
 use super::layout::{
-    ALIGNMENT, BLOCK_FLAG_IDLE, BLOCK_FLAG_SEAL, BLOCK_HEADER_SIZE, BlockHeader, ChecksumSeed, FRAGMENT_HEADER_SIZE,
-    OPENING_FLAG_SALVAGED, OPENING_FLAG_SESSION, OPENING_FLAG_TRUNCATED, OPENING_FLAG_UNSYNCED, OPENING_SIZE,
-    RECORD_LENGTH_MAX, SEGMENT_HEADER_SIZE, pad_to_block,
+    ALIGNMENT, BLOCK_FLAG_IDLE, BLOCK_FLAG_SEAL, BLOCK_HEADER_SIZE, ChecksumSeed, FRAGMENT_HEADER_SIZE,
+    OPENING_FLAG_UNSYNCED, RECORD_LENGTH_MAX, SEGMENT_HEADER_SIZE, pad_to_block,
 };
 use super::lsn::{Lsn, SegmentId};
+use super::outgoing::{Filling, Outgoing, Place, WriteState};
 use super::record::{Fragment, RecordKind};
 use super::repair::ResumePoint;
-use super::segment::{LogIdentity, Opening, SegmentSpan};
-use super::supply::{Stall, Supply, SupplyConfig};
-
-/// What "durable" means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// On stable storage.
-    Sync,
-    /// Handed to the operating system: survives the process, not the power.
-    Os,
-}
-
-/// Sizes and limits of one log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AppenderConfig {
-    /// Whose log.
-    pub identity: LogIdentity,
-    /// What "durable" means.
-    pub durability: Durability,
-    /// Size of a block's buffer, a multiple of 4,096.
-    pub block_size: usize,
-    /// How many there are: one that fills, the others in flight.
-    pub buffers: usize,
-    /// Writes that may be in flight at once.
-    pub writes_inflight_max: usize,
-    /// Quiet time after which an IDLE block tells what is durable.
-    pub idle_after_ns: u64,
-    /// Segments.
-    pub supply: SupplyConfig,
-}
-
-impl AppenderConfig {
-    /// The sizes for real disks.
-    pub fn new(identity: LogIdentity, durability: Durability) -> AppenderConfig {
-        AppenderConfig {
-            identity,
-            durability,
-            block_size: 512 << 10,
-            buffers: 5,
-            writes_inflight_max: 4,
-            idle_after_ns: 10_000_000,
-            supply: SupplyConfig {
-                segment_size: 64 << 20,
-                segment_size_first: 4 << 20,
-                spares_kept: 2,
-                retry_after_ns: 200_000_000,
-            },
-        }
-    }
-
-    /// Bytes of a record that always fit into one empty block.
-    pub fn piece_max(&self) -> usize {
-        (self.block_size - BLOCK_HEADER_SIZE - OPENING_ENTRY_SIZE - FRAGMENT_HEADER_SIZE) & !7
-    }
-
-    /// Why these sizes cannot work, if they cannot.
-    pub fn check(&self) -> Result<(), &'static str> {
-        let supply = &self.supply;
-        let segment_min = (SEGMENT_HEADER_SIZE + self.block_size) as u64;
-        if self.block_size < ALIGNMENT
-            || self.block_size > super::layout::BLOCK_SIZE_MAX
-            || !self.block_size.is_multiple_of(ALIGNMENT)
-        {
-            Err("the log's block size must be a multiple of 4096 bytes, at most 16 MiB")
-        } else if self.buffers < 2 || self.buffers > usize::from(u16::MAX) || self.writes_inflight_max < 1 {
-            Err("the log needs at least two buffers and one write in flight")
-        } else if supply.segment_size_first.min(supply.segment_size) < segment_min {
-            Err("a log segment must hold its header (4096 bytes) and at least one block")
-        } else if !supply.segment_size_first.is_multiple_of(ALIGNMENT as u64)
-            || !supply.segment_size.is_multiple_of(ALIGNMENT as u64)
-        {
-            Err("the size of a log segment must be a multiple of 4096 bytes")
-        } else if supply.spares_kept < 1 {
-            Err("the log needs at least one spare segment")
-        } else {
-            Ok(())
-        }
-    }
-}
-
-const OPENING_ENTRY_SIZE: usize = FRAGMENT_HEADER_SIZE + OPENING_SIZE;
-const _: () = assert!(OPENING_ENTRY_SIZE.is_multiple_of(8));
+use super::segment::{Opening, SegmentSpan};
+use super::supply::{Stall, Supply};
 
 /// The writing half of one shard's log. See the module.
 #[derive(Debug)]
@@ -109,7 +30,7 @@ pub struct Appender {
     outgoing: VecDeque<Outgoing>,
     inflight: usize,
     supply: Supply,
-    current: Option<Current>,
+    current: Option<Place>,
     closing: VecDeque<SegmentId>,
     partial: Option<Partial>,
     resume: ResumePoint,
@@ -121,40 +42,6 @@ pub struct Appender {
     last_is_quiet: bool,
     seal: Seal,
     latched: Option<WalError>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Current {
-    segment: SegmentId,
-    size: u64,
-    seed: ChecksumSeed,
-    salt: u64,
-    offset: u64,
-}
-
-#[derive(Debug)]
-struct Filling {
-    buffer: BufferIndex,
-    first_lsn: Lsn,
-    filled: usize,
-    count: u16,
-    flags: u16,
-}
-
-#[derive(Debug)]
-struct Outgoing {
-    buffer: BufferIndex,
-    place: Current,
-    header: BlockHeader,
-    length: u32,
-    state: WriteState,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum WriteState {
-    Ready,
-    Submitted,
-    Done,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -229,13 +116,13 @@ impl Appender {
         self.supply.stall()
     }
 
-    /// Whether nothing is waiting to be written, in flight, or under way with the supply of segments; after
-    /// [`Appender::seal`] also that the SEAL block is down. A latched log is drained once no write is in flight.
+    /// Whether nothing is waiting to be written or in flight; after [`Appender::seal`] also that the SEAL block is
+    /// down. A latched log is drained once no write is in flight. A segment may still be in preparation.
     pub fn is_drained(&self) -> bool {
         if self.latched.is_some() {
-            return self.inflight == 0 && !self.supply.is_busy();
+            return self.inflight == 0;
         }
-        self.outgoing.is_empty() && self.filling.is_none() && !self.supply.is_busy() && self.seal != Seal::Asked
+        self.is_quiet() && self.seal != Seal::Asked
     }
 
     /// The buffers, for the side that carries writes out.
@@ -298,7 +185,10 @@ impl Appender {
         self.poll_writes(now_ns, out);
         if self.latched.is_none() {
             self.poll_quiet(now_ns, out);
-            self.supply.poll(now_ns, self.durable, out);
+            // A log that is being shut down asks for a segment only if the SEAL block needs one.
+            if self.seal == Seal::Open || (self.seal == Seal::Asked && !self.can_begin(ALIGNMENT)) {
+                self.supply.poll(now_ns, self.durable, out);
+            }
         }
         while let Some(&segment) = self.closing.front() {
             if self.outgoing.iter().any(|write| write.place.segment == segment) {
@@ -471,19 +361,11 @@ impl Appender {
                 }
             }
             None => {
-                let resume = &self.resume;
-                let truncated = if resume.is_truncated { OPENING_FLAG_TRUNCATED } else { 0 };
-                let salvaged = if resume.is_salvaged { OPENING_FLAG_SALVAGED } else { 0 };
-                Opening {
-                    previous: resume.previous,
-                    previous_end: resume.previous_end,
-                    flags: OPENING_FLAG_SESSION | unsynced | truncated | salvaged,
-                    dropped_blocks: resume.dropped_blocks,
-                    dropped_bytes: resume.dropped_bytes,
-                }
+                let opening = self.resume.opening();
+                Opening { flags: opening.flags | unsynced, ..opening }
             }
         };
-        self.current = Some(Current {
+        self.current = Some(Place {
             segment: spare.segment,
             size: spare.size,
             seed: ChecksumSeed::new(&identity.store, identity.shard, spare.segment, spare.salt),
@@ -505,35 +387,14 @@ impl Appender {
         lsn
     }
 
-    /// Pads the block that fills and puts it in line.
+    /// Puts the block that fills in line.
     fn close_block(&mut self) {
         let Some(filling) = self.filling.take() else { return };
-        let place = self.current.expect("a block was begun in it");
-        let length = pad_to_block(filling.filled);
-        assert!(filling.count > 0);
-        assert!(place.offset + length as u64 <= place.size);
-        self.pool.bytes_mut(filling.buffer)[filling.filled..length].fill(0);
-        self.outgoing.push_back(Outgoing {
-            buffer: filling.buffer,
-            place,
-            header: BlockHeader {
-                header_crc: 0,
-                segment: place.segment,
-                first_lsn: filling.first_lsn,
-                payload_length: (filling.filled - BLOCK_HEADER_SIZE) as u32,
-                count: filling.count,
-                flags: filling.flags,
-                payload_crc: 0,
-                previous_crc: 0,
-                durable: Lsn::ZERO,
-                time_ns: 0,
-                salt: place.salt,
-            },
-            length: length as u32,
-            state: WriteState::Ready,
-        });
-        let current = self.current.as_mut().expect("as above");
-        current.offset += length as u64;
+        let current = self.current.as_mut().expect("the block was begun in it");
+        let bytes = self.pool.bytes_mut(filling.buffer);
+        let closed = filling.close(*current, bytes);
+        current.offset += u64::from(closed.length);
+        self.outgoing.push_back(closed);
     }
 
     /// Sends blocks off while the device has room; the one that fills goes too, if none is before it.
@@ -559,27 +420,13 @@ impl Appender {
             Durability::Os => self.resume.next_lsn,
         };
         let write = &mut self.outgoing[index];
-        let place = write.place;
-        let bytes = &mut self.pool.bytes_mut(write.buffer)[..write.length as usize];
-        let (header, payload) = bytes.split_first_chunk_mut().expect("a block is longer than its header");
-        write.header.payload_crc = place.seed.checksum(place.offset, payload);
-        write.header.previous_crc = self.chain;
-        write.header.durable = claim;
-        write.header.time_ns = now_ns;
-        self.chain = write.header.encode(place.seed, place.offset, header);
-        write.header.header_crc = self.chain;
-        write.state = WriteState::Submitted;
-        self.inflight += 1;
-        self.last_is_quiet = write.header.flags != 0;
+        write.submit(self.pool.bytes_mut(write.buffer), self.chain, claim, now_ns);
         assert_eq!(self.written, write.header.first_lsn);
+        self.chain = write.header.header_crc;
         self.written = write.header.end_lsn();
-        DiskRequest::Write {
-            segment: place.segment,
-            offset: place.offset,
-            buffer: write.buffer,
-            length: write.length,
-            sync: self.config.durability == Durability::Sync,
-        }
+        self.last_is_quiet = write.header.flags != 0;
+        self.inflight += 1;
+        write.request(self.config.durability == Durability::Sync)
     }
 
     fn is_quiet(&self) -> bool {

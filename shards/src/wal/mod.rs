@@ -9,11 +9,15 @@
 
 pub mod appender;
 pub mod block;
+pub mod config;
 pub mod error;
+mod headers;
 pub mod io;
 pub mod layout;
+pub mod look;
 pub mod lsn;
 pub mod memory;
+mod outgoing;
 pub mod record;
 pub mod recovery;
 pub mod repair;
@@ -25,8 +29,9 @@ pub mod survey;
 mod sweep;
 mod window;
 
-pub use appender::{Appender, AppenderConfig, Durability};
+pub use appender::Appender;
 pub use block::{BlockPool, BlockShare};
+pub use config::{AppenderConfig, Durability};
 pub use error::{RecoveryError, RefusalReason, WalError};
 pub use io::{BufferIndex, DiskCompletion, DiskRequest, SegmentSource};
 pub use lsn::{Lsn, SegmentId};

@@ -1,8 +1,9 @@
 //! What recovery has found and what follows from it: where the next session begins, what must be deleted before, and
 //! what was given up. Carrying that out is the engine's; finding it is [`super::scan`]'s.
 
+use super::layout::{OPENING_FLAG_SALVAGED, OPENING_FLAG_SESSION, OPENING_FLAG_TRUNCATED};
 use super::lsn::{Lsn, SegmentId};
-use super::segment::{SegmentSpan, Spare};
+use super::segment::{Opening, SegmentSpan, Spare};
 
 /// How the log ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,19 @@ impl ResumePoint {
     /// A log that does not exist yet.
     pub fn fresh() -> ResumePoint {
         ResumePoint { next_segment: SegmentId::FIRST, is_sealed: true, ..ResumePoint::default() }
+    }
+
+    /// What the first entry of the next session says.
+    pub fn opening(&self) -> Opening {
+        let truncated = if self.is_truncated { OPENING_FLAG_TRUNCATED } else { 0 };
+        let salvaged = if self.is_salvaged { OPENING_FLAG_SALVAGED } else { 0 };
+        Opening {
+            previous: self.previous,
+            previous_end: self.previous_end,
+            flags: OPENING_FLAG_SESSION | truncated | salvaged,
+            dropped_blocks: self.dropped_blocks,
+            dropped_bytes: self.dropped_bytes,
+        }
     }
 }
 

@@ -3,19 +3,22 @@
 //! Two passes are possible: [`scan`] checks everything and tells the end, [`replay`] walks to that end again. Memory
 //! is one window and one record. What is decided where the walk stops stands in [`super::recovery`].
 
+use std::cmp::Ordering;
+
 use super::error::{RecoveryError, RefusalReason};
+use super::headers::{Headers, read_headers};
 use super::io::SegmentSource;
 use super::layout::{
-    ALIGNMENT, BLOCK_FLAG_SEAL, BLOCK_HEADER_SIZE, BlockHeader, ChecksumSeed, OPENING_FLAG_SESSION,
-    OPENING_FLAG_UNSYNCED, SEGMENT_HEADER_SIZE,
+    ALIGNMENT, BLOCK_FLAG_SEAL, BLOCK_HEADER_SIZE, BlockHeader, OPENING_FLAG_SESSION, OPENING_FLAG_UNSYNCED,
+    SEGMENT_HEADER_SIZE,
 };
+use super::look::{Block, Reader, Segment};
 use super::lsn::{Lsn, SegmentId};
-use super::record::{Assembled, Assembler, Fragment, Record, RecordKind};
+use super::record::{Assembled, Assembler, Fragment, Record};
 use super::recovery::{Action, Behind, Facts, Found, Link, decide};
 use super::repair::{LogEnd, LostRange, Recovered, ResumePoint, TailReport};
 use super::segment::{LogIdentity, Opening, SegmentHeader, SegmentSpan, Spare};
-use super::sweep::{Findings, Salt, sweep};
-use super::window::Window;
+use super::sweep::{Findings, Salt};
 
 /// Whether recovery may give up what had been durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +58,7 @@ where
     F: FnMut(Record<'_>) -> Result<(), E>,
 {
     let mut walk = Walk::new(source, options, on_record);
-    let headers = walk.headers()?;
+    let headers = read_headers(&mut walk.reader, options)?;
     walk.run(headers, None)
 }
 
@@ -71,11 +74,11 @@ where
         return Ok(());
     }
     let mut walk = Walk::new(source, options, on_record);
-    let mut headers = walk.headers()?;
+    let mut headers = read_headers(&mut walk.reader, options)?;
     headers.segments.retain(|segment| segment.header.segment <= stop.segment);
     let again = walk.run(headers, Some(stop))?;
     if again.resume.next_lsn != recovered.resume.next_lsn || again.records != recovered.records {
-        return Err(walk.refusal(stop.segment, stop.offset, RefusalReason::Changed).into());
+        return Err(walk.reader.refusal(stop.segment, stop.offset, RefusalReason::Changed).into());
     }
     Ok(())
 }
@@ -85,21 +88,6 @@ where
 struct Stop {
     segment: SegmentId,
     offset: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Segment {
-    header: SegmentHeader,
-    length: u64,
-}
-
-/// Segments with sound headers, in order, and what must go.
-#[derive(Debug, Default)]
-struct Headers {
-    segments: Vec<Segment>,
-    discard: Vec<SegmentId>,
-    findings: Findings,
-    salvaged: bool,
 }
 
 /// Where the walk is.
@@ -117,10 +105,9 @@ struct Place {
 }
 
 struct Walk<'s, S: ?Sized, F> {
-    source: &'s mut S,
+    reader: Reader<'s, S>,
     options: &'s ScanOptions,
     on_record: F,
-    window: Window,
     assembler: Assembler,
     spans: Vec<SegmentSpan>,
     records: u64,
@@ -129,22 +116,15 @@ struct Walk<'s, S: ?Sized, F> {
     unsynced_segments: u64,
 }
 
-/// What one look at a place brings.
-enum Block {
-    Sound(BlockHeader, Option<Opening>),
-    Bad { is_blank: bool },
-}
-
 impl<'s, S, F> Walk<'s, S, F>
 where
     S: SegmentSource + ?Sized,
 {
     fn new(source: &'s mut S, options: &'s ScanOptions, on_record: F) -> Self {
         Walk {
-            source,
+            reader: Reader::new(source, options.piece_size),
             options,
             on_record,
-            window: Window::new(options.piece_size),
             assembler: Assembler::default(),
             spans: Vec::new(),
             records: 0,
@@ -158,112 +138,10 @@ where
         self.options.policy == ScanPolicy::Salvage
     }
 
-    fn refusal(&self, segment: SegmentId, offset: u64, reason: RefusalReason) -> RecoveryError {
-        RecoveryError::Refused { file: self.source.name(segment), offset, reason }
-    }
-
-    /// Reads all headers: the numbers must have no hole and every header must be sound and ours. A damaged header is
-    /// borne only if no block follows it, in its file or a later one.
-    fn headers(&mut self) -> Result<Headers, RecoveryError> {
-        let mut ids = self.source.list().map_err(|source| RecoveryError::List { source })?;
-        ids.sort_unstable();
-        let mut headers = Headers::default();
-        let mut expected = ids.first().copied().unwrap_or(SegmentId::FIRST);
-        for (index, &id) in ids.iter().enumerate() {
-            let fault = if id != expected {
-                Some((expected, RefusalReason::MissingSegment))
-            } else {
-                self.header(id, &mut headers)?.map(|reason| (id, reason))
-            };
-            expected = id.next();
-            let Some((at, reason)) = fault else { continue };
-            let mut findings = Findings::default();
-            for &later in &ids[index..] {
-                let salt = Salt::InBlocks(self.options.identity);
-                let from = SEGMENT_HEADER_SIZE as u64;
-                sweep(self.source, &mut self.window, later, from, salt, &mut findings)?;
-            }
-            let harmless = reason == RefusalReason::BadHeader && findings.blocks == 0;
-            if !harmless && !self.is_salvage() {
-                return Err(self.refusal(at, 0, reason));
-            }
-            headers.discard = ids[index..].iter().rev().copied().collect();
-            headers.salvaged = !harmless;
-            headers.findings = findings;
-            break;
-        }
-        Ok(headers)
-    }
-
-    /// Reads one header into `headers`, or tells what is wrong with it if a salvage may pass over that.
-    fn header(&mut self, id: SegmentId, headers: &mut Headers) -> Result<Option<RefusalReason>, RecoveryError> {
-        let read_failed = |file, source| RecoveryError::Read { file, offset: 0, source };
-        let length = self.source.length(id).map_err(|source| read_failed(self.source.name(id), source))?;
-        let bytes = self.window.bytes(self.source, id, 0, SEGMENT_HEADER_SIZE)?;
-        let Some(bytes) = bytes.first_chunk::<SEGMENT_HEADER_SIZE>() else {
-            return Ok(Some(RefusalReason::ShortFile { length, expected: SEGMENT_HEADER_SIZE as u64 }));
-        };
-        let header = match SegmentHeader::decode(bytes) {
-            Ok(Some(header)) => header,
-            Ok(None) => return Ok(Some(RefusalReason::BadHeader)),
-            Err(reason) => return Err(self.refusal(id, 0, reason)),
-        };
-        let identity = self.options.identity;
-        let foreign = if header.identity.store != identity.store {
-            Some(RefusalReason::OtherStore)
-        } else if header.identity.shard != identity.shard {
-            Some(RefusalReason::OtherShard { found: header.identity.shard })
-        } else if header.segment != id {
-            Some(RefusalReason::OtherSegment { found: header.segment })
-        } else {
-            None
-        };
-        if let Some(reason) = foreign {
-            return Err(self.refusal(id, 0, reason));
-        }
-        headers.segments.push(Segment { header, length });
-        Ok(None)
-    }
-
-    /// Looks at the block at `offset`; its bytes are in the window afterwards.
-    fn look(&mut self, segment: &Segment, offset: u64) -> Result<Block, RecoveryError> {
-        let id = segment.header.segment;
-        let seed = segment.header.seed();
-        let head = self.window.bytes(self.source, id, offset, BLOCK_HEADER_SIZE)?;
-        let Some(head) = head.first_chunk::<BLOCK_HEADER_SIZE>() else {
-            return Ok(Block::Bad { is_blank: false });
-        };
-        let blank = Block::Bad { is_blank: head.iter().all(|byte| *byte == 0) };
-        let Some(header) = BlockHeader::decode(head) else { return Ok(blank) };
-        if header.segment != id || header.salt != segment.header.salt {
-            // A block of an earlier life of a recycled file, if it is sound as that.
-            let store = &segment.header.identity.store;
-            let old = ChecksumSeed::new(store, segment.header.identity.shard, header.segment, header.salt);
-            return Ok(Block::Bad { is_blank: header.is_sound(head, old, header.segment, offset) });
-        }
-        let length = header.length();
-        if !header.is_sound(head, seed, id, offset) || offset + length as u64 > segment.header.size {
-            return Ok(Block::Bad { is_blank: false });
-        }
-        let bytes = self.window.bytes(self.source, id, offset, length)?;
-        if bytes.len() < length || seed.checksum(offset, &bytes[BLOCK_HEADER_SIZE..]) != header.payload_crc {
-            return Ok(Block::Bad { is_blank: false });
-        }
-        let payload = &bytes[BLOCK_HEADER_SIZE..BLOCK_HEADER_SIZE + header.payload_length as usize];
-        let opening = Fragment::decode(payload)
-            .filter(|(fragment, _)| fragment.kind == RecordKind::OPENING)
-            .and_then(|(fragment, _)| Opening::decode(fragment.payload));
-        let is_first = offset == SEGMENT_HEADER_SIZE as u64;
-        if is_first != opening.is_some() {
-            return Err(self.refusal(id, offset, RefusalReason::Malformed));
-        }
-        Ok(Block::Sound(header, opening))
-    }
-
     /// What the successor of a segment says about where it ends.
     fn link(&mut self, successor: Option<&Segment>) -> Result<Option<(BlockHeader, Opening)>, RecoveryError> {
         let Some(successor) = successor else { return Ok(None) };
-        match self.look(successor, SEGMENT_HEADER_SIZE as u64)? {
+        match self.reader.look(successor, SEGMENT_HEADER_SIZE as u64)? {
             Block::Sound(header, Some(opening)) => Ok(Some((header, opening))),
             Block::Sound(_, None) | Block::Bad { .. } => Ok(None),
         }
@@ -325,7 +203,7 @@ where
                             segments.get(place.index + 1).filter(|_| unused && refusal == Action::RefuseInterior);
                         let (at, offset) =
                             next.map_or((id, place.offset), |next| (next.header.segment, SEGMENT_HEADER_SIZE as u64));
-                        return Err(self.refusal(at, offset, reason).into());
+                        return Err(self.reader.refusal(at, offset, reason).into());
                     }
                     let findings = self.behind(segments, place)?;
                     return Ok(self.finish(&headers, place, findings, LogEnd::Salvaged, Some(reason))?);
@@ -343,7 +221,7 @@ where
     ) -> Result<(Facts, Block, Findings), RecoveryError> {
         let segment = headers.segments[place.index];
         let at_end = place.offset + ALIGNMENT as u64 > segment.header.size;
-        let block = if at_end { Block::Bad { is_blank: true } } else { self.look(&segment, place.offset)? };
+        let block = if at_end { Block::Bad { is_blank: true } } else { self.reader.look(&segment, place.offset)? };
         let found = match &block {
             _ if at_end => Found::SegmentEnd,
             Block::Bad { .. } => Found::Bad,
@@ -355,14 +233,12 @@ where
         let link = match link {
             None => Link::Silent,
             Some((header, opening)) => {
-                if opening.previous != segment.header.segment || opening.previous_end < place.offset {
-                    Link::Broken
-                } else if opening.previous_end > place.offset {
-                    Link::Ahead
-                } else if place.begun && (header.first_lsn, header.previous_crc) == (place.lsn, place.crc) {
-                    Link::Here
-                } else {
-                    Link::Broken
+                let is_same = (header.first_lsn, header.previous_crc) == (place.lsn, place.crc);
+                match opening.previous_end.cmp(&place.offset) {
+                    _ if opening.previous != segment.header.segment => Link::Broken,
+                    Ordering::Greater => Link::Ahead,
+                    Ordering::Equal if place.begun && is_same => Link::Here,
+                    Ordering::Equal | Ordering::Less => Link::Broken,
                 }
             }
         };
@@ -392,7 +268,7 @@ where
                 false => SEGMENT_HEADER_SIZE as u64,
             };
             let salt = Salt::Known(segment.header.seed());
-            sweep(self.source, &mut self.window, segment.header.segment, from, salt, &mut findings)?;
+            self.reader.sweep(segment.header.segment, from, salt, &mut findings)?;
         }
         Ok(findings)
     }
@@ -413,7 +289,7 @@ where
         let from = self.options.from;
         if !place.begun && header.first_lsn > from {
             let reason = RefusalReason::StartsLate { first: header.first_lsn, needed: from };
-            return Err(self.refusal(id, place.offset, reason).into());
+            return Err(self.reader.refusal(id, place.offset, reason).into());
         }
         if let Some(opening) = opening {
             if opening.flags & OPENING_FLAG_SESSION != 0 {
@@ -427,7 +303,7 @@ where
                 end_lsn: header.first_lsn,
             });
         }
-        let bytes = self.window.bytes(self.source, id, place.offset, header.length())?;
+        let bytes = self.reader.bytes(id, place.offset, header.length())?;
         let mut rest = &bytes[BLOCK_HEADER_SIZE..BLOCK_HEADER_SIZE + header.payload_length as usize];
         let mut lsn = header.first_lsn;
         let mut fault = None;
@@ -457,7 +333,7 @@ where
             fault = Some(RefusalReason::Malformed);
         }
         if let Some(reason) = fault {
-            return Err(self.refusal(id, place.offset, reason).into());
+            return Err(self.reader.refusal(id, place.offset, reason).into());
         }
         if let Some(span) = self.spans.last_mut() {
             span.end_lsn = lsn;
@@ -518,13 +394,12 @@ where
         let newest = segments.last().map_or(SegmentId::FIRST, |segment| segment.header.segment);
         if !place.begun && from > Lsn::ZERO || place.lsn < from {
             let end = if place.begun { place.lsn } else { Lsn::ZERO };
-            return Err(self.refusal(newest, place.offset, RefusalReason::EndsEarly { end, needed: from }));
+            return Err(self.reader.refusal(newest, place.offset, RefusalReason::EndsEarly { end, needed: from }));
         }
-        let is_salvaged = salvaged.is_some() || headers.salvaged;
+        let is_salvaged = salvaged.is_some() || headers.is_salvaged;
         // Segments go only once their successor holds something, so a log that begins later is never empty.
-        let first = segments.first().map(|segment| segment.header.segment).or(headers.discard.last().copied());
-        if !place.begun && first.is_some_and(|first| first != SegmentId::FIRST) && !self.is_salvage() {
-            return Err(self.refusal(SegmentId::FIRST, 0, RefusalReason::MissingSegment));
+        if !place.begun && headers.first().is_some_and(|first| first != SegmentId::FIRST) && !self.is_salvage() {
+            return Err(self.reader.refusal(SegmentId::FIRST, 0, RefusalReason::MissingSegment));
         }
         let kept = place.index + usize::from(place.begun);
         // A segment may serve as a spare only if nothing of its life can come back.
