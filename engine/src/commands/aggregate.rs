@@ -47,7 +47,15 @@ pub fn aggregate(job: &AggregateJob) -> Result<(), CommandError> {
     let signal = StopSignal::listen()?;
     let console = Console::new(job.progress, job.quiet);
     let mut display = ProgressDisplay::new(console.progress);
-    let asked = Asked::read(job)?;
+    // Looking at a pipe that is silent takes as long as it is.
+    let looked = signal.unless_set({
+        let job = job.clone();
+        move || Asked::read(&job)
+    });
+    let asked = match looked {
+        Err(EngineError::Stopped) => return Err(interrupted(job).into()),
+        looked => looked??,
+    };
     let routing = assemble::routing(job.routing);
     let topology = Topology::of_this_machine(assemble::shards_wanted(job.shards), None)?;
     for warning in &topology.warnings {
