@@ -25,10 +25,13 @@ use crossbeam_channel::{Receiver, Sender};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often the launching thread looks after its threads and calls the observer.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How long an output that nobody takes may hold up the end of an engine that drops its result, or has failed.
+const EXPORT_END_MAX: Duration = Duration::from_secs(2);
 
 /// Batches that may be between reader and dealer, per parser.
 const UNDERWAY_PER_PARSER: usize = 4;
@@ -102,6 +105,7 @@ pub fn launch(
         keeps_unfinished: plan.keeps_unfinished,
         shared: Arc::clone(shared),
     };
+    let drops_unfinished = !plan.keeps_unfinished;
     let exporter = spawn("exporter", move || exporter.run())?;
 
     let views = plan.shards.views.iter().map(|view| view.plan.clone()).collect();
@@ -131,10 +135,17 @@ pub fn launch(
             Arc::default()
         }
     };
+    let mut stopped_since = None;
     while !exporter.is_finished() || (shared.has_failed() && !cores.is_empty()) {
         observe(shared);
         if shared.has_failed() {
             break;
+        }
+        if drops_unfinished && shared.lifecycle.is_stopped() {
+            let since = *stopped_since.get_or_insert_with(Instant::now);
+            if since.elapsed() > EXPORT_END_MAX {
+                shared.fail(EngineError::Stopped);
+            }
         }
         std::thread::sleep(LOOK_EVERY);
     }
@@ -145,7 +156,7 @@ pub fn launch(
         }
     }
     drop(keeper);
-    let views = exporter.join().map_err(|_| EngineError::Bug("the exporter's thread panicked"))?;
+    let views = join_exporter(exporter, shared)?;
     observe(shared);
     // Readers and parsers may be blocked in a read; they hold nothing that has to be finished.
     let _ = shared.lifecycle.advance(Lifecycle::Stopped);
@@ -156,6 +167,21 @@ pub fn launch(
     boards.iter().for_each(|board| counts.add(&board.counts()));
     let first_rejection = first_rejection.lock().ok().and_then(|mut first| first.take());
     Ok(EngineSummary { views: views.ok_or(EngineError::Stopped)?, counts, first_rejection })
+}
+
+/// Waits for the exporter; not for long once the engine has failed, since it may be blocked in a write.
+fn join_exporter(
+    exporter: JoinHandle<Option<Vec<ViewSummary>>>,
+    shared: &Shared<EngineError>,
+) -> Result<Option<Vec<ViewSummary>>, EngineError> {
+    let mut failed_since = None;
+    while !exporter.is_finished() {
+        if shared.has_failed() && failed_since.get_or_insert_with(Instant::now).elapsed() > EXPORT_END_MAX {
+            return Ok(None);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    exporter.join().map_err(|_| EngineError::Bug("the exporter's thread panicked"))
 }
 
 fn start_shards(

@@ -116,7 +116,7 @@ pub fn recover(
             };
             frontiers.push(stamp.frontier);
             if ledger.insert(&stamp) {
-                recovered.rows += extent.rows;
+                recovered.rows += extent.rows + u64::from(stamp.rejected);
                 gather(&mut batches, stamp, extent.rows, extent.time_max);
             }
             Ok(())

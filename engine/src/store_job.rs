@@ -137,7 +137,7 @@ fn input_facts(input: &Input) -> Result<Value, SourceError> {
 }
 
 /// Opens the data directory of a job, or makes it, and reads what it holds. Returns it with the number of parts that
-/// batches are split into when routing by hash.
+/// batches are split into: what the first run wanted, whatever this one wants.
 pub fn open_store(
     path: &Path,
     job: JobText,

@@ -172,7 +172,7 @@ impl Dealer {
             let rejected = if part == 0 { stamp.rejected } else { 0 };
             patch_stamp(bytes.as_mut_slice(), &Stamp { part, rejected, ..stamp })
                 .map_err(|_| EngineError::Bug("an encoded batch has no stamp"))?;
-            let shard = self.choose(part, told);
+            let shard = self.choose(&stamp, part, told);
             if !self.push(shard, Arrival::Batch(bytes)) {
                 return Ok(());
             }
@@ -181,15 +181,16 @@ impl Dealer {
         Ok(())
     }
 
-    fn choose(&self, part: u16, told: &mut Told) -> usize {
+    fn choose(&self, stamp: &Stamp, part: u16, told: &mut Told) -> usize {
         let count = self.shards.len();
         match self.routing {
-            Routing::Hash => usize::from(part) % count,
+            Routing::Hash if stamp.parts > 1 => usize::from(part) % count,
             Routing::RoundRobin => {
                 told.next = (told.next + 1) % count;
                 told.next
             }
-            Routing::Load => {
+            // Nothing to split by, or work begun with whole batches: any shard will do.
+            Routing::Load | Routing::Hash => {
                 told.next = (told.next + 1) % count;
                 // Equal queues take turns.
                 let slots = |step: usize| self.shards[(told.next + step) % count].arrivals.slots();

@@ -26,9 +26,9 @@ pub struct BatchPlan {
     pub fingerprint: u64,
     /// Disorder that the stream allows.
     pub delay_max: Duration,
-    /// Fields whose hash decides the part; parts are made only when routing by hash.
+    /// Fields whose hash decides the part, if there are parts.
     pub by: Vec<usize>,
-    /// Parts of a batch; 1 unless routing by hash.
+    /// Parts of a batch; 1 unless the work was begun with routing by hash.
     pub parts: u16,
 }
 
