@@ -56,9 +56,15 @@ pub fn shard_plan(streams: &[StreamSpec], views: Vec<ViewRequest>, late_wanted: 
     Ok(ShardPlan { streams: shard_streams, views: shard_views, late_wanted })
 }
 
-/// How batches of a stream are made; `by` are the group columns to split by when routing by hash.
-pub fn batch_plan(stream: &StreamSpec, read: ReadPlan, routing: Routing, by: &[usize], parts: u16) -> BatchPlan {
-    let parts = if routing == Routing::Hash && !by.is_empty() { parts } else { 1 };
+/// Parts that batches are cut into by a job that begins now. A data directory keeps the number: a batch of which
+/// some parts are durable can only be completed by the same parts, whatever the routing is by then.
+pub fn parts(routing: Routing, shards: usize) -> u16 {
+    if routing == Routing::Hash { shards as u16 } else { 1 }
+}
+
+/// How batches of a stream are made; `by` are the group columns by which they are cut into `parts` parts.
+pub fn batch_plan(stream: &StreamSpec, read: ReadPlan, by: &[usize], parts: u16) -> BatchPlan {
+    let parts = if by.is_empty() { 1 } else { parts };
     BatchPlan {
         read: Arc::new(read),
         fingerprint: stream.fingerprint(),

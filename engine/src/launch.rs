@@ -7,13 +7,14 @@ use crate::disk::{DiskOptions, SegmentKeeper, ShardDisk, Store};
 use crate::error::EngineError;
 use crate::export_core::{EXPORTS_MAX, ExportCore, ViewOutputs, ViewSummary};
 use crate::feed::Routing;
-use crate::feed::dealer::{Dealer, DealtPlan};
+use crate::feed::dealer::Dealer;
 use crate::feed::lanes::{DealtLane, LaneGauge, LaneSource};
 use crate::feed::parsers::{BatchPlan, ParserThread};
 use crate::feed::reader::Reader;
+use crate::feed::stamps::{DealtLanes, DealtPlan};
 use crate::lifecycle::Lifecycle;
 use crate::links::{self, DealerEnds, ShardEnds, Shared};
-use crate::recover::{RecoveredLog, RecoveredStore};
+use crate::recover::{RecoveredLog, RecoveredStore, take_logs_of};
 use crate::shard_core::ShardCore;
 use crate::source::error::SourceError;
 use crate::topology::Topology;
@@ -24,10 +25,13 @@ use corefold_shards::wal::{Appender, AppenderConfig, ResumePoint};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often the launching thread looks after its threads and calls the observer.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How long an output that nobody takes may hold up the end of an engine that drops its result, or has failed.
+const EXPORT_END_MAX: Duration = Duration::from_secs(2);
 
 /// Batches that may be between reader and dealer, per parser.
 const UNDERWAY_PER_PARSER: usize = 4;
@@ -101,6 +105,7 @@ pub fn launch(
         keeps_unfinished: plan.keeps_unfinished,
         shared: Arc::clone(shared),
     };
+    let drops_unfinished = !plan.keeps_unfinished;
     let exporter = spawn("exporter", move || exporter.run())?;
 
     let views = plan.shards.views.iter().map(|view| view.plan.clone()).collect();
@@ -127,10 +132,17 @@ pub fn launch(
             Arc::default()
         }
     };
+    let mut stopped_since = None;
     while !exporter.is_finished() || (shared.has_failed() && !cores.is_empty()) {
         observe(shared);
         if shared.has_failed() {
             break;
+        }
+        if drops_unfinished && shared.lifecycle.is_stopped() {
+            let since = *stopped_since.get_or_insert_with(Instant::now);
+            if since.elapsed() > EXPORT_END_MAX {
+                shared.fail(EngineError::Stopped);
+            }
         }
         std::thread::sleep(LOOK_EVERY);
     }
@@ -141,7 +153,7 @@ pub fn launch(
         }
     }
     drop(keeper);
-    let views = exporter.join().map_err(|_| EngineError::Bug("the exporter's thread panicked"))?;
+    let views = join_exporter(exporter, shared)?;
     observe(shared);
     // Readers and parsers may be blocked in a read; they hold nothing that has to be finished.
     let _ = shared.lifecycle.advance(Lifecycle::Stopped);
@@ -152,6 +164,21 @@ pub fn launch(
     boards.iter().for_each(|board| counts.add(&board.counts()));
     let first_rejection = first_rejection.lock().ok().and_then(|mut first| first.take());
     Ok(EngineSummary { views: views.ok_or(EngineError::Stopped)?, counts, first_rejection })
+}
+
+/// Waits for the exporter; not for long once the engine has failed, since it may be blocked in a write.
+fn join_exporter(
+    exporter: JoinHandle<Option<Vec<ViewSummary>>>,
+    shared: &Shared<EngineError>,
+) -> Result<Option<Vec<ViewSummary>>, EngineError> {
+    let mut failed_since = None;
+    while !exporter.is_finished() {
+        if shared.has_failed() && failed_since.get_or_insert_with(Instant::now).elapsed() > EXPORT_END_MAX {
+            return Ok(None);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    exporter.join().map_err(|_| EngineError::Bug("the exporter's thread panicked"))
 }
 
 fn start_shards(
@@ -168,10 +195,7 @@ fn start_shards(
     };
     let mut cores = Vec::with_capacity(count);
     for (index, ends) in ends.into_iter().enumerate() {
-        // A shard folds its own log again, and those of shards that are no more, in turn.
-        let (replays, rest): (Vec<RecoveredLog>, Vec<_>) =
-            logs.into_iter().partition(|log| log.shard as usize % count == index);
-        logs = rest;
+        let replays = take_logs_of(&mut logs, index, count);
         let plan = plan.clone();
         let of_shard = Arc::clone(shared);
         let core = topology.shards[index];
@@ -244,20 +268,14 @@ fn start_feed(
     let gauges: Arc<Vec<LaneGauge>> = Arc::new(feed.lanes.iter().map(|_| LaneGauge::default()).collect());
     let lane_plans = Arc::new(feed.lanes.iter().map(|lane| lane.plan).collect());
     let first_rejection = Arc::new(Mutex::new(None));
+    let plans = feed.plans.iter().map(|plan| DealtPlan {
+        fingerprint: plan.fingerprint,
+        kinds: plan.read.fields.iter().map(|field| field.kind).collect(),
+    });
+    let lanes =
+        feed.lanes.iter().map(|lane| DealtLane::new(lane.plan, feed.plans[lane.plan].delay_max, lane.start.clone()));
     let dealer = Dealer {
-        plans: feed
-            .plans
-            .iter()
-            .map(|plan| DealtPlan {
-                fingerprint: plan.fingerprint,
-                kinds: plan.read.fields.iter().map(|field| field.kind).collect(),
-            })
-            .collect(),
-        lanes: feed
-            .lanes
-            .iter()
-            .map(|lane| DealtLane::new(lane.plan, feed.plans[lane.plan].delay_max, lane.start.clone()))
-            .collect(),
+        lanes: DealtLanes::new(plans.collect(), lanes.collect()),
         gauges: Arc::clone(&gauges),
         results: results_out,
         permits: permits_in,

@@ -47,7 +47,15 @@ pub fn aggregate(job: &AggregateJob) -> Result<(), CommandError> {
     let signal = StopSignal::listen()?;
     let console = Console::new(job.progress, job.quiet);
     let mut display = ProgressDisplay::new(console.progress);
-    let asked = Asked::read(job)?;
+    // Looking at a pipe that is silent takes as long as it is.
+    let looked = signal.unless_set({
+        let job = job.clone();
+        move || Asked::read(&job)
+    });
+    let asked = match looked {
+        Err(EngineError::Stopped) => return Err(interrupted(job).into()),
+        looked => looked??,
+    };
     check_machine()?;
     let routing = assemble::routing(job.routing);
     let topology = Topology::of_this_machine(assemble::shards_wanted(job.shards), None)?;
@@ -58,10 +66,11 @@ pub fn aggregate(job: &AggregateJob) -> Result<(), CommandError> {
     let bytes_total = asked.inputs.iter().map(|input| input.bytes_total()).sum::<Option<u64>>();
     shared.progress.bytes_total.store(bytes_total.unwrap_or(0), Ordering::Relaxed);
 
+    let parts = assemble::parts(routing, topology.shards.len());
     let (store, parts) = match &job.data_dir {
-        None => (None, topology.shards.len() as u16),
+        None => (None, parts),
         Some(directory) => {
-            let (store, parts) = open_job_store(job, &asked, directory, topology.shards.len() as u16)?;
+            let (store, parts) = open_job_store(job, &asked, directory, parts)?;
             (Some(store), parts)
         }
     };
@@ -83,7 +92,7 @@ pub fn aggregate(job: &AggregateJob) -> Result<(), CommandError> {
     let streams = std::slice::from_ref(&asked.stream);
     let shards = assemble::shard_plan(streams, vec![view], job.late_output.is_some())?;
     let outputs = open_outputs(job, &asked, &shards.views[0].plan.schema)?;
-    let batches = assemble::batch_plan(&asked.stream, asked.read, routing, &asked.view.by, parts);
+    let batches = assemble::batch_plan(&asked.stream, asked.read, &asked.view.by, parts);
     let lanes = asked.inputs.into_iter().zip(starts).map(|(input, start)| LaneSource { input, plan: 0, start });
     let plan = EnginePlan {
         topology,

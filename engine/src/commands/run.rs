@@ -57,9 +57,9 @@ pub fn run(file: &Path, console: &Console) -> Result<(), CommandError> {
     let shared: Arc<Shared<EngineError>> = Arc::default();
     let bytes_total = inputs.iter().map(|(_, input)| input.bytes_total()).sum::<Option<u64>>();
     shared.progress.bytes_total.store(bytes_total.unwrap_or(0), Ordering::Relaxed);
-    let shards = topology.shards.len() as u16;
+    let parts = assemble::parts(routing, topology.shards.len());
     let (store, parts) = match &config.data_dir {
-        None => (None, shards),
+        None => (None, parts),
         Some(directory) => {
             let delays = inputs.iter().map(|(source, _)| config.streams[config.sources[*source].stream].time.max_delay);
             let delays: Vec<Duration> = delays.collect();
@@ -67,7 +67,7 @@ pub fn run(file: &Path, console: &Console) -> Result<(), CommandError> {
             let lanes = inputs.len();
             let delay_of = move |lane: u32| delays.get(lane as usize).copied().unwrap_or(Duration::ZERO);
             let (store, parts) =
-                open_store(directory, job, shards, config.durability, config.segment_size, lanes, delay_of)?;
+                open_store(directory, job, parts, config.durability, config.segment_size, lanes, delay_of)?;
             (Some(store), parts)
         }
     };
@@ -208,7 +208,7 @@ fn batch_plans(config: &EngineConfig, meaning: &Meaning, parts: u16) -> Vec<Batc
         );
         // Routing by hash follows the first view; the others are as correct, and cost as much as any routing.
         let by = config.views.iter().find(|view| view.stream == source.stream).map_or(&[][..], |view| &view.by);
-        assemble::batch_plan(&meaning.streams[source.stream], read, assemble::routing(config.routing), by, parts)
+        assemble::batch_plan(&meaning.streams[source.stream], read, by, parts)
     };
     config.sources.iter().map(plan).collect()
 }

@@ -103,7 +103,14 @@ impl Sink {
     }
 
     fn new(name: PathBuf, out: Out) -> Sink {
-        Sink { name, out, buffer: Vec::with_capacity(BUFFER_SIZE + BUFFER_SIZE / 4), passed_on: 0, prepared: false, failure: None }
+        Sink {
+            name,
+            out,
+            buffer: Vec::with_capacity(BUFFER_SIZE + BUFFER_SIZE / 4),
+            passed_on: 0,
+            prepared: false,
+            failure: None,
+        }
     }
 
     /// Where text is appended; [`Sink::relieve`] must be called now and then.
