@@ -21,6 +21,7 @@ use corefold_aggregator::coordinator::Coordinator;
 use corefold_shards::counters::ShardCounts;
 use corefold_shards::shard::{Shard, ShardPlan};
 use corefold_shards::wal::{Appender, AppenderConfig, ResumePoint};
+use crossbeam_channel::{Receiver, Sender};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -115,7 +116,10 @@ pub fn launch(
         pull_interval: plan.pull_interval,
         shared: Arc::clone(shared),
     };
-    let mut cores = vec![start_core("the coordinator", plan.topology.coordinator, move || coordinator.run())?];
+    let coordinator = start_core("the coordinator", plan.topology.coordinator, shared, move || coordinator.run())?;
+    // The first executor asks the kernel what it can, for all. It must not have to share the last of the memory.
+    let _ = coordinator.started.recv();
+    let mut cores = vec![coordinator.executor];
     // Segments are created as long as a log may ask for one.
     let keeper = plan.store.as_ref().map(|store| Arc::clone(&store.keeper));
     let starts = start_shards(&plan.topology, &plan.shards, plan.store, shard_ends, shared);
@@ -156,8 +160,11 @@ pub fn launch(
     observe(shared);
     // Readers and parsers may be blocked in a read; they hold nothing that has to be finished.
     let _ = shared.lifecycle.advance(Lifecycle::Stopped);
-    if let Some(error) = shared.take_failure() {
-        return Err(error);
+    match shared.take_failure() {
+        // It was to be dropped, and got ready all the same.
+        Some(EngineError::Stopped) if views.is_some() => {}
+        Some(error) => return Err(error),
+        None => {}
     }
     let mut counts = ShardCounts::default();
     boards.iter().for_each(|board| counts.add(&board.counts()));
@@ -199,13 +206,13 @@ fn start_shards(
             logs.into_iter().partition(|log| log.shard as usize % count == index);
         logs = rest;
         let plan = plan.clone();
-        let shared = Arc::clone(shared);
+        let of_shard = Arc::clone(shared);
         let core = topology.shards[index];
         let store = match &store {
             None => None,
             Some((directory, keeper, log)) => Some((Arc::clone(directory), Arc::clone(keeper), log(index as u32))),
         };
-        cores.push(start_core(&format!("shard {index}"), core, move || async move {
+        let started = start_core(&format!("shard {index}"), core, shared, move || async move {
             let opened = match store {
                 None => Ok((None, None, None)),
                 Some((directory, keeper, config)) => open_log(&directory, &keeper, config, index as u32, &replays)
@@ -216,11 +223,12 @@ fn start_shards(
                     let shard = Shard::new(plan, log);
                     let directory = store.as_ref().map(|store| store.shard_path(index as u32).display().to_string());
                     let directory = directory.unwrap_or_default();
-                    ShardCore { index, shard, ends, disk, directory, replays, store, shared }.run().await;
+                    ShardCore { index, shard, ends, disk, directory, replays, store, shared: of_shard }.run().await;
                 }
-                Err(error) => shared.fail(error),
+                Err(error) => of_shard.fail(error),
             }
-        })?);
+        })?;
+        cores.push(started.executor);
     }
     Ok(cores)
 }
@@ -328,15 +336,55 @@ fn spawn<T: Send + 'static>(
     spawned.map_err(|error| EngineError::Thread { what, error })
 }
 
+/// An executor on its way.
+struct StartedCore {
+    executor: ExecutorJoinHandle<()>,
+    /// Closed when its work has begun, or cannot.
+    started: Receiver<()>,
+}
+
 /// Starts an executor on its core.
 fn start_core<F: Future<Output = ()> + 'static>(
     what: &str,
     core: usize,
+    shared: &Arc<Shared<EngineError>>,
     body: impl FnOnce() -> F + Send + 'static,
-) -> Result<ExecutorJoinHandle<()>, EngineError> {
+) -> Result<StartedCore, EngineError> {
+    let (ends_with_start, started) = crossbeam_channel::bounded(0);
+    let shared = Arc::clone(shared);
+    let starting = Starting { shared, what: what.to_owned(), started: false, _ends_with_start: ends_with_start };
+    let body = move || {
+        starting.succeed();
+        body()
+    };
     // No spinning before parking: cores may be shared.
     let builder = LocalExecutorBuilder::new(Placement::Fixed(core)).name(what);
-    builder.spawn(body).map_err(|error| executor_error(what, &error.to_string()))
+    let executor = builder.spawn(body).map_err(|error| executor_error(what, &error.to_string()))?;
+    Ok(StartedCore { executor, started })
+}
+
+/// Travels with the work of an executor. An executor that cannot be set up drops its work: then the others, which
+/// would wait for it without end, are told.
+struct Starting {
+    shared: Arc<Shared<EngineError>>,
+    what: String,
+    started: bool,
+    /// Never used to send: it is gone when it is known whether the work has begun.
+    _ends_with_start: Sender<()>,
+}
+
+impl Starting {
+    fn succeed(mut self) {
+        self.started = true;
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if !self.started {
+            self.shared.fail(executor_error(&self.what, "its executor could not be set up"));
+        }
+    }
 }
 
 fn executor_error(what: &str, reason: &str) -> EngineError {

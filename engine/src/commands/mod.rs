@@ -9,6 +9,8 @@ pub mod signals;
 use crate::cli::UsageError;
 use crate::cli::args::{ProgressMode, ReportArgs};
 use crate::config::ConfigErrors;
+use crate::disk::probe::{self, LockedMemory};
+use crate::doctor::LOCKED_MEMORY_PER_EXECUTOR;
 use crate::error::EngineError;
 use crate::exit::ExitCode;
 use crate::progress::ProgressStyleWanted;
@@ -109,6 +111,17 @@ where
     fn from(error: E) -> CommandError {
         CommandError::Engine(error.into_engine_error())
     }
+}
+
+/// Refuses to launch where an executor could not start: it would panic, and its words help nobody.
+fn check_machine() -> Result<(), EngineError> {
+    // Executors ask for this much whoever runs them, exempt or not.
+    let memory = LockedMemory { is_exempt: false, ..LockedMemory::look(LOCKED_MEMORY_PER_EXECUTOR) };
+    memory.suffices().and_then(|()| probe::io_uring()).map_err(|reason| EngineError::Executor {
+        what: "the engine".to_owned(),
+        reason,
+        advice: "`corefold doctor` tells all that this machine lacks",
+    })
 }
 
 /// Errors that reach a command through the engine's own.

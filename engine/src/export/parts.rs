@@ -215,6 +215,12 @@ impl Exporter for PartsExporter {
         self.summary.bytes + self.part.as_ref().map_or(0, |part| part.exporter.size())
     }
 
+    /// Parts are outputs of their own: those that are full have their names already.
+    fn prepare(&mut self) -> Result<(), ExportError> {
+        self.check_settled()?;
+        self.part.as_mut().map_or(Ok(()), |part| part.exporter.prepare())
+    }
+
     fn finish(mut self: Box<Self>) -> Result<ExportSummary, ExportError> {
         self.check_settled()?;
         self.complete_part()?;

@@ -169,6 +169,10 @@ impl<F: RowForm> Exporter for TextExporter<F> {
         self.sink.size()
     }
 
+    fn prepare(&mut self) -> Result<(), ExportError> {
+        self.sink.prepare()
+    }
+
     fn finish(mut self: Box<Self>) -> Result<ExportSummary, ExportError> {
         Ok(ExportSummary { rows: self.rows, files: 1, bytes: self.sink.finish()? })
     }

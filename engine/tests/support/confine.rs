@@ -10,6 +10,7 @@ use std::process::Command;
 
 /// `linux/capability.h`.
 const CAP_DAC_OVERRIDE: libc::c_ulong = 1;
+const CAP_DAC_READ_SEARCH: libc::c_ulong = 2;
 const CAP_IPC_LOCK: libc::c_ulong = 14;
 
 /// Whether this process may mount and is not held back by file permissions.
@@ -69,6 +70,7 @@ pub fn with_file_size(command: &mut Command, bytes: u64) {
 pub fn with_permissions(command: &mut Command) {
     before_exec(command, || {
         drop_capability(CAP_DAC_OVERRIDE);
+        drop_capability(CAP_DAC_READ_SEARCH);
         Ok(())
     });
 }

@@ -56,10 +56,14 @@ impl Block {
     }
 
     /// Counts the next event in the row of `slot`, where it belongs after all.
-    pub fn count_in(&mut self, slot: u32, row: *mut u64) {
+    ///
+    /// # Safety
+    ///
+    /// As for [`Block::push`].
+    pub unsafe fn count_in(&mut self, slot: u32, row: *mut u64) {
         self.slots[self.counted] = slot;
         self.rows[self.counted] = row;
-        // SAFETY: as in `count_next`.
+        // SAFETY: the caller's promise.
         unsafe { *row += 1 };
         self.counted += 1;
     }
@@ -85,8 +89,13 @@ impl Block {
     }
 
     /// Adds an event.
+    ///
+    /// # Safety
+    ///
+    /// `row` points to a whole row of the layout whose states the block is folded into, and stays valid until the
+    /// block is cleared; meanwhile rows are reached through the block alone.
     #[inline(always)]
-    pub fn push(&mut self, event: u32, row: *mut u64, pane: u32, slot: u32) {
+    pub unsafe fn push(&mut self, event: u32, row: *mut u64, pane: u32, slot: u32) {
         self.events.push(event);
         self.rows.push(row);
         self.panes.push(pane);

@@ -10,7 +10,8 @@ use super::local_keys::{LocalKeys, encode_key};
 use super::pane::{PagePool, Pane};
 use super::pane_ring::PaneRing;
 use super::sketches::{CellReader, LanePosition, fold_others, text_index};
-use crate::batch::columns::bit;
+use super::slot_source::{IntSlots, LocalSlots, SlotSource};
+use super::watermark::Watermark;
 use crate::batch::wire::{BatchView, Column, Times};
 use corefold_aggregator::partial::{OTHER_SLOT, Partial};
 use corefold_aggregator::spec::{FieldType, Overflow};
@@ -257,7 +258,9 @@ impl ViewFold {
                 // Rows are touched in a second loop: by then what is fetched here has arrived.
                 let row = self.ring.pane(pane_index).row(slot, &mut self.pool);
                 prefetch(row);
-                scratch.block.push(event as u32, row, pane_index, slot);
+                // SAFETY: `row` lies in a page of a pane of this view. Pages move or go only when a pane is recycled,
+                // which `release` does, between batches.
+                unsafe { scratch.block.push(event as u32, row, pane_index, slot) };
             }
             counts.aggregated += scratch.block.events.len() as u64;
             self.settle(batch, scratch)?;
@@ -274,7 +277,8 @@ impl ViewFold {
                 let (slot, pane) = scratch.block.next_uncounted();
                 let slot = self.new_row(batch, scratch, slot, pane)?;
                 let row = self.ring.pane(pane).row(slot, &mut self.pool);
-                scratch.block.count_in(slot, row);
+                // SAFETY: as for `push` in `fold_rows`.
+                unsafe { scratch.block.count_in(slot, row) };
             }
         }
         self.fold_columns(batch, scratch);
@@ -398,100 +402,6 @@ impl ViewFold {
     /// Looks at one pane; for tests.
     pub fn pane_groups(&mut self, id: PaneId) -> Option<u32> {
         self.ring.next_in(id, PaneId(id.0 + 1)).map(|pane: &mut Pane| pane.groups())
-    }
-}
-
-/// The lane's watermark as the events of a batch pass.
-struct Watermark<'a> {
-    now: EventTime,
-    delay: Duration,
-    stamp: EventTime,
-    /// Of a part: the lane's highest time before each row, which other parts have seen too.
-    high_waters: Option<&'a [i64]>,
-}
-
-impl<'a> Watermark<'a> {
-    fn of(batch: &BatchView<'a>, delay: Duration) -> Watermark<'a> {
-        let stamp = batch.stamp().watermark;
-        Watermark { now: stamp, delay, stamp, high_waters: batch.high_waters() }
-    }
-
-    /// A bound on the watermark before any event of the batch.
-    fn at_end(&self, batch: &BatchView<'_>) -> EventTime {
-        let highest = self.high_waters.and_then(|waters| waters.iter().max()).map_or(EventTime::MIN, |&t| EventTime(t));
-        self.now.max(highest.max(batch.time_max()).minus(self.delay))
-    }
-
-    /// The watermark before `event`, which then counts itself.
-    #[inline(always)]
-    fn before(&mut self, event: usize, time: i64) -> EventTime {
-        match self.high_waters {
-            Some(waters) => self.stamp.max(EventTime(waters[event]).minus(self.delay)),
-            None => {
-                let before = self.now;
-                self.now = before.max(EventTime(time).minus(self.delay));
-                before
-            }
-        }
-    }
-}
-
-/// Where the slot of a row's group comes from.
-trait SlotSource {
-    /// Slot of row `event`, or `NO_SLOT` if it has to be looked up by its key.
-    fn slot(&self, table: &GroupTable, event: usize) -> u32;
-    /// Hears the slot found for row `event`.
-    fn learn(&mut self, event: usize, slot: u32);
-    /// Value of a single integer column; `None` for null and for other keys.
-    fn int(&self, event: usize) -> Option<i64>;
-}
-
-/// By one integer column: straight to the table.
-struct IntSlots<'a> {
-    values: &'a [i64],
-    validity: Option<&'a [u8]>,
-    null: u32,
-}
-
-impl SlotSource for IntSlots<'_> {
-    #[inline(always)]
-    fn slot(&self, table: &GroupTable, event: usize) -> u32 {
-        if self.validity.is_some_and(|bits| !bit(bits, event)) {
-            return self.null;
-        }
-        table.find_int(self.values[event])
-    }
-
-    fn learn(&mut self, event: usize, slot: u32) {
-        if self.int(event).is_none() {
-            self.null = slot;
-        }
-    }
-
-    fn int(&self, event: usize) -> Option<i64> {
-        self.validity.is_none_or(|bits| bit(bits, event)).then(|| self.values[event])
-    }
-}
-
-/// By local keys: one look-up per distinct key of the batch. Without `by` columns there is one key.
-struct LocalSlots {
-    ids: Vec<u32>,
-    slots: Vec<u32>,
-}
-
-impl SlotSource for LocalSlots {
-    #[inline(always)]
-    fn slot(&self, _: &GroupTable, event: usize) -> u32 {
-        self.slots[self.ids.get(event).map_or(0, |&id| id as usize)]
-    }
-
-    fn learn(&mut self, event: usize, slot: u32) {
-        let id = self.ids.get(event).map_or(0, |&id| id as usize);
-        self.slots[id] = slot;
-    }
-
-    fn int(&self, _: usize) -> Option<i64> {
-        None
     }
 }
 
