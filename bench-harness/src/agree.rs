@@ -23,6 +23,9 @@ const RUN_TIME_MAX: Duration = Duration::from_secs(60);
 pub trait EngineUnderTest {
     /// Runs `job` in the given shape, to the end.
     fn run(&self, job: &Job, shape: &Shape) -> Result<RunOutput, RunError>;
+
+    /// The command that checks `seed` again with this engine.
+    fn again(&self, seed: u64) -> String;
 }
 
 /// What a successful run gives.
@@ -66,7 +69,8 @@ impl EngineUnderTest for CorefoldProgram {
         fs::create_dir_all(&directory).map_err(|error| broken("cannot make the scratch directory", error))?;
         let files = write_lanes(job, &directory).map_err(|error| broken("cannot write the lanes", error));
         let output = files.and_then(|files| {
-            let arguments = aggregate_arguments(job, &files, shape);
+            let data_dir = shape.data_dir.as_ref().map(|name| directory.join(name));
+            let arguments = aggregate_arguments(job, &files, &Shape { data_dir, ..shape.clone() });
             run_to_end(Command::new(&self.program).args(&arguments), &directory)
         });
         fs::remove_dir_all(&directory).map_err(|error| broken("cannot clear the scratch directory", error))?;
@@ -78,6 +82,10 @@ impl EngineUnderTest for CorefoldProgram {
             Some(1 | 65) => Err(RunError::Refused(says)),
             _ => Err(RunError::Broken(format!("{status}: {says}"))),
         }
+    }
+
+    fn again(&self, seed: u64) -> String {
+        format!("bench-harness agree --corefold {} --from {seed} --count 1", self.program.display())
     }
 }
 
@@ -116,7 +124,7 @@ pub fn check_job(job: &Job, shapes: &[Shape], engine: &dyn EngineUnderTest) -> R
     let expected = oracle::answer(job);
     let mut first: Option<String> = None;
     for shape in shapes {
-        let fail = |reason: String| Err(report(job, shape, &reason));
+        let fail = |reason: String| Err(report(job, shape, &reason, &engine.again(job.seed)));
         match (&expected, engine.run(job, shape)) {
             (_, Err(RunError::Broken(reason))) => return fail(format!("the engine broke: {reason}")),
             (Err(_), Err(RunError::Refused(_))) => {}
@@ -144,14 +152,14 @@ pub fn check_job(job: &Job, shapes: &[Shape], engine: &dyn EngineUnderTest) -> R
     Ok(())
 }
 
-/// A shape that depends on the seed alone; never with a data directory, which is the caller's to choose.
+/// A shape that depends on the seed alone; some keep a log, in a directory of the run's own.
 pub fn random_shape(seed: u64) -> Shape {
     let entropy = &mut Entropy::new(seed ^ 0x5A4E);
     Shape {
         shards: *entropy.pick(&[1, 2, 3, 8]),
         routing: *entropy.pick(&Routing::ALL),
         batch_rows: *entropy.pick(&[1, 2, 7, 64, 1_000, 65_536]),
-        data_dir: None,
+        data_dir: entropy.chance(0.4).then(|| "data".into()),
     }
 }
 
@@ -163,12 +171,13 @@ fn first_difference(first: &str, second: &str) -> String {
     }
 }
 
-fn report(job: &Job, shape: &Shape, reason: &str) -> String {
+fn report(job: &Job, shape: &Shape, reason: &str, again: &str) -> String {
     let files: Vec<PathBuf> =
         (0..job.lanes.len()).map(|lane| format!("job/lane-{lane}.{}", job.format.name()).into()).collect();
     let command = shell_line("corefold", &aggregate_arguments(job, &files, shape));
     format!(
-        "seed {seed}: {reason}\nto see the job: bench-harness oracle {seed} --write job\nto run it:      {command}",
+        "seed {seed}: {reason}\nto see the job:   bench-harness oracle {seed} --write job\nto check it:      \
+         {again}\nto run it alone:  {command}",
         seed = job.seed
     )
 }
@@ -187,6 +196,10 @@ mod tests {
             let answer = oracle::answer(job).map_err(|refusal| RunError::Refused(refusal.to_string()))?;
             let csv = (self.0)(shape, answer.csv())?;
             Ok(RunOutput { csv, ledger: Some(answer.ledger) })
+        }
+
+        fn again(&self, seed: u64) -> String {
+            format!("mirror {seed}")
         }
     }
 

@@ -1,11 +1,13 @@
 //! The outside world: load, oracle, simulator, faults, benchmarks.
 //!
-//! The oracle and the random jobs share no code with the engine they judge. How the engine works is not here.
+//! The oracle and the random jobs share no code with the engine they judge; only [`local`] runs the engine's own code.
+//! How the engine works is not here.
 
 pub mod agree;
 pub mod compare;
 pub mod entropy;
 pub mod generate;
+pub mod local;
 pub mod oracle;
 pub mod text;
 pub mod workload;

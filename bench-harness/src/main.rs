@@ -5,8 +5,9 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use corefold_bench::agree::{CorefoldProgram, check_seed};
+use corefold_bench::agree::{CorefoldProgram, EngineUnderTest, check_seed};
 use corefold_bench::generate::{DataSet, Order, generate};
+use corefold_bench::local::LocalEngine;
 use corefold_bench::oracle;
 use corefold_bench::text;
 use corefold_bench::workload::arguments::{Shape, aggregate_arguments, shell_line};
@@ -31,7 +32,7 @@ enum Command {
     Generate(Generate),
     /// Print the random job of a seed and its right answer
     Oracle(Oracle),
-    /// Run random jobs through the corefold program and compare with the oracle
+    /// Run random jobs through the engine and compare with the oracle
     Agree(Agree),
     /// List data sets, formats and checks
     List,
@@ -81,6 +82,12 @@ struct Agree {
     /// The corefold program
     #[arg(long, default_value = "target/release/corefold")]
     corefold: PathBuf,
+    /// Run the engine's code in this process instead, under a seeded schedule with crashes
+    #[arg(long, conflicts_with = "corefold")]
+    in_process: bool,
+    /// Which schedule; each moves the same jobs in other ways
+    #[arg(long, default_value_t = 0, requires = "in_process")]
+    schedule: u64,
     /// First seed
     #[arg(long, default_value_t = 0)]
     from: u64,
@@ -174,10 +181,14 @@ fn print_lanes(job: &Job) {
 
 fn run_agree(arguments: &Agree) -> ExitCode {
     let scratch = std::env::temp_dir().join(format!("corefold-agree-{}", std::process::id()));
-    let engine = CorefoldProgram::new(&arguments.corefold, &scratch);
+    let engine: Box<dyn EngineUnderTest> = if arguments.in_process {
+        Box::new(LocalEngine::new(arguments.schedule))
+    } else {
+        Box::new(CorefoldProgram::new(&arguments.corefold, &scratch))
+    };
     let mut differing = 0u64;
     for seed in arguments.from..arguments.from.saturating_add(arguments.count) {
-        if let Err(report) = check_seed(seed, &engine) {
+        if let Err(report) = check_seed(seed, &*engine) {
             differing += 1;
             println!("{report}\n");
         }
@@ -195,7 +206,7 @@ fn run_list() {
     println!("formats: {}", Format::ALL.map(Format::name).join(", "));
     println!("checks:");
     println!("  oracle SEED   a random job and its right answer");
-    println!("  agree         random jobs through the corefold program");
+    println!("  agree         random jobs through the corefold program, or in process with crashes");
 }
 
 fn fail(message: &str) -> ExitCode {

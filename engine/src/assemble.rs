@@ -56,13 +56,13 @@ pub fn shard_plan(streams: &[StreamSpec], views: Vec<ViewRequest>, late_wanted: 
     Ok(ShardPlan { streams: shard_streams, views: shard_views, late_wanted })
 }
 
-/// Parts that batches are cut into, so that rows of one group meet on one shard: as many as there are shards when
-/// routing by hash. Fixed for the life of a data directory, since parts of a batch may be durable and others not.
-pub fn parts_wanted(routing: config::Routing, shards: usize) -> u16 {
-    if routing == config::Routing::Hash { shards as u16 } else { 1 }
+/// Parts that batches are cut into by a job that begins now. A data directory keeps the number: a batch of which
+/// some parts are durable can only be completed by the same parts, whatever the routing is by then.
+pub fn parts(routing: Routing, shards: usize) -> u16 {
+    if routing == Routing::Hash { shards as u16 } else { 1 }
 }
 
-/// How batches of a stream are made; `by` are the group columns whose hash decides the part.
+/// How batches of a stream are made; `by` are the group columns by which they are cut into `parts` parts.
 pub fn batch_plan(stream: &StreamSpec, read: ReadPlan, by: &[usize], parts: u16) -> BatchPlan {
     let parts = if by.is_empty() { 1 } else { parts };
     BatchPlan {

@@ -7,13 +7,14 @@ use crate::disk::{DiskOptions, SegmentKeeper, ShardDisk, Store};
 use crate::error::EngineError;
 use crate::export_core::{EXPORTS_MAX, ExportCore, ViewOutputs, ViewSummary};
 use crate::feed::Routing;
-use crate::feed::dealer::{Dealer, DealtPlan};
+use crate::feed::dealer::Dealer;
 use crate::feed::lanes::{DealtLane, LaneGauge, LaneSource};
 use crate::feed::parsers::{BatchPlan, ParserThread};
 use crate::feed::reader::Reader;
+use crate::feed::stamps::{DealtLanes, DealtPlan};
 use crate::lifecycle::Lifecycle;
 use crate::links::{self, DealerEnds, ShardEnds, Shared};
-use crate::recover::{RecoveredLog, RecoveredStore};
+use crate::recover::{RecoveredLog, RecoveredStore, take_logs_of};
 use crate::shard_core::ShardCore;
 use crate::source::error::SourceError;
 use crate::topology::Topology;
@@ -201,10 +202,7 @@ fn start_shards(
     };
     let mut cores = Vec::with_capacity(count);
     for (index, ends) in ends.into_iter().enumerate() {
-        // A shard folds its own log again, and those of shards that are no more, in turn.
-        let (replays, rest): (Vec<RecoveredLog>, Vec<_>) =
-            logs.into_iter().partition(|log| log.shard as usize % count == index);
-        logs = rest;
+        let replays = take_logs_of(&mut logs, index, count);
         let plan = plan.clone();
         let of_shard = Arc::clone(shared);
         let core = topology.shards[index];
@@ -278,20 +276,14 @@ fn start_feed(
     let gauges: Arc<Vec<LaneGauge>> = Arc::new(feed.lanes.iter().map(|_| LaneGauge::default()).collect());
     let lane_plans = Arc::new(feed.lanes.iter().map(|lane| lane.plan).collect());
     let first_rejection = Arc::new(Mutex::new(None));
+    let plans = feed.plans.iter().map(|plan| DealtPlan {
+        fingerprint: plan.fingerprint,
+        kinds: plan.read.fields.iter().map(|field| field.kind).collect(),
+    });
+    let lanes =
+        feed.lanes.iter().map(|lane| DealtLane::new(lane.plan, feed.plans[lane.plan].delay_max, lane.start.clone()));
     let dealer = Dealer {
-        plans: feed
-            .plans
-            .iter()
-            .map(|plan| DealtPlan {
-                fingerprint: plan.fingerprint,
-                kinds: plan.read.fields.iter().map(|field| field.kind).collect(),
-            })
-            .collect(),
-        lanes: feed
-            .lanes
-            .iter()
-            .map(|lane| DealtLane::new(lane.plan, feed.plans[lane.plan].delay_max, lane.start.clone()))
-            .collect(),
+        lanes: DealtLanes::new(plans.collect(), lanes.collect()),
         gauges: Arc::clone(&gauges),
         results: results_out,
         permits: permits_in,

@@ -10,7 +10,7 @@ use corefold_aggregator::time::{Duration, EventTime};
 use corefold_shards::batch::UnverifiedBatch;
 use corefold_shards::batch::wire::Stamp;
 use corefold_shards::ledger::{LaneKey, ProducerLedger};
-use corefold_shards::wal::{RecordKind, Recovered, RecoveryError, ScanOptions, scan};
+use corefold_shards::wal::{RecordKind, Recovered, RecoveryError, ScanOptions, SegmentSource, scan};
 use std::collections::BTreeMap;
 
 /// Why a data directory cannot be used.
@@ -91,51 +91,93 @@ struct Gathered {
     time_max: Option<EventTime>,
 }
 
+/// The first pass over the logs of a store, one after the other.
+#[derive(Debug, Default)]
+pub struct FirstPass {
+    logs: Vec<RecoveredLog>,
+    ledger: ProducerLedger,
+    batches: BTreeMap<(u32, u64), Gathered>,
+    rows: u64,
+}
+
+impl FirstPass {
+    /// Reads the log that shard `shard` wrote. `directory` is what errors call it.
+    pub fn read_log<S: SegmentSource + ?Sized>(
+        &mut self,
+        shard: u32,
+        source: &mut S,
+        options: &ScanOptions,
+        directory: &str,
+    ) -> Result<(), RecoverError> {
+        let mut frontiers = Vec::new();
+        let log = scan::<_, RecoverError, _>(source, options, |record| {
+            if record.kind != RecordKind::BATCH {
+                return Ok(());
+            }
+            let batch = UnverifiedBatch::new(record.payload);
+            let (Some(stamp), Some(extent)) = (batch.stamp(), batch.extent()) else {
+                let what = "it has no stamp".to_owned();
+                return Err(RecoverError::Record { directory: directory.to_owned(), lsn: record.lsn.0, what });
+            };
+            frontiers.push(stamp.frontier);
+            if self.ledger.insert(&stamp) {
+                self.rows += extent.rows + u64::from(stamp.rejected);
+                gather(&mut self.batches, stamp, extent.rows, extent.time_max);
+            }
+            Ok(())
+        })?;
+        self.logs.push(RecoveredLog { shard, log, frontiers });
+        Ok(())
+    }
+
+    /// What all logs together say of `lanes` lanes. `delay_of` tells the disorder that a lane's stream allows.
+    pub fn finish(self, lanes: usize, delay_of: impl Fn(u32) -> Duration) -> RecoveredStore {
+        let mut logs = self.logs;
+        let starts = lane_starts(&self.ledger, self.batches, delay_of);
+        // A batch that is dealt again is stamped with a frontier no lower than its lane's watermark then, and so is
+        // all that follows: nothing may be published beyond the lowest place where a lane goes on.
+        let begun = starts.len() >= lanes;
+        let floor = starts.values().map(LaneStart::watermark_floor).min().filter(|_| begun);
+        for log in &mut logs {
+            limit_frontiers(std::slice::from_mut(log), floor.unwrap_or(EventTime::MIN));
+        }
+        RecoveredStore { logs, lanes: starts, rows: self.rows }
+    }
+}
+
+/// Several logs that one shard folds again, in order, are one promise: nothing may be published that a later batch
+/// still goes below, nor anything beyond `limit`.
+pub fn limit_frontiers(logs: &mut [RecoveredLog], mut limit: EventTime) {
+    for log in logs.iter_mut().rev() {
+        for frontier in log.frontiers.iter_mut().rev() {
+            limit = limit.min(*frontier);
+            *frontier = limit;
+        }
+    }
+}
+
+/// Takes the logs that shard `index` of `count` folds again out of `logs`: its own, and in turn those of shards that
+/// are no more.
+pub fn take_logs_of(logs: &mut Vec<RecoveredLog>, index: usize, count: usize) -> Vec<RecoveredLog> {
+    let mut taken: Vec<RecoveredLog> = logs.extract_if(.., |log| log.shard as usize % count == index).collect();
+    limit_frontiers(&mut taken, EventTime::MAX);
+    taken
+}
+
 /// Reads every log of the store once. `delay_of` tells the disorder that a lane's stream allows.
 pub fn recover(
     store: &Store,
     lanes: usize,
     delay_of: impl Fn(u32) -> Duration,
 ) -> Result<RecoveredStore, RecoverError> {
-    let mut recovered = RecoveredStore::default();
-    let mut ledger = ProducerLedger::default();
-    let mut batches: BTreeMap<(u32, u64), Gathered> = BTreeMap::new();
+    let mut pass = FirstPass::default();
     for shard in store.shards()? {
         let directory = store.log_directory(shard)?;
-        let mut frontiers = Vec::new();
         let options = ScanOptions::new(directory.identity());
-        let log = scan::<_, RecoverError, _>(&mut directory.files()?, &options, |record| {
-            if record.kind != RecordKind::BATCH {
-                return Ok(());
-            }
-            let batch = UnverifiedBatch::new(record.payload);
-            let (Some(stamp), Some(extent)) = (batch.stamp(), batch.extent()) else {
-                let directory = directory.path().display().to_string();
-                let what = "it has no stamp".to_owned();
-                return Err(RecoverError::Record { directory, lsn: record.lsn.0, what });
-            };
-            frontiers.push(stamp.frontier);
-            if ledger.insert(&stamp) {
-                recovered.rows += extent.rows + u64::from(stamp.rejected);
-                gather(&mut batches, stamp, extent.rows, extent.time_max);
-            }
-            Ok(())
-        })?;
-        recovered.logs.push(RecoveredLog { shard, log, frontiers });
+        let name = directory.path().display().to_string();
+        pass.read_log(shard, &mut directory.files()?, &options, &name)?;
     }
-    recovered.lanes = lane_starts(&ledger, batches, delay_of);
-    // A batch that is dealt again is stamped with a frontier no lower than its lane's watermark then, and so is
-    // all that follows: nothing may be published beyond the lowest place where a lane goes on.
-    let begun = recovered.lanes.len() >= lanes;
-    let floor = recovered.lanes.values().map(LaneStart::watermark_floor).min().filter(|_| begun);
-    for log in &mut recovered.logs {
-        let mut limit = floor.unwrap_or(EventTime::MIN);
-        for frontier in log.frontiers.iter_mut().rev() {
-            limit = limit.min(*frontier);
-            *frontier = limit;
-        }
-    }
-    Ok(recovered)
+    Ok(pass.finish(lanes, delay_of))
 }
 
 fn gather(batches: &mut BTreeMap<(u32, u64), Gathered>, stamp: Stamp, rows: u64, time_max: Option<EventTime>) {

@@ -246,14 +246,6 @@ impl ShardCore {
     /// Folds again what is in the logs, answering pulls meanwhile.
     async fn replay_logs(&mut self, state: &mut State) -> Result<(), EngineError> {
         let Some(store) = self.store.take() else { return Ok(()) };
-        // Several logs are one promise: nothing may be published that a later log still goes below.
-        let mut limit = EventTime::MAX;
-        for log in self.replays.iter_mut().rev() {
-            for frontier in log.frontiers.iter_mut().rev() {
-                limit = limit.min(*frontier);
-                *frontier = limit;
-            }
-        }
         for log in std::mem::take(&mut self.replays) {
             self.replay_log(&store, &log, state).await?;
         }

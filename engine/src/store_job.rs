@@ -137,7 +137,7 @@ fn input_facts(input: &Input) -> Result<Value, SourceError> {
 }
 
 /// Opens the data directory of a job, or makes it, and reads what it holds. Returns it with the number of parts that
-/// batches are split into: what the first run wanted, whatever this one wants.
+/// batches are cut into: `parts` for a new directory, what it began with for an old one.
 pub fn open_store(
     path: &Path,
     job: JobText,
@@ -178,4 +178,23 @@ pub fn open_store(
     });
     let keeper = Arc::new(SegmentKeeper::start()?);
     Ok((StorePlan { directory, keeper, recovered, log }, parts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A batch of which some parts are durable is completed by the same parts, also under another routing.
+    #[test]
+    fn a_directory_keeps_its_number_of_parts() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let path = scratch.path().join("store");
+        let open = |parts| {
+            let durability = Durability::Os;
+            open_store(&path, JobText(Map::new()), parts, durability, 64 << 20, 1, |_| Duration::ZERO).expect("opens").1
+        };
+        assert_eq!(open(4), 4);
+        assert_eq!(open(1), 4);
+        assert_eq!(open(8), 4);
+    }
 }

@@ -29,8 +29,7 @@ pub fn aggregate(function: Function, field: Option<usize>, kind: Kind, rows: &[&
             Value::Int(i64::try_from(sum).map_err(|_| SumOverflow { sum })?)
         }
         Function::Sum => Value::float(moments(values()).sum()),
-        Function::Mean if kind == Kind::Int => Value::float(integer_sum(values()) as f64 / present.len() as f64),
-        Function::Mean => Value::float(moments(values()).sum() / present.len() as f64),
+        Function::Mean => Value::float(moments(values()).mean()),
         Function::Variance => moments(values()).variance().map_or(Value::Null, Value::float),
         Function::Stddev => moments(values()).variance().map_or(Value::Null, |variance| Value::float(variance.sqrt())),
         Function::Min => Value::of(sorted(values())[0]),

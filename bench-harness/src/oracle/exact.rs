@@ -199,13 +199,22 @@ impl Moments {
 
     /// The sum, rounded once. NaN when both infinities were added.
     pub fn sum(&self) -> f64 {
+        self.sum_over(1)
+    }
+
+    /// The mean, rounded once: a sum past the largest double still has one. There must be a value.
+    pub fn mean(&self) -> f64 {
+        self.sum_over(self.count)
+    }
+
+    fn sum_over(&self, divisor: u64) -> f64 {
         match (self.infinite_up, self.infinite_down) {
             (true, true) => f64::NAN,
             (true, false) => f64::INFINITY,
             (false, true) => f64::NEG_INFINITY,
             (false, false) => match self.positive.minus(&self.negative) {
-                Some(size) => size.ratio(1, self.unit),
-                None => -self.sum_size().ratio(1, self.unit),
+                Some(size) => size.ratio(divisor, self.unit),
+                None => -self.sum_size().ratio(divisor, self.unit),
             },
         }
     }
@@ -288,6 +297,19 @@ mod tests {
         assert_eq!(sum(&[2f64.powi(53), 1.0, 5e-324]), 2f64.powi(53) + 2.0, "the smallest bit breaks a tie");
         assert_eq!(sum(&[f64::INFINITY, -1.0]), f64::INFINITY);
         assert!(sum(&[f64::INFINITY, f64::NEG_INFINITY]).is_nan());
+    }
+
+    #[test]
+    fn means_of_sums_that_are_no_doubles() {
+        let mean = |values: &[f64]| {
+            let mut moments = Moments::of_floats();
+            values.iter().for_each(|&value| moments.add_float(value));
+            moments.mean()
+        };
+        assert_eq!(mean(&[f64::MAX, f64::MAX]), f64::MAX);
+        assert_eq!(mean(&[-f64::MAX, -f64::MAX, 0.0]), -f64::MAX / 1.5);
+        assert_eq!(mean(&[1.0, 2.0, 2.0]), 5.0 / 3.0);
+        assert_eq!(mean(&[f64::INFINITY, 1.0]), f64::INFINITY);
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub fn aggregate(job: &AggregateJob) -> Result<(), CommandError> {
     let bytes_total = asked.inputs.iter().map(|input| input.bytes_total()).sum::<Option<u64>>();
     shared.progress.bytes_total.store(bytes_total.unwrap_or(0), Ordering::Relaxed);
 
-    let parts = assemble::parts_wanted(job.routing, topology.shards.len());
+    let parts = assemble::parts(routing, topology.shards.len());
     let (store, parts) = match &job.data_dir {
         None => (None, parts),
         Some(directory) => {

@@ -13,6 +13,7 @@ use crate::disk::probe::{self, LockedMemory};
 use crate::doctor::LOCKED_MEMORY_PER_EXECUTOR;
 use crate::error::EngineError;
 use crate::exit::ExitCode;
+use crate::inspect::InspectError;
 use crate::progress::ProgressStyleWanted;
 use crate::sql::SqlError;
 use corefold_aggregator::spec::SpecError;
@@ -78,6 +79,9 @@ pub enum CommandError {
     /// A config file.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+    /// A look into a log.
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
     /// Standard output.
     #[error("cannot write to standard output: {0}")]
     Output(#[from] std::io::Error),
@@ -88,6 +92,7 @@ impl CommandError {
     pub fn is_broken_pipe(&self) -> bool {
         match self {
             CommandError::Engine(EngineError::Export(error)) => error.is_broken_pipe(),
+            CommandError::Inspect(error) => error.is_broken_pipe(),
             CommandError::Output(error) => error.kind() == std::io::ErrorKind::BrokenPipe,
             _ => false,
         }
@@ -99,6 +104,7 @@ impl CommandError {
             CommandError::Engine(error) => error.exit_code(),
             CommandError::Expression { .. } | CommandError::Spec(_) | CommandError::Usage(_) => ExitCode::Usage,
             CommandError::Config(errors) => errors.exit_code(),
+            CommandError::Inspect(error) => error.exit_code(),
             CommandError::Output(_) => ExitCode::Io,
         }
     }

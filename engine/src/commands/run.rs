@@ -57,7 +57,7 @@ pub fn run(file: &Path, console: &Console) -> Result<(), CommandError> {
     let shared: Arc<Shared<EngineError>> = Arc::default();
     let bytes_total = inputs.iter().map(|(_, input)| input.bytes_total()).sum::<Option<u64>>();
     shared.progress.bytes_total.store(bytes_total.unwrap_or(0), Ordering::Relaxed);
-    let parts = assemble::parts_wanted(config.routing, topology.shards.len());
+    let parts = assemble::parts(routing, topology.shards.len());
     let (store, parts) = match &config.data_dir {
         None => (None, parts),
         Some(directory) => {

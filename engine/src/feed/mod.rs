@@ -9,6 +9,7 @@ pub mod dealer;
 pub mod lanes;
 pub mod parsers;
 pub mod reader;
+pub mod stamps;
 
 use crate::source::error::SourceError;
 use corefold_aggregator::time::EventTime;

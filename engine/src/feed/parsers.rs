@@ -56,14 +56,13 @@ pub struct ParserThread {
 struct PlanState {
     parser: Parser,
     columns: ColumnSet,
-    splitter: Option<Splitter>,
+    maker: BatchMaker,
 }
 
 impl ParserThread {
     /// Parses until the reader ends.
     pub fn run(self) {
         let _guard = PanicGuard::new(&self.shared);
-        let mut encoder = Encoder::new();
         let mut states: Vec<PlanState> = self.plans.iter().map(PlanState::new).collect();
         while let Ok(Work { ticket, lane, task }) = self.work.recv() {
             let result = match task {
@@ -80,7 +79,7 @@ impl ParserThread {
                     // A full channel only costs the reader an allocation.
                     let _ = self.chunk_spares.try_send(chunk.into_spare());
                     self.note_rejection(&mut state.parser);
-                    parsed.and_then(|()| self.encode(&self.plans[index], state, &mut encoder, position_end))
+                    parsed.and_then(|()| self.encode(index, state, position_end))
                 }
             };
             if self.results.send(Parsed { ticket, lane, result }).is_err() {
@@ -89,46 +88,10 @@ impl ParserThread {
         }
     }
 
-    fn encode(
-        &self,
-        plan: &BatchPlan,
-        state: &mut PlanState,
-        encoder: &mut Encoder,
-        position_end: u64,
-    ) -> Result<ParsedTask, SourceError> {
-        let columns = &state.columns;
-        let spare = || {
-            let mut bytes = self.batch_spares.try_recv().unwrap_or_default();
-            bytes.clear();
-            bytes
-        };
-        // The dealer writes the real stamp.
-        let stamp = Stamp::of_lane(0, 0, 0);
-        let mut parts = Vec::with_capacity(usize::from(plan.parts));
-        let encoded: Result<(), EncodeError> = match &mut state.splitter {
-            None => {
-                let mut bytes = spare();
-                encoder.encode(columns, plan.fingerprint, &stamp, &mut bytes).map(|()| parts.push(bytes))
-            }
-            Some(splitter) => {
-                splitter.split(columns, &plan.by, plan.delay_max);
-                (0..splitter.parts()).try_for_each(|part| {
-                    let mut bytes = spare();
-                    let stamp = Stamp { part: part as u16, parts: plan.parts, ..stamp };
-                    let encoded =
-                        encoder.encode_part(columns, splitter.part(part), plan.fingerprint, &stamp, &mut bytes);
-                    encoded.map(|()| parts.push(bytes))
-                })
-            }
-        };
-        encoded.map_err(|error| SourceError::Encode { what: error.to_string() })?;
-        Ok(ParsedTask::Batch(ParsedBatch {
-            parts,
-            rows: columns.rows() as u64,
-            rejected: columns.rejected,
-            time_max: columns.times.iter().max().map(|&time| EventTime(time)),
-            position_end,
-        }))
+    fn encode(&self, index: usize, state: &mut PlanState, position_end: u64) -> Result<ParsedTask, SourceError> {
+        let spare = || self.batch_spares.try_recv().unwrap_or_default();
+        let encoded = state.maker.make(&self.plans[index], &state.columns, position_end, spare);
+        encoded.map(ParsedTask::Batch).map_err(|error| SourceError::Encode { what: error.to_string() })
     }
 
     fn note_rejection(&self, parser: &mut Parser) {
@@ -144,6 +107,59 @@ impl PlanState {
     fn new(plan: &BatchPlan) -> PlanState {
         let parser = Parser::new(Arc::clone(&plan.read));
         let columns = ColumnSet::new(&parser.kinds());
-        PlanState { parser, columns, splitter: (plan.parts > 1).then(|| Splitter::new(plan.parts)) }
+        PlanState { parser, columns, maker: BatchMaker::new(plan.parts) }
+    }
+}
+
+/// Makes batches of columns, in parts where that was asked for; keeps its memory from one to the next.
+pub struct BatchMaker {
+    encoder: Encoder,
+    splitter: Option<Splitter>,
+}
+
+impl BatchMaker {
+    /// A maker of batches in `parts` parts.
+    pub fn new(parts: u16) -> BatchMaker {
+        BatchMaker { encoder: Encoder::new(), splitter: (parts > 1).then(|| Splitter::new(parts)) }
+    }
+
+    /// A batch of all rows of `columns`; the dealer writes its stamp. `spare` gives memory to write it to.
+    pub fn make(
+        &mut self,
+        plan: &BatchPlan,
+        columns: &ColumnSet,
+        position_end: u64,
+        mut spare: impl FnMut() -> AlignedBytes,
+    ) -> Result<ParsedBatch, EncodeError> {
+        let mut spare = || {
+            let mut bytes = spare();
+            bytes.clear();
+            bytes
+        };
+        let stamp = Stamp::of_lane(0, 0, 0);
+        let mut parts = Vec::with_capacity(usize::from(plan.parts));
+        match &mut self.splitter {
+            None => {
+                let mut bytes = spare();
+                self.encoder.encode(columns, plan.fingerprint, &stamp, &mut bytes)?;
+                parts.push(bytes);
+            }
+            Some(splitter) => {
+                splitter.split(columns, &plan.by, plan.delay_max);
+                for part in 0..splitter.parts() {
+                    let mut bytes = spare();
+                    let stamp = Stamp { part: part as u16, parts: plan.parts, ..stamp };
+                    self.encoder.encode_part(columns, splitter.part(part), plan.fingerprint, &stamp, &mut bytes)?;
+                    parts.push(bytes);
+                }
+            }
+        }
+        Ok(ParsedBatch {
+            parts,
+            rows: columns.rows() as u64,
+            rejected: columns.rejected,
+            time_max: columns.times.iter().max().map(|&time| EventTime(time)),
+            position_end,
+        })
     }
 }

@@ -25,6 +25,7 @@ pub mod retention;
 pub mod scan;
 pub mod segment;
 pub mod supply;
+pub mod survey;
 mod sweep;
 mod window;
 

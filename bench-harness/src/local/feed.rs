@@ -1,0 +1,156 @@
+//! The feed of a local run: lanes of cells to stamped batches, in an order that the seed decides.
+//!
+//! Stamps are the engine's own ([`DealtLanes`]). Which shard takes a batch is not decided here.
+
+use super::broken;
+use super::plan::LocalPlan;
+use crate::agree::RunError;
+use crate::entropy::Entropy;
+use crate::workload::{Cell, Job, Row};
+use corefold_aggregator::time::EventTime;
+use corefold_engine::feed::ParsedTask;
+use corefold_engine::feed::lanes::{DealtLane, LaneStart};
+use corefold_engine::feed::parsers::{BatchMaker, BatchPlan};
+use corefold_engine::feed::stamps::{DealtLanes, DealtPlan, StampedBatch};
+use corefold_shards::batch::AlignedBytes;
+use corefold_shards::batch::columns::{ColumnData, ColumnSet};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How lanes are cut into batches and read. All of it must be the same when a run goes on after a crash.
+#[derive(Clone, Copy, Debug)]
+pub struct Cutting {
+    /// Most rows of a batch.
+    pub batch_rows: usize,
+    /// Where not zero, batches are shorter now and then: by what place in the lane decides with this number.
+    pub irregular: u64,
+}
+
+impl Cutting {
+    /// Rows of the batch that starts at row `position` of a lane.
+    fn rows(self, lane: usize, position: usize) -> usize {
+        if self.irregular == 0 {
+            return self.batch_rows;
+        }
+        let mut entropy = Entropy::new(self.irregular ^ ((lane as u64) << 40) ^ position as u64);
+        if entropy.chance(0.5) { self.batch_rows } else { 1 + entropy.index(self.batch_rows) }
+    }
+}
+
+/// Lanes that are being dealt.
+pub struct Feed<'a> {
+    job: &'a Job,
+    cutting: Cutting,
+    plan: BatchPlan,
+    maker: BatchMaker,
+    columns: ColumnSet,
+    lanes: DealtLanes,
+    cursors: Vec<Cursor>,
+}
+
+/// Where a lane is read.
+struct Cursor {
+    row: usize,
+    sequence: u64,
+    known: BTreeSet<u64>,
+    ended: bool,
+}
+
+impl<'a> Feed<'a> {
+    /// A feed that goes on where `starts` says; lanes that are not in it start at their beginning.
+    pub fn new(job: &'a Job, plan: &LocalPlan, cutting: Cutting, starts: &BTreeMap<u32, LaneStart>) -> Feed<'a> {
+        let starts: Vec<LaneStart> =
+            (0..job.lanes.len() as u32).map(|lane| starts.get(&lane).cloned().unwrap_or_default()).collect();
+        let cursors = starts.iter().map(|start| Cursor {
+            row: start.position as usize,
+            sequence: start.sequence,
+            known: start.known.keys().copied().collect(),
+            ended: start.ended,
+        });
+        let cursors = cursors.collect();
+        let kinds: Vec<_> = plan.batches.read.fields.iter().map(|field| field.kind).collect();
+        let dealt = DealtPlan { fingerprint: plan.batches.fingerprint, kinds: kinds.clone() };
+        let lanes = starts.into_iter().map(|start| DealtLane::new(0, plan.delay_max, start));
+        Feed {
+            job,
+            cutting,
+            maker: BatchMaker::new(plan.batches.parts),
+            plan: plan.batches.clone(),
+            columns: ColumnSet::new(&kinds),
+            lanes: DealtLanes::new(vec![dealt], lanes.collect()),
+            cursors,
+        }
+    }
+
+    /// What no batch will go below again.
+    pub fn frontier(&self) -> EventTime {
+        self.lanes.frontier()
+    }
+
+    /// The next batch: mostly of the lane with the lowest watermark, as the reader would have it. `None` when every
+    /// lane has ended.
+    pub fn next(&mut self, entropy: &mut Entropy) -> Result<Option<StampedBatch>, RunError> {
+        let open: Vec<usize> = (0..self.cursors.len()).filter(|&lane| !self.cursors[lane].ended).collect();
+        let Some(lowest) = open.iter().copied().min_by_key(|&lane| self.lanes.watermark(lane)) else {
+            return Ok(None);
+        };
+        // The reader does not know the watermarks of batches that are still being parsed.
+        let lane = if entropy.chance(0.2) { *entropy.pick(&open) } else { lowest };
+        let task = self.read(lane)?;
+        self.lanes.take(lane, task).map(Some).map_err(broken("dealer"))
+    }
+
+    fn read(&mut self, lane: usize) -> Result<ParsedTask, RunError> {
+        let (rows, cursor) = (&self.job.lanes[lane], &mut self.cursors[lane]);
+        let sequence = cursor.sequence;
+        cursor.sequence += 1;
+        if cursor.row >= rows.len() {
+            cursor.ended = true;
+            return Ok(ParsedTask::End);
+        }
+        let start = cursor.row;
+        cursor.row = rows.len().min(start + self.cutting.rows(lane, start));
+        if cursor.known.contains(&sequence) {
+            return Ok(ParsedTask::Known);
+        }
+        let end = cursor.row;
+        self.columns.clear();
+        for row in &rows[start..end] {
+            push_row(row, &mut self.columns)?;
+        }
+        let made = self.maker.make(&self.plan, &self.columns, end as u64, AlignedBytes::new);
+        made.map(ParsedTask::Batch).map_err(broken("encoder"))
+    }
+}
+
+fn push_row(row: &Row, columns: &mut ColumnSet) -> Result<(), RunError> {
+    columns.times.push(row.time);
+    for (cell, column) in row.cells.iter().zip(&mut columns.columns) {
+        match (cell, &mut *column) {
+            (Cell::Null, ColumnData::I64 { .. }) => column.push_i64(None),
+            (Cell::Null, ColumnData::F64 { .. }) => column.push_f64(None),
+            (Cell::Null, ColumnData::Bool { .. }) => column.push_bool(None),
+            (Cell::Null, ColumnData::Str { .. }) => column.push_str(None).map_err(broken("dictionary"))?,
+            (Cell::Int(value), _) => column.push_i64(Some(*value)),
+            (Cell::Float(value), _) => column.push_f64(Some(*value)),
+            (Cell::Bool(value), _) => column.push_bool(Some(*value)),
+            (Cell::Text(value), _) => column.push_str(Some(value.as_bytes())).map_err(broken("dictionary"))?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run that goes on in the middle must meet the same borders.
+    #[test]
+    fn cuts_depend_on_the_place_alone() {
+        let cutting = Cutting { batch_rows: 10, irregular: 7 };
+        let rows: Vec<usize> = (0..200).map(|position| cutting.rows(1, position)).collect();
+        assert!(rows.iter().all(|rows| (1..=10).contains(rows)));
+        assert!(rows.iter().any(|&rows| rows < 10) && rows.contains(&10));
+        assert_eq!((0..200).rev().map(|position| cutting.rows(1, position)).rev().collect::<Vec<_>>(), rows);
+        assert_eq!(Cutting { batch_rows: 10, irregular: 0 }.rows(1, 3), 10);
+    }
+}
