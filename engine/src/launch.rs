@@ -157,8 +157,11 @@ pub fn launch(
     observe(shared);
     // Readers and parsers may be blocked in a read; they hold nothing that has to be finished.
     let _ = shared.lifecycle.advance(Lifecycle::Stopped);
-    if let Some(error) = shared.take_failure() {
-        return Err(error);
+    match shared.take_failure() {
+        // It was to be dropped, and got ready all the same.
+        Some(EngineError::Stopped) if views.is_some() => {}
+        Some(error) => return Err(error),
+        None => {}
     }
     let mut counts = ShardCounts::default();
     boards.iter().for_each(|board| counts.add(&board.counts()));

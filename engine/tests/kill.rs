@@ -152,11 +152,16 @@ fn kill_again_and_again(job: &Job, seed: u64, count: u64, options: &[&str], chan
         kills.rounds += 1;
         let until = count.min(kills.count + 2 + random.below(6));
         let mut durable = 0;
+        // Starts in a row that found nothing; on a busy machine a start takes its time.
+        let mut barren = 0;
         loop {
             let change = changes[random.below(changes.len() as u64) as usize];
-            let life = if kills.count < until { life(&mut random, job.took) } else { PATIENCE };
+            let longest = job.took * (2 + barren) / 2;
+            let life = if kills.count < until { life(&mut random, longest) } else { PATIENCE };
             let ended = start(&mut job.durable(&[options, change].concat())).kill_after(life);
+            barren += 1;
             if ended.stderr.contains("resuming: ") {
+                barren = 0;
                 kills.resumes += 1;
                 let rows = resumed(&ended);
                 assert!(durable <= rows && rows <= job.rows, "{durable} rows were durable\n{}", ended.stderr);
@@ -179,14 +184,14 @@ fn kill_again_and_again(job: &Job, seed: u64, count: u64, options: &[&str], chan
         job.forget_outputs();
         fs::remove_dir_all(job.path("store")).expect("the store");
     }
-    assert!(kills.resumes >= count / 3, "most kills came too early: {kills:?}");
+    assert!(kills.resumes >= count / 4, "most kills came too early: {kills:?}");
     kills
 }
 
 /// How long a start may live: some die before they have done anything, some while they read their log back, most
 /// somewhere on the way.
-fn life(random: &mut Random, undisturbed: Duration) -> Duration {
-    let longest = if random.once_in(4) { undisturbed / 8 } else { undisturbed };
+fn life(random: &mut Random, longest: Duration) -> Duration {
+    let longest = if random.once_in(4) { longest / 8 } else { longest };
     Duration::from_micros(random.below(longest.as_micros() as u64))
 }
 
