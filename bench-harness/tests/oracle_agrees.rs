@@ -89,9 +89,8 @@ fn random_jobs_through_the_program() {
     let seeds = 0..SEEDS_OF_PROGRAM;
     for format in Format::ALL {
         for logged in [false, true] {
-            let is_such = |&seed: &u64| {
-                random_job(seed).format == format && random_shape(seed).data_dir.is_some() == logged
-            };
+            let is_such =
+                |&seed: &u64| random_job(seed).format == format && random_shape(seed).data_dir.is_some() == logged;
             assert!(seeds.clone().any(|seed| is_such(&seed)), "no job with {format:?} and a log: {logged}");
         }
     }
