@@ -9,7 +9,7 @@ use corefold_shards::wal::{
     LogEnd, LogIdentity, Lsn, RecordKind, RecoveryError, RefusalReason, ResumePoint, ScanOptions, ScanPolicy,
     SegmentHeader, SegmentId, replay,
 };
-use wal_rig::{IDENTITY, Kept, Rig, options, read, tiny};
+use wal_rig::{Dice, IDENTITY, Kept, Rig, options, read, tiny};
 
 const BATCH: RecordKind = RecordKind::BATCH;
 
@@ -355,4 +355,27 @@ fn an_unfinished_large_record_is_given_up() {
     rig.seal();
     assert_eq!(read(&mut rig.disk, &options()).unwrap().1, rig.model);
     assert_eq!(rig.model.len(), 3);
+}
+
+/// Spares are taken over as they are: after a change of sizes a record may never fit into them at once, and must not
+/// wait for that.
+#[test]
+fn small_spares_of_an_earlier_session_do_not_block_a_large_record() {
+    let mut small = tiny();
+    small.supply.segment_size = 8_192;
+    small.supply.segment_size_first = 8_192;
+    let mut rig = Rig::new(small);
+    rig.settle();
+    let mut disk = rig.disk;
+    let (recovered, _) = read(&mut disk, &options()).unwrap();
+    assert_eq!(recovered.resume.spares.len(), 1);
+    let mut large = tiny();
+    large.supply.segment_size = 36_864;
+    large.supply.segment_size_first = 16_384;
+    let mut rig = Rig::resume(large, disk, recovered.resume, Vec::new());
+    let payload = Dice(7).payload(6_600);
+    rig.append_settled(BATCH, &payload);
+    rig.settle();
+    let (_, records) = read(&mut rig.disk, &options()).unwrap();
+    assert_eq!(records, rig.model);
 }

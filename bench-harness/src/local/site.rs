@@ -109,8 +109,28 @@ impl ShardSite {
         self.shard.is_idle() && self.disk.as_ref().is_none_or(|disk| disk.pending().is_empty())
     }
 
+    /// How the shard stands, for people.
+    pub fn describe(&mut self) -> String {
+        let (waiting, replays, answers) = (self.waiting(), self.replays.len(), self.answers.len());
+        let sizes: Vec<usize> = self.inbox.arrivals.iter().map(size_of_arrival).collect();
+        let log = self.shard.log_mut().map(|log| format!("{log:?}"));
+        let writes = self.disk.as_ref().map_or(0, |disk| disk.pending().len());
+        format!(
+            "frontier {}, {waiting} arrivals (bytes of the next: {sizes:?}), {replays} to replay, {answers} answers, \
+             {writes} writes, log {log:?}",
+            self.frontier
+        )
+    }
+
     /// How many arrivals wait, for the trace.
     pub fn waiting(&self) -> usize {
         self.arrivals.len() + self.inbox.arrivals.len()
+    }
+}
+
+fn size_of_arrival(arrival: &Arrival) -> usize {
+    match arrival {
+        Arrival::Batch(bytes) => bytes.len(),
+        Arrival::Frontier(_) => 0,
     }
 }

@@ -25,7 +25,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 /// Turns after which a life that has not ended never will.
-const TURNS_MAX: u64 = 5_000_000;
+const TURNS_MAX: u64 = 1_000_000;
 
 /// How a life goes besides its routing: all of it drawn, none of it seen in results.
 #[derive(Clone, Debug)]
@@ -150,7 +150,9 @@ impl<'a> World<'a> {
             trace.note(actor as u64 ^ (site.waiting() as u64) << 8 ^ (site.answers.len() as u64) << 24);
             trace.note(site.frontier.0 as u64);
         }
-        Err(RunError::Broken(format!("nothing has ended after {TURNS_MAX} turns")))
+        let stands: Vec<String> = self.sites.iter_mut().map(ShardSite::describe).collect();
+        let stands = stands.join("\n  ");
+        Err(RunError::Broken(format!("nothing has ended after {TURNS_MAX} turns; shards stand at\n  {stands}")))
     }
 
     // ---- the dealer -------------------------------------------------------------------------------------------

@@ -305,13 +305,17 @@ impl Appender {
         self.free.len().min((here + spares) as usize)
     }
 
-    /// Blocks that can always be had at once after some waiting.
+    /// Blocks that can be had at once after some waiting. Spares at hand stay as they are, and those of an earlier
+    /// session may be smaller than new ones.
     fn blocks_assured(&self) -> usize {
         let supply = &self.config.supply;
-        let size = supply.segment_size_first.min(supply.segment_size) - SEGMENT_HEADER_SIZE as u64;
-        let segments = supply.spares_kept as u64 * (size / self.config.block_size as u64);
+        let blocks = |size: u64| (size - SEGMENT_HEADER_SIZE as u64) / self.config.block_size as u64;
+        let (at_hand, count) =
+            self.supply.spares().fold((0, 0), |(all, count), spare| (all + blocks(spare.size), count + 1));
+        let missing = supply.spares_kept.saturating_sub(count) as u64;
+        let new = missing * blocks(supply.segment_size_first.min(supply.segment_size));
         // One buffer may be held by a block that only a poll sends off.
-        (self.config.buffers - 1).min(segments as usize)
+        (self.config.buffers - 1).min((at_hand + new) as usize)
     }
 
     /// Closes the block that fills, if any, and begins the next one. On failure nothing has changed but that.
