@@ -238,7 +238,7 @@ mod tests {
             elapsed: Duration::from_secs(2),
         };
         let line = numbers.line();
-        assert!(line.starts_with("20,000 rows, 10,000 rows/s, 1MiB of 4MiB"), "{line}");
+        assert!(line.starts_with("20,000 rows, 10,000 rows/s, 1.0 MiB of 4.0 MiB"), "{line}");
         assert!(line.ends_with("watermark 1970-01-01T00:00:01Z, 6s left"), "{line}");
     }
 }

@@ -270,7 +270,7 @@ mod tests {
             OutputColumn::Time(window_ends.to_vec()),
             OutputColumn::I64 {
                 values: (0..window_ends.len()).map(|row| ((first + row) as i64).pow(3)).collect(),
-                valid: (0..window_ends.len()).map(|row| (first + row) % 5 != 0).collect(),
+                valid: (0..window_ends.len()).map(|row| !(first + row).is_multiple_of(5)).collect(),
             },
         ];
         ResultBatch { rows: window_ends.len(), columns, other_rows: Vec::new() }
