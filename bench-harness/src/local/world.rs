@@ -25,7 +25,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 /// Turns after which a life that has not ended never will.
-const TURNS_MAX: u64 = 1_000_000;
+const TURNS_MAX: u64 = 20_000_000;
 
 /// How a life goes besides its routing: all of it drawn, none of it seen in results.
 #[derive(Clone, Debug)]
