@@ -39,7 +39,7 @@ format() { cargo fmt --all -- --check; }
 
 lint() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
 
-test_all() { cargo test --locked --workspace; }
+test_all() { cargo test --locked --workspace --no-fail-fast; }
 
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps; }
 

@@ -21,6 +21,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("engine/src/disk/uring.rs", "the ring"),
     ("engine/src/disk/probe.rs", "system calls without a safe wrapper"),
     ("engine/src/doctor/facts.rs", "statvfs"),
+    ("shards/src/batch/batch_generated.rs", "code that flatc makes"),
+    ("engine/tests/children/mod.rs", "signals to child processes"),
+    ("engine/tests/kill.rs", "signals to child processes"),
+    ("engine/tests/support/confine.rs", "limits of child processes"),
 ];
 
 /// The crates in order; each may depend on those before it.
