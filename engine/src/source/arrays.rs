@@ -4,6 +4,7 @@
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::*;
+use arrow_array::array::AnyDictionaryArray;
 use arrow_array::{Array, ArrayRef};
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, TimeUnit};
@@ -27,10 +28,15 @@ pub(super) fn for_each_text<'a>(array: &'a ArrayRef, mut visit: impl FnMut(usize
     let Some(dictionary) = array.as_any_dictionary_opt() else { return for_each_plain_text(array, visit) };
     let mut entries = Vec::with_capacity(dictionary.values().len());
     for_each_plain_text(dictionary.values(), |_, text| entries.push(text));
-    for (row, key) in dictionary.normalized_keys().into_iter().enumerate() {
+    for (row, key) in entry_keys(dictionary).into_iter().enumerate() {
         let null = dictionary.keys().is_null(row);
         visit(row, entries.get(key).copied().flatten().filter(|_| !null));
     }
+}
+
+/// The entry of each row; that of a null row means nothing, and without entries all rows are null.
+pub(super) fn entry_keys(dictionary: &dyn AnyDictionaryArray) -> Vec<usize> {
+    if dictionary.values().is_empty() { vec![0; dictionary.len()] } else { dictionary.normalized_keys() }
 }
 
 fn for_each_plain_text<'a>(array: &'a ArrayRef, mut visit: impl FnMut(usize, Option<&'a str>)) {

@@ -9,7 +9,7 @@ use arrow_schema::{DataType, TimeUnit as ArrowUnit};
 use corefold_aggregator::spec::FieldType;
 use corefold_shards::batch::columns::{ColumnData, ColumnSet, NULL_BOOL, NULL_INDEX};
 
-use super::arrays::{for_each_text, integers, is_date, is_text};
+use super::arrays::{entry_keys, for_each_text, integers, is_date, is_text};
 use super::error::{Place, SourceError, quoted};
 use super::plan::{Nulls, OnError, ReadPlan};
 use super::schema::ArrowLayout;
@@ -345,7 +345,7 @@ fn append_dictionary(array: &ArrayRef, nulls: &Nulls, data: &mut ColumnData) -> 
     let dictionary = array.as_any_dictionary();
     let entries = dictionary.values();
     let ColumnData::Str { dictionary: target, indices } = data else { return Ok(()) };
-    let keys = dictionary.normalized_keys();
+    let keys = entry_keys(dictionary);
     let mut numbers = vec![UNSEEN; entries.len()];
     let mut used: Vec<u32> = Vec::new();
     // Entries in the order of their first use, as if the rows held the texts themselves.

@@ -125,4 +125,7 @@ fn texts_of_every_layout() {
         assert_eq!(read_as(array.clone(), FieldType::String).unwrap(), texts(&values));
         assert!(matches!(read_as(array, FieldType::F64), Err(SourceError::ColumnType { .. })));
     }
+    // Nothing but nulls: a dictionary without entries.
+    let nulls: ArrayRef = Arc::new([None::<&str>, None].into_iter().collect::<DictionaryArray<Int32Type>>());
+    assert_eq!(read_as(nulls, FieldType::String).unwrap(), [None, None]);
 }
