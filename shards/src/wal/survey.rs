@@ -1,7 +1,7 @@
 //! Looking at a log for a person's sake: every place of a segment, sound or not, in the order of the file. Nothing is
 //! repaired, and no damage ends the walk.
 //!
-//! What recovery would make of it is not judged here; that is [`super::scan`]'s.
+//! What recovery would make of it is not judged here; that is [`mod@super::scan`]'s.
 
 use super::error::{RecoveryError, RefusalReason};
 use super::io::SegmentSource;
