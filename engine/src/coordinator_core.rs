@@ -4,12 +4,13 @@
 //! thread.
 
 use crate::error::EngineError;
-use crate::export_core::ExportMessage;
+use crate::export_core::{CommitPoint, ExportMessage};
 use crate::guard::PanicGuard;
 use crate::links::{CoordinatorEnds, FromShard, Progress, Shared, ToShard};
 use corefold_aggregator::coordinator::{Coordinator, CoordinatorError};
 use corefold_aggregator::result::ResultBatch;
 use corefold_aggregator::time::EventTime;
+use corefold_shards::counters::ShardCounts;
 use crossbeam_channel::{SendTimeoutError, Sender};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -125,7 +126,13 @@ impl CoordinatorCore {
             send(exports, ExportMessage::Rows { view, batch: batch.clone() }, shared).map_err(Stop::Engine)
         });
         match release {
-            Ok(Some(time)) => self.tell(|| ToShard::Release(time)),
+            Ok(Some(time)) => {
+                let mut ledger = ShardCounts::default();
+                self.shards.iter().for_each(|shard| ledger.add(&shard.board.counts()));
+                let point = Box::new(CommitPoint { ledger, frontier: time });
+                send(&self.exports, ExportMessage::Commit(point), &self.shared)?;
+                self.tell(|| ToShard::Release(time));
+            }
             Ok(None) => {}
             Err(Stop::Engine(error)) => return Err(error),
             Err(Stop::Coordinator(error)) => return Err(error.into()),

@@ -5,7 +5,7 @@
 use crate::coordinator_core::CoordinatorCore;
 use crate::disk::{DiskOptions, SegmentKeeper, ShardDisk, Store};
 use crate::error::EngineError;
-use crate::export_core::{EXPORTS_MAX, ExportCore, ViewOutputs, ViewSummary};
+use crate::export_core::{EXPORTS_MAX, ExportBoard, ExportCore, ViewOutputs, ViewSummary};
 use crate::feed::Routing;
 use crate::feed::dealer::Dealer;
 use crate::feed::lanes::{DealtLane, LaneGauge, LaneSource};
@@ -44,7 +44,7 @@ pub struct EnginePlan {
     pub shards: ShardPlan,
     /// Outputs, one per view.
     pub outputs: Vec<ViewOutputs>,
-    /// Whether outputs of an unfinished input are completed too.
+    /// Whether outputs of an unfinished input are kept.
     pub keeps_unfinished: bool,
     /// How batches are made, per read plan.
     pub plans: Vec<BatchPlan>,
@@ -99,12 +99,8 @@ pub fn launch(
     }
     let boards: Vec<_> = coordinator_ends.iter().map(|ends| Arc::clone(&ends.board)).collect();
     let (exports_in, exports_out) = crossbeam_channel::bounded(EXPORTS_MAX);
-    let exporter = ExportCore {
-        views: plan.outputs,
-        messages: exports_out,
-        keeps_unfinished: plan.keeps_unfinished,
-        shared: Arc::clone(shared),
-    };
+    let board = Arc::new(ExportBoard::of(&plan.outputs));
+    let exporter = ExportCore::new(plan.outputs, exports_out, plan.keeps_unfinished, board, Arc::clone(shared));
     let drops_unfinished = !plan.keeps_unfinished;
     let exporter = spawn("exporter", move || exporter.run())?;
 

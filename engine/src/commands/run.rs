@@ -220,7 +220,7 @@ fn open_outputs(config: &EngineConfig, plan: &ShardPlan) -> Result<Vec<ViewOutpu
         for export in &view.exports {
             exporters.push(open_export(export, &shard_view.plan.schema)?);
         }
-        outputs.push(ViewOutputs { exporters, ..ViewOutputs::default() });
+        outputs.push(ViewOutputs { stream: view.stream, exporters, ..ViewOutputs::default() });
     }
     Ok(outputs)
 }

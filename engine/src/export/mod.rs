@@ -20,8 +20,10 @@ pub use parts::{PartPosition, PartsExporter, Rotation};
 pub use table::Table;
 pub use target::Target;
 
+use crate::summary::Ledger;
 use corefold_aggregator::result::{OutputColumn, OutputSchema, ResultBatch};
 use corefold_aggregator::spec::OutputType;
+use corefold_aggregator::time::EventTime;
 use std::ops::Range;
 use std::path::Path;
 use target::Sink;
@@ -45,8 +47,34 @@ pub trait Exporter: Send {
     /// yet. No rows may follow. Outputs that belong together are all prepared before the first is finished.
     fn prepare(&mut self) -> Result<(), ExportError>;
 
-    /// Completes the output: a file is durable under its name when this returns.
+    /// Makes what was written durable, as far as the output can be continued after a crash, and notes it.
+    fn commit(&mut self, _note: CommitNote) -> Result<(), ExportError> {
+        Ok(())
+    }
+
+    /// All windows that end here or before need not come again after a crash. Outputs that cannot be continued ask
+    /// for none, so that they hold nobody up.
+    fn committed_through(&self) -> EventTime {
+        EventTime::MAX
+    }
+
+    /// Leaves the output as it is committed, so that a later run continues it; false if it cannot be continued. No
+    /// rows may follow.
+    fn suspend(&mut self) -> Result<bool, ExportError> {
+        Ok(false)
+    }
+
+    /// Completes the output: a file is durable under its name when this returns. A suspended output stays as it is.
     fn finish(self: Box<Self>) -> Result<ExportSummary, ExportError>;
+}
+
+/// What is noted with a commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CommitNote {
+    /// What became of the events of the view.
+    pub ledger: Ledger,
+    /// All rows of windows that end here or before have been written.
+    pub through: EventTime,
 }
 
 /// What an export came to.
