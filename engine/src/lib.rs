@@ -20,6 +20,7 @@ pub mod inspect;
 pub mod launch;
 pub mod lifecycle;
 pub mod links;
+pub mod manifest;
 pub mod progress;
 pub mod recover;
 pub mod shard_core;

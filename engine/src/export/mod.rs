@@ -3,20 +3,27 @@
 //! Which rows there are and in which order is not decided here; exporters write what they are given.
 
 mod arrow;
+pub(crate) mod aside;
+mod books;
 pub mod columns;
+#[cfg(test)]
+mod crashes;
 mod csv;
 pub mod error;
 pub mod late;
+mod names;
 mod ndjson;
 mod parquet;
 pub mod parts;
+mod reach;
 pub mod table;
 pub mod target;
 pub mod text;
 
+pub use books::Booking;
 pub use error::ExportError;
 pub use late::{LateRows, LateWriter};
-pub use parts::{PartPosition, PartsExporter, Rotation};
+pub use parts::{PartsExporter, Rotation};
 pub use table::Table;
 pub use target::Target;
 
@@ -120,6 +127,11 @@ impl Format {
         self.name()
     }
 
+    /// Whether a file may be continued behind any of its rows.
+    const fn is_text(self) -> bool {
+        matches!(self, Format::Csv | Format::Ndjson)
+    }
+
     /// The format called `name`.
     pub fn from_name(name: &str) -> Option<Format> {
         Format::ALL.into_iter().find(|format| format.name() == name)
@@ -149,10 +161,17 @@ impl Format {
 
 /// Opens an output. Everything that can be wrong with its place shows now.
 pub fn open(target: Target, format: Format, schema: &OutputSchema) -> Result<Box<dyn Exporter>, ExportError> {
-    open_in(Sink::open(target)?, format, schema)
+    Ok(open_in(Sink::open(target)?, format, schema)?)
 }
 
-fn open_in(sink: Sink, format: Format, schema: &OutputSchema) -> Result<Box<dyn Exporter>, ExportError> {
+/// An exporter of a single file, whose bytes go through a sink.
+trait FileExporter: Exporter {
+    /// Where its bytes go.
+    fn sink(&mut self) -> &mut Sink;
+}
+
+/// Begins a file, or continues a file of text that the sink has a beginning of.
+fn open_in(sink: Sink, format: Format, schema: &OutputSchema) -> Result<Box<dyn FileExporter>, ExportError> {
     Ok(match format {
         Format::Csv => Box::new(text::TextExporter::new(sink, csv::CsvForm::new(schema), schema)),
         Format::Ndjson => Box::new(text::TextExporter::new(sink, ndjson::NdjsonForm::new(schema), schema)),
