@@ -146,10 +146,11 @@ impl Job {
     }
 
     /// Rows come from a window that is not committed, or from one up to `earlier` windows before it, and all that
-    /// follow, with commits now and then, until `is_over`.
-    fn live(&self, root: &Path, earlier: usize, is_over: &dyn Fn() -> bool) -> Result<(), ExportError> {
+    /// follow, with commits now and then, until `says` is told how far is committed and says that it is over.
+    fn live(&self, root: &Path, earlier: usize, says: &mut dyn FnMut(i64) -> bool) -> Result<(), ExportError> {
         let mut exporter = self.open(root)?;
         let through = exporter.committed_through().0;
+        says(through);
         let first = self.ends.iter().position(|&end| end > through).unwrap_or(self.ends.len());
         let windows: Vec<&[i64]> = self.ends.chunk_by(|a, b| a == b).collect();
         let mut starts: Vec<usize> =
@@ -161,13 +162,14 @@ impl Job {
             for at in rows.clone().step_by(self.batch) {
                 let end = rows.end.min(at + self.batch);
                 exporter.write(&batch(&self.ends[at..end], at))?;
-                if is_over() {
+                if says(exporter.committed_through().0) {
                     return Ok(());
                 }
             }
             if (index + 1).is_multiple_of(self.commit_every) {
                 let ledger = Ledger { received: start as u64, aggregated: start as u64, ..Ledger::default() };
                 exporter.commit(CommitNote { ledger, through: EventTime(self.ends[start]) })?;
+                says(exporter.committed_through().0);
             }
         }
         exporter.prepare()?;
@@ -194,6 +196,10 @@ impl Job {
 struct Site {
     disk: Rc<RefCell<Disk>>,
     directory: tempfile::TempDir,
+    /// How far windows were told to be committed: the coordinator may have forgotten them.
+    promised: RefCell<i64>,
+    /// Complete files that somebody has moved away.
+    taken: RefCell<BTreeMap<String, Vec<u8>>>,
 }
 
 impl Site {
@@ -203,7 +209,12 @@ impl Site {
         let root = directory.path().canonicalize().unwrap();
         let disk = Disk { root, ..Disk::default() };
         disk.directories().iter().for_each(|directory| fs::create_dir(directory).unwrap());
-        Site { disk: Rc::new(RefCell::new(disk)), directory }
+        Site {
+            disk: Rc::new(RefCell::new(disk)),
+            directory,
+            promised: RefCell::new(i64::MIN),
+            taken: RefCell::default(),
+        }
     }
 
     fn root(&self) -> PathBuf {
@@ -216,7 +227,17 @@ impl Site {
         let listener = Rc::clone(&self.disk);
         listen(Some(Box::new(move |step| listener.borrow_mut().on_step(step))));
         let disk = Rc::clone(&self.disk);
-        let lived = job.live(&self.root(), earlier, &|| disk.borrow().left.is_some());
+        let mut is_first = true;
+        let lived = job.live(&self.root(), earlier, &mut |through| {
+            let is_over = disk.borrow().left.is_some();
+            let mut promised = self.promised.borrow_mut();
+            if std::mem::take(&mut is_first) {
+                assert!(through >= *promised, "{through} is committed, and {promised} was promised: {job:?}");
+            } else if !is_over {
+                *promised = through;
+            }
+            is_over
+        });
         listen(None);
         let left = self.disk.borrow_mut().left.take();
         match &left {
@@ -232,7 +253,19 @@ impl Site {
     }
 
     fn out(&self) -> BTreeMap<String, Vec<u8>> {
-        files(&self.directory.path().join("out"))
+        let mut out = files(&self.directory.path().join("out"));
+        out.extend(self.taken.borrow().clone());
+        out
+    }
+
+    /// Moves complete files away, as a job does that goes on with them. None comes twice.
+    fn take(&self) {
+        let out = self.directory.path().join("out");
+        for (name, bytes) in files(&out).into_iter().filter(|(name, _)| !name.starts_with('.')) {
+            fs::remove_file(out.join(&name)).unwrap();
+            self.disk.borrow_mut().names.retain(|path, _| !path.ends_with(&name));
+            assert!(self.taken.borrow_mut().insert(name.clone(), bytes).is_none(), "{name} came twice");
+        }
     }
 
     fn manifest(&self) -> Manifest {
@@ -294,6 +327,9 @@ fn a_crash_after_any_step_changes_nothing() {
             for at in 1..=steps {
                 let site = Site::new();
                 assert!(site.life(&job, 0, Some((at, crash))));
+                if at.is_multiple_of(2) {
+                    site.take();
+                }
                 assert!(!site.life(&job, (at % 3) as usize, None));
                 site.check(&job, &expected, &format!("{crash:?} after step {at} of {steps}"));
             }
@@ -332,6 +368,7 @@ proptest! {
         is_file in prop::bool::weighted(0.2),
         (batch, commit_every) in (1..50usize, 1..5usize),
         lives in prop::collection::vec((1..80u64, 0..4usize, 0..CRASHES.len(), 0..600u64), 0..6),
+        takes in any::<bool>(),
     ) {
         let rotation = match is_file {
             true => Rotation::default(),
@@ -346,6 +383,9 @@ proptest! {
                 crash => crash,
             };
             site.life(&job, earlier, Some((at, crash)));
+            if takes {
+                site.take();
+            }
         }
         site.life(&job, 0, None);
         site.check(&job, &expected, &format!("{lives:?}"));
