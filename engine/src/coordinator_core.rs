@@ -4,9 +4,11 @@
 //! thread.
 
 use crate::error::EngineError;
-use crate::export_core::{CommitPoint, ExportMessage};
+use crate::export_core::{CommitPoint, ExportBoard, ExportMessage};
+use crate::export::text::push_time;
 use crate::guard::PanicGuard;
 use crate::links::{CoordinatorEnds, FromShard, Progress, Shared, ToShard};
+use crate::pane_core::{PaneCore, PanePlan};
 use corefold_aggregator::coordinator::{Coordinator, CoordinatorError};
 use corefold_aggregator::result::ResultBatch;
 use corefold_aggregator::time::EventTime;
@@ -26,10 +28,14 @@ const ANSWER_POLL: Duration = Duration::from_micros(200);
 pub struct CoordinatorCore {
     /// The state machine.
     pub coordinator: Coordinator,
+    /// Its log, to be opened; `None` for a job that keeps none.
+    pub panes: Option<PanePlan>,
     /// Ends to every shard.
     pub shards: Vec<CoordinatorEnds>,
     /// To the exporter's thread.
     pub exports: Sender<ExportMessage>,
+    /// How far that has committed.
+    pub board: Arc<ExportBoard>,
     /// Time between pulls.
     pub pull_interval: Duration,
     /// Shared by all threads.
@@ -46,15 +52,18 @@ impl CoordinatorCore {
     }
 
     async fn work(&mut self) -> Result<(), EngineError> {
+        let mut panes = self.panes.take().map(|plan| PaneCore::open(plan, &mut self.coordinator)).transpose()?;
+        self.check_outputs()?;
         let mut pulled_at = Instant::now();
         loop {
             if self.shared.has_failed() {
                 return Ok(());
             }
             let answered = self.take_answers()?;
-            self.emit()?;
+            let logged = self.write_panes(&mut panes)?;
+            self.emit(panes.is_some())?;
             if self.coordinator.is_finished() {
-                return self.finish().await;
+                return self.finish(panes).await;
             }
             let drained = self.is_drained();
             // Every call is taken: one pull answers all.
@@ -65,18 +74,31 @@ impl CoordinatorCore {
                 pulled_at = Instant::now();
                 self.pull()?;
             }
-            if drained && !self.coordinator.is_pulling() {
-                return self.finish().await;
+            if drained && self.coordinator.has_settled() {
+                return self.finish(panes).await;
             }
             if answered {
                 glommio::executor().yield_if_needed().await;
-            } else if self.coordinator.is_pulling() {
+            } else if self.coordinator.is_pulling() || !logged {
                 glommio::timer::sleep(ANSWER_POLL).await;
             } else {
                 let rest = self.pull_interval.saturating_sub(pulled_at.elapsed());
                 glommio::timer::sleep(rest.clamp(ANSWER_POLL, LOOK_EVERY)).await;
             }
         }
+    }
+
+    /// That every window which is not committed in the outputs will be given out. An output that has nothing committed
+    /// is new, and gets what there still is.
+    fn check_outputs(&self) -> Result<(), EngineError> {
+        for (view, of) in self.coordinator.views().iter().enumerate() {
+            let (given, committed) = (self.coordinator.given_through(view), self.board.through(view));
+            if committed != EventTime::MIN && committed < given {
+                let (view, committed, given) = (of.plan().spec.name.clone(), time_text(committed), time_text(given));
+                return Err(EngineError::WindowsLost { view, committed, given });
+            }
+        }
+        Ok(())
     }
 
     /// Whether the engine was stopped before its input ended, and nothing more will come.
@@ -116,7 +138,20 @@ impl CoordinatorCore {
         Ok(())
     }
 
-    fn emit(&mut self) -> Result<(), EngineError> {
+    /// Writes merged panes to their log, and tells the shards what they may forget. Returns whether all is written.
+    fn write_panes(&mut self, panes: &mut Option<PaneCore>) -> Result<bool, EngineError> {
+        let Some(panes) = panes else { return Ok(true) };
+        let is_all = panes.turn(&mut self.coordinator, |view| self.board.through(view))?;
+        if self.shards.iter().all(|shard| shard.orders.slots() > 0)
+            && let Some(time) = panes.take_release()
+        {
+            self.tell(|| ToShard::Release(time));
+        }
+        Ok(is_all)
+    }
+
+    /// Gives out what became final. Without a log of panes the shards may forget them then.
+    fn emit(&mut self, is_logged: bool) -> Result<(), EngineError> {
         if self.shards.iter().any(|shard| shard.orders.slots() == 0) {
             return Ok(());
         }
@@ -131,7 +166,9 @@ impl CoordinatorCore {
                 self.shards.iter().for_each(|shard| ledger.add(&shard.board.counts()));
                 let point = Box::new(CommitPoint { ledger, frontier: time });
                 send(&self.exports, ExportMessage::Commit(point), &self.shared)?;
-                self.tell(|| ToShard::Release(time));
+                if !is_logged {
+                    self.tell(|| ToShard::Release(time));
+                }
             }
             Ok(None) => {}
             Err(Stop::Engine(error)) => return Err(error),
@@ -149,17 +186,27 @@ impl CoordinatorCore {
     }
 
     /// Tells the exporter and the shards that all is out, and waits for the shards to end.
-    async fn finish(&mut self) -> Result<(), EngineError> {
+    async fn finish(&mut self, mut panes: Option<PaneCore>) -> Result<(), EngineError> {
         let views = self.coordinator.views().iter().map(|view| (view.windows_out, view.rows_out)).collect();
         let finished = self.coordinator.is_finished();
         send(&self.exports, ExportMessage::Finish { views, finished }, &self.shared)?;
         let mut told = vec![false; self.shards.len()];
         while !self.shared.has_failed() {
             self.take_answers()?;
+            self.write_panes(&mut panes)?;
+            if let Some(panes) = &mut panes {
+                // Shards hear of the last release before their end, so that their last snapshots are small.
+                if !panes.has_settled() {
+                    glommio::timer::sleep(ANSWER_POLL).await;
+                    continue;
+                }
+                panes.seal();
+            }
             for (shard, told) in self.shards.iter_mut().zip(&mut told) {
                 *told = *told || shard.orders.is_abandoned() || shard.orders.push(ToShard::Finish).is_ok();
             }
-            if self.shards.iter().all(|shard| shard.answers.is_abandoned() && shard.answers.is_empty()) {
+            let is_sealed = panes.as_ref().is_none_or(PaneCore::is_drained);
+            if is_sealed && self.shards.iter().all(|shard| shard.answers.is_abandoned() && shard.answers.is_empty()) {
                 return Ok(());
             }
             glommio::timer::sleep(LOOK_EVERY).await;
@@ -182,6 +229,12 @@ fn send(
             Err(_) => return Err(EngineError::Stopped),
         }
     }
+}
+
+fn time_text(time: EventTime) -> String {
+    let mut text = Vec::new();
+    push_time(&mut text, time.0);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 fn count(progress: &Progress, batch: &ResultBatch) {

@@ -7,21 +7,21 @@ use super::{CommandError, Console, check_machine};
 use crate::assemble::{self, ViewRequest};
 use crate::config::error::Faults;
 use crate::config::{self, ConfigError, ConfigErrors, EngineConfig, ExportConfig, ExportTarget, SourceConfig};
-use crate::disk::Store;
 use crate::error::EngineError;
 use crate::export::{self, Booking, ExportError, Exporter, PartsExporter, Rotation, Target};
 use crate::export_core::ViewOutputs;
 use crate::feed::lanes::{LaneSource, LaneStart};
 use crate::feed::parsers::BatchPlan;
 use crate::launch::{EnginePlan, launch};
+use crate::launch_store::StorePlan;
 use crate::lifecycle::Lifecycle;
 use crate::links::Shared;
-use crate::manifest::{Manifest, SharedManifest};
+use crate::manifest::{MANIFEST_FILE, Manifest, ManifestError, SharedManifest};
 use crate::progress::ProgressDisplay;
 use crate::source::input::{Input, resolve};
 use crate::source::times;
 use crate::sql::{self, StreamColumns};
-use crate::store_job::{JobText, open_store};
+use crate::store_job::{JobText, LogPlan, SnapshotsWanted, open_store};
 use crate::summary::{self, ViewLine};
 use crate::topology::Topology;
 use corefold_aggregator::result::OutputSchema;
@@ -68,8 +68,14 @@ pub fn run(file: &Path, console: &Console) -> Result<(), CommandError> {
             let job = JobText::of_config(&config, inputs.iter().map(|(_, input)| input))?;
             let lanes = inputs.len();
             let delay_of = move |lane: u32| delays.get(lane as usize).copied().unwrap_or(Duration::ZERO);
-            let (store, parts) =
-                open_store(directory, job, parts, config.durability, config.segment_size, lanes, delay_of)?;
+            let snapshots = SnapshotsWanted {
+                wal_bytes: config.snapshot.wal_bytes,
+                batches: config.snapshot.batches,
+                pane_retention: config.pane_retention,
+            };
+            let (durability, segment_size) = (config.durability, config.segment_size);
+            let log = LogPlan { durability, segment_size, snapshots: Some(snapshots) };
+            let (store, parts) = open_store(directory, job, parts, log, lanes, delay_of)?;
             (Some(store), parts)
         }
     };
@@ -81,7 +87,7 @@ pub fn run(file: &Path, console: &Console) -> Result<(), CommandError> {
     });
     let lanes = lanes.collect();
     let plan = EnginePlan {
-        outputs: open_outputs(&config, &meaning.plan, store.as_ref().map(|store| &*store.directory), console)?,
+        outputs: open_outputs(&config, &meaning.plan, store.as_ref(), console)?,
         keeps_unfinished: true,
         plans: batch_plans(&config, &meaning, parts),
         shards: meaning.plan,
@@ -219,7 +225,7 @@ fn batch_plans(config: &EngineConfig, meaning: &Meaning, parts: u16) -> Vec<Batc
 fn open_outputs(
     config: &EngineConfig,
     plan: &ShardPlan,
-    store: Option<&Store>,
+    store: Option<&StorePlan>,
     console: &Console,
 ) -> Result<Vec<ViewOutputs>, CommandError> {
     let manifest = match store {
@@ -237,7 +243,14 @@ fn open_outputs(
     Ok(outputs)
 }
 
-fn open_manifest(store: &Store, console: &Console) -> Result<SharedManifest, ExportError> {
+fn open_manifest(store: &StorePlan, console: &Console) -> Result<SharedManifest, ExportError> {
+    let has_history = store.recovered.panes.as_ref().is_some_and(|panes| panes.history.last().is_some());
+    let store = &store.directory;
+    let path = store.root().join(MANIFEST_FILE);
+    if has_history && !path.exists() {
+        // It was made before the first pane was merged.
+        return Err(ManifestError::Missing { path }.into());
+    }
     let manifest = Manifest::open(store.root(), &store.uuid_text())?;
     if let Some(bytes) = manifest.cut() {
         let path = manifest.path().display();

@@ -49,6 +49,16 @@ pub enum ManifestError {
         /// The UUID that it names.
         found: String,
     },
+    /// There is none, though there was one.
+    #[error(
+        "the manifest {} is missing, so that it is not known how far the outputs are written; restore it from a copy, \
+         or begin anew with another data directory and other outputs",
+        path.display()
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
     /// A write or a sync has failed before.
     #[error("the manifest {} takes no more lines since a write to it failed", path.display())]
     Latched {
