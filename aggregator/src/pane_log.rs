@@ -146,6 +146,12 @@ impl Coordinator {
         Ok((index, PaneId(self.partial.pane)))
     }
 
+    /// Windows of a view that end here or before are not given out any more, or never again.
+    pub fn given_through(&self, view: usize) -> EventTime {
+        let (window, next) = (self.views[view].plan().spec.window, self.views[view].window_next);
+        if next == i64::MIN { EventTime::MIN } else { window.pane_start(window.window_end_pane(next - 1)) }
+    }
+
     /// Goes on behind `last`, the last pull in the log, after all that belongs to it has been restored: windows that
     /// may not be in every output are given out again by the next emission.
     pub fn resume(&mut self, last: &Pulled) -> Result<(), PartialError> {

@@ -95,6 +95,11 @@ impl Store {
         self.uuid
     }
 
+    /// The UUID as text.
+    pub fn uuid_text(&self) -> String {
+        format_uuid(&self.uuid)
+    }
+
     /// The lock, for rings.
     pub fn lock(&self) -> &Arc<StoreLock> {
         &self.lock
