@@ -38,7 +38,7 @@ enum Names {
     Open,
 }
 
-/// Calls that change files, with the position of what they name.
+/// Calls that change files, with what they name; and those that read, which are held up if asked for.
 const CALLS: &[(i64, &str, Names)] = &[
     (libc::SYS_write, "write", Names::File),
     (libc::SYS_writev, "write", Names::File),
@@ -53,6 +53,9 @@ const CALLS: &[(i64, &str, Names)] = &[
     (libc::SYS_unlinkat, "remove", Names::At),
     (libc::SYS_mkdirat, "make directory", Names::At),
     (libc::SYS_openat, "make", Names::Open),
+    (libc::SYS_read, "read", Names::File),
+    (libc::SYS_pread64, "read", Names::File),
+    (libc::SYS_preadv, "read", Names::File),
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_rename, "rename", Names::Paths),
     #[cfg(target_arch = "x86_64")]
@@ -126,7 +129,15 @@ pub struct Supervised {
 impl Supervised {
     /// Starts a child whose calls are held up.
     pub fn start(command: &mut Command, stderr: &Path) -> Checked<Supervised> {
-        let filter = filter();
+        Supervised::start_filtered(command, stderr, filter(|call| call != "read"))
+    }
+
+    /// As [`Supervised::start`], and calls that read are held up too.
+    pub fn start_with_reads(command: &mut Command, stderr: &Path) -> Checked<Supervised> {
+        Supervised::start_filtered(command, stderr, filter(|_| true))
+    }
+
+    fn start_filtered(command: &mut Command, stderr: &Path, filter: Vec<libc::sock_filter>) -> Checked<Supervised> {
         before_exec(command, move || {
             let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
             // SAFETY: plain system calls; the program outlives the second, which copies it and does not write to it.
@@ -269,18 +280,19 @@ fn read_text(memory: &File, address: u64) -> Option<PathBuf> {
     Some(PathBuf::from(String::from_utf8_lossy(&bytes[..end]).into_owned()))
 }
 
-/// Holds up the calls of the list and lets all others pass.
-fn filter() -> Vec<libc::sock_filter> {
+/// Holds up the wanted calls of the list and lets all others pass.
+fn filter(is_wanted: impl Fn(&str) -> bool) -> Vec<libc::sock_filter> {
+    let wanted: Vec<u32> = CALLS.iter().filter(|call| is_wanted(call.1)).map(|call| call.0 as u32).collect();
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
     let mut filter = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0)];
-    for (index, (number, ..)) in CALLS.iter().enumerate() {
+    for (index, &number) in wanted.iter().enumerate() {
         // Past the comparisons left and the statement that lets pass.
-        let jump = (CALLS.len() - index) as u8;
+        let jump = (wanted.len() - index) as u8;
         filter.push(libc::sock_filter {
             code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
             jt: jump,
             jf: 0,
-            k: *number as u32,
+            k: number,
         });
     }
     filter.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW));

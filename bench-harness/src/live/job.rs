@@ -248,8 +248,22 @@ impl Place<'_> {
         let ended = self.start(start)?.end(PATIENCE)?.with_code(0)?;
         if !self.job.expected.is_empty() {
             self.check(&ended)?;
+            self.check_tidy()?;
         }
         Ok(ended)
+    }
+
+    /// Kills a new run about so far on its way, and leaves what it has made.
+    pub fn half_done(&self, start: Start, way: f64) -> Checked {
+        let mut life = self.job.took.mul_f64(way);
+        for _ in 0..20 {
+            self.clear()?;
+            if self.start(start)?.kill_after(life)?.was_killed() {
+                return Ok(());
+            }
+            life = life.mul_f64(0.8);
+        }
+        fail("every run had ended before it was killed")
     }
 
     /// All outputs as they are.
@@ -262,21 +276,28 @@ impl Place<'_> {
         Ok(files)
     }
 
-    /// That a run that has ended well left the bytes and the ledger of an undisturbed one, and nothing else.
+    /// That a run that has ended well left the bytes and the ledger of an undisturbed one, and nothing else but
+    /// temporary files that could not be removed.
     pub fn check(&self, ended: &Ended) -> Checked {
         let ledger = ended.lines_of("ledger");
         ensure(ledger == self.job.ledger, || {
             format!("the ledger is\n{}\nand not\n{}", ledger.join("\n"), self.job.ledger.join("\n"))
         })?;
         ensure(!ended.stderr.contains("DOES NOT ADD UP"), || ended.stderr.clone())?;
-        let outputs = self.outputs()?;
+        let mut outputs = self.outputs()?;
+        outputs.retain(|path, _| !is_temporary(path));
         if let Some(difference) = difference(&outputs, &self.job.expected) {
             return fail(format!("{difference}\n{}", ended.stderr));
         }
-        let mut temporary = Vec::new();
-        gather_names(&self.root, &mut temporary)?;
-        temporary.retain(|path| path.to_string_lossy().contains("tmp"));
-        ensure(temporary.is_empty(), || format!("left behind: {temporary:?}"))
+        Ok(())
+    }
+
+    /// That nothing is left that was being made or removed.
+    pub fn check_tidy(&self) -> Checked {
+        let mut names = Vec::new();
+        gather_names(&self.root, &mut names)?;
+        names.retain(|path| is_temporary(path));
+        ensure(names.is_empty(), || format!("left behind: {names:?}"))
     }
 
     /// That whatever has a final name in a directory of parts has its final bytes, after a run that did not end.
@@ -311,6 +332,10 @@ impl Place<'_> {
         }
         Ok(())
     }
+}
+
+fn is_temporary(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().contains("tmp"))
 }
 
 /// The first file that differs, and how.

@@ -101,21 +101,19 @@ pub fn killed_in_recovery(setting: &Setting) -> Checked<String> {
     let (mut kills, mut ends) = (0, 0);
     let start = Start::default();
     while kills < times {
-        let first = place.start(start)?.kill_after(job.took.mul_f64(0.6 + 0.3 * entropy.unit()))?;
-        if first.was_killed() {
-            for _ in 0..10.min(times - kills) {
-                // Starting takes some milliseconds, and reading back a fraction of what the run took.
-                let life = Duration::from_millis(5) + job.took.mul_f64(0.4 * entropy.unit());
-                let ended = place.start(start)?.kill_after(life)?;
-                if !ended.was_killed() {
-                    break;
-                }
-                kills += 1;
-                place.check_parts()?;
+        place.half_done(start, 0.6 + 0.3 * entropy.unit())?;
+        for _ in 0..10.min(times - kills) {
+            // Starting takes some milliseconds, and reading back a fraction of what the run took.
+            let life = Duration::from_millis(5) + job.took.mul_f64(0.4 * entropy.unit());
+            let ended = place.start(start)?.kill_after(life)?;
+            if !ended.was_killed() {
+                break;
             }
-            place.finish(start)?;
-            ends += 1;
+            kills += 1;
+            place.check_parts()?;
         }
+        place.finish(start)?;
+        ends += 1;
         place.clear()?;
     }
     place.remove()?;

@@ -5,7 +5,7 @@
 use super::crash::resumed;
 use crate::entropy::Entropy;
 use crate::live::disk::LoopDisk;
-use crate::live::job::{Job, MEDIUM, PATIENCE, Start};
+use crate::live::job::{Job, MEDIUM, Start};
 use crate::live::{Checked, Setting, ensure, fail, skip, system};
 use std::fs;
 use std::time::Duration;
@@ -52,7 +52,6 @@ pub fn power_cuts(setting: &Setting) -> Checked<String> {
         place.clear()?;
     }
     ensure(resumed_ends > 0, || format!("nothing was durable at any of {cuts} cuts"))?;
-    let _ = PATIENCE;
     Ok(format!("{cuts} power cuts, {ends} jobs finished with the same bytes and ledger, {resumed_ends} of them resumed"))
 }
 

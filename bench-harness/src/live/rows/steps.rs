@@ -2,6 +2,7 @@
 //!
 //! Which kinds there are is not a list here but what a run is seen to do.
 
+use crate::live::child::Ended;
 use crate::live::calls::{Step, Supervised, Verdict};
 use crate::live::job::{Job, PATIENCE, Place, Size, Start};
 use crate::live::{Checked, Setting, ensure};
@@ -11,7 +12,7 @@ use std::collections::BTreeMap;
 const SIZE: Size = Size { rows: 30_000, lanes: 2, batch_rows: 500, hours: 60 };
 
 /// How often each kind of step happens in a run that is only watched.
-fn count_kinds(place: &Place<'_>, start: Start) -> Checked<BTreeMap<String, u64>> {
+pub fn count_kinds(place: &Place<'_>, start: Start) -> Checked<BTreeMap<String, u64>> {
     let mut kinds = BTreeMap::new();
     let supervised = Supervised::start(&mut place.command(start)?, &place.stderr())?;
     let running = supervised.watch(PATIENCE, |step| {
@@ -25,8 +26,8 @@ fn count_kinds(place: &Place<'_>, start: Start) -> Checked<BTreeMap<String, u64>
     Ok(kinds)
 }
 
-/// Runs until the given occurrence of a kind of step, and answers that one so; tells whether it came.
-pub fn until(place: &Place<'_>, start: Start, kind: &str, which: u64, verdict: Verdict) -> Checked<bool> {
+/// Runs until the given occurrence of a kind of step, and answers that one so; `None` if it did not come.
+pub fn until(place: &Place<'_>, start: Start, kind: &str, which: u64, verdict: Verdict) -> Checked<Option<Ended>> {
     let mut seen = 0;
     let mut decide = |step: &Step| {
         if seen <= which && step.kind(&place.root).is_some_and(|found| found == kind) {
@@ -43,7 +44,7 @@ pub fn until(place: &Place<'_>, start: Start, kind: &str, which: u64, verdict: V
     if verdict == Verdict::Kill {
         ensure(ended.was_killed() == came, || format!("{kind} {which}: {}", ended.stderr))?;
     }
-    Ok(came)
+    Ok(came.then_some(ended))
 }
 
 /// Row 3.
@@ -58,14 +59,14 @@ pub fn killed_at_every_step(setting: &Setting) -> Checked<String> {
     let (mut kills, mut missed) = (0u64, 0u64);
     for (kind, &count) in &kinds {
         for which in occurrences(count, each) {
-            if until(&place, start, kind, which, Verdict::Kill)? {
+            if until(&place, start, kind, which, Verdict::Kill)?.is_some() {
                 kills += 1;
             } else {
                 missed += 1;
             }
             place.check_parts()?;
             // A second death, in what the restart does, at the same kind of step if it comes by there.
-            if !setting.quick && until(&place, start, kind, which / 2, Verdict::Kill)? {
+            if !setting.quick && until(&place, start, kind, which / 2, Verdict::Kill)?.is_some() {
                 kills += 1;
                 place.check_parts()?;
             }
