@@ -60,6 +60,7 @@ pub type Files = BTreeMap<PathBuf, Vec<u8>>;
 #[derive(Clone, Debug)]
 pub struct Job {
     program: PathBuf,
+    directory: PathBuf,
     inputs: Vec<PathBuf>,
     size: Size,
     /// The outputs.
@@ -101,7 +102,8 @@ impl Job {
         let program = fs::canonicalize(&setting.corefold)
             .map_err(|error| io::Error::other(format!("{}: {error}", setting.corefold.display())))?;
         let (expected, ledger, took) = (Files::new(), Vec::new(), Duration::ZERO);
-        let mut job = Job { program, inputs, size, expected, ledger, took };
+        let directory = fs::canonicalize(directory)?;
+        let mut job = Job { program, directory: directory.clone(), inputs, size, expected, ledger, took };
         let plain = job.place(directory.join("undisturbed"))?;
         let ended = plain.start_plain()?.end(PATIENCE)?.with_code(0)?;
         let expected = plain.outputs()?;
@@ -229,9 +231,9 @@ impl Place<'_> {
         self.root.join("job.toml")
     }
 
-    /// Where the next child's standard error goes: beside the place, which may be a disk that is full.
+    /// Where the next child's standard error goes: beside the inputs, since the place may be on a disk that fails.
     pub fn stderr(&self) -> PathBuf {
-        self.root.with_extension("stderr")
+        self.job.directory.join("stderr")
     }
 
     fn start_plain(&self) -> Checked<Running> {
@@ -318,9 +320,7 @@ impl Place<'_> {
 
     /// Removes all of it.
     pub fn remove(self) -> Checked {
-        fs::remove_dir_all(&self.root)?;
-        let _ = fs::remove_file(self.stderr());
-        Ok(())
+        Ok(fs::remove_dir_all(&self.root)?)
     }
 
     /// Removes data directory and outputs, and keeps the place.

@@ -40,8 +40,9 @@ fn run_limited(place: &Place<'_>, limit: Limit, codes: &[i32], words: &[&str]) -
 pub fn file_size(setting: &Setting) -> Checked<String> {
     let job = Job::new(setting, &setting.scratch.join("row-12"), SIZE)?;
     let place = job.place(setting.scratch.join("row-12/place"))?;
-    // What it says goes to a file as well, so not from zero; to just below, at and above a segment.
-    let sizes: &[u64] = &[20_000, 50_000, 500_000, (1 << 20) - 4_096, 1 << 20, 3 << 20];
+    // What it says goes to a file as well, so not from zero; to just below, at and above a segment. Multiples of a
+    // block: where a limit cuts one, the kernel calls the direct write invalid instead of too large.
+    let sizes: &[u64] = &[5 << 12, 12 << 12, 100 << 12, (1 << 20) - 4_096, 1 << 20, 3 << 20];
     let mut refusals = 0;
     for &bytes in sizes {
         // A failed segment is asked for again for ten seconds.
