@@ -144,7 +144,7 @@ impl Job {
         if start.is_some() {
             text.push_str("data_dir = \"store\"\n\n");
             let _ = writeln!(text, "[wal]\ndurability = \"{}\"", start_or_default.durability);
-            text.push_str("segment_size = \"1MiB\"\n\n[snapshot]\nwal_bytes = \"1MiB\"\nbatches = 20\n");
+            text.push_str("segment_size = \"1MiB\"\n\n[snapshot]\nwal_bytes = \"64KiB\"\nbatches = 10\n");
         }
         text.push_str(
             r#"

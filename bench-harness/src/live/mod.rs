@@ -5,6 +5,7 @@
 
 pub mod calls;
 pub mod child;
+pub mod damage;
 pub mod disk;
 pub mod job;
 pub mod report;

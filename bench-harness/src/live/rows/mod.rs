@@ -5,6 +5,7 @@
 pub mod broken;
 pub mod confined;
 pub mod crash;
+pub mod damaged;
 pub mod full;
 pub mod power;
 pub mod slow;
@@ -28,6 +29,10 @@ pub const ROWS: &[Row] = &[
     Row { number: "2", fault: "SIGKILL while a log is read back", run: crash::killed_in_recovery },
     Row { number: "3", fault: "SIGKILL before every named step", run: steps::killed_at_every_step },
     Row { number: "4", fault: "power cut", run: power::power_cuts },
+    Row { number: "5", fault: "torn and shortened segments", run: damaged::torn_segments },
+    Row { number: "7", fault: "every flipped bit", run: damaged::flipped_bits },
+    Row { number: "8", fault: "stale, missing, exchanged files", run: damaged::misplaced_files },
+    Row { number: "9", fault: "damaged snapshots", run: damaged::damaged_snapshots },
     Row { number: "10", fault: "disk full", run: full::full_disk },
     Row { number: "11", fault: "write and sync errors", run: full::write_errors },
     Row { number: "12", fault: "limit of file size", run: confined::file_size },
