@@ -134,6 +134,7 @@ impl Shard {
             self.views.iter_mut().for_each(|view| view.freeze());
             snapshots.begin(lsn, &head, &mut outbox.snapshot_requests)?;
         } else {
+            // Also while none is under way: an old snapshot may be left to delete.
             thaws |= snapshots.advance(&mut self.views, durable, &mut self.partial, &mut outbox.snapshot_requests)?;
         }
         if thaws {

@@ -51,6 +51,23 @@ struct IdentityFile {
     format: u32,
     uuid: String,
     meta: Option<String>,
+    /// Of all before it: not every flipped bit makes the file unreadable or the job another one.
+    crc32c: u32,
+}
+
+impl IdentityFile {
+    fn new(uuid: &[u8; 16], meta: Option<&str>) -> IdentityFile {
+        let mut file =
+            IdentityFile { format: STORE_FORMAT, uuid: format_uuid(uuid), meta: meta.map(str::to_owned), crc32c: 0 };
+        file.crc32c = file.checksum();
+        file
+    }
+
+    fn checksum(&self) -> u32 {
+        let IdentityFile { format, uuid, meta, crc32c: _ } = self;
+        let seed = crc32c::crc32c(format!("{format} {uuid} {}", u8::from(meta.is_some())).as_bytes());
+        crc32c::crc32c_append(seed, meta.as_deref().unwrap_or_default().as_bytes())
+    }
 }
 
 impl Store {
@@ -73,7 +90,7 @@ impl Store {
             read_identity(&identity_path)?
         } else {
             refuse_strangers(root)?;
-            let identity = IdentityFile { format: STORE_FORMAT, uuid: format_uuid(&random_bytes()?), meta: None };
+            let identity = IdentityFile::new(&random_bytes()?, None);
             write_identity(root, &identity)?;
             sync_parent(root)?;
             identity
@@ -82,6 +99,10 @@ impl Store {
             path: root.to_path_buf(),
             reason: format!("`{IDENTITY_FILE}` has the UUID `{}`, which is none", identity.uuid),
         })?;
+        if identity.crc32c != identity.checksum() {
+            let reason = format!("the checksum in `{IDENTITY_FILE}` is wrong; restore the file");
+            return Err(DiskError::NotAStore { path: root.to_path_buf(), reason });
+        }
         Ok(Store { root: root.to_path_buf(), uuid, meta: identity.meta, lock: Arc::new(lock) })
     }
 
@@ -112,8 +133,7 @@ impl Store {
 
     /// Stores a text, atomically and durably.
     pub fn set_meta(&mut self, meta: &str) -> Result<(), DiskError> {
-        let identity =
-            IdentityFile { format: STORE_FORMAT, uuid: format_uuid(&self.uuid), meta: Some(meta.to_owned()) };
+        let identity = IdentityFile::new(&self.uuid, Some(meta));
         write_identity(&self.root, &identity)?;
         self.meta = identity.meta;
         Ok(())
