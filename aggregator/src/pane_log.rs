@@ -159,7 +159,7 @@ impl Coordinator {
             return Err(PartialError::Shape("as many views as before"));
         }
         for (view, word) in self.views.iter_mut().zip(&last.views) {
-            view.window_next = word.window_floor;
+            (view.window_next, view.window_floor) = (word.window_floor, word.window_floor);
             (view.windows_out, view.rows_out) = (word.windows, word.rows);
         }
         let time = EventTime(last.time);
@@ -210,7 +210,9 @@ impl View {
             EventTime::MAX => i64::MAX,
             time => window.first_window_of(window.open_from(time)),
         };
-        let window_floor = self.window_next.min(safe);
+        // What was once given up is gone, whatever is said later.
+        let window_floor = self.window_next.min(safe).max(self.window_floor);
+        self.window_floor = window_floor;
         while self.recent.front().is_some_and(|&(number, _)| number < window_floor) {
             self.recent.pop_front();
         }

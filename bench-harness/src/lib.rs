@@ -7,6 +7,7 @@ pub mod agree;
 pub mod compare;
 pub mod entropy;
 pub mod generate;
+pub mod live;
 pub mod local;
 pub mod oracle;
 pub mod text;
