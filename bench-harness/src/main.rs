@@ -231,13 +231,18 @@ fn run_agree(arguments: &Agree) -> ExitCode {
 
 fn run_faults(arguments: &Faults) -> ExitCode {
     if let Some(unknown) = arguments.rows.iter().find(|name| !ROWS.iter().any(|row| row.number == **name)) {
-        return fail(&format!("there is no row {unknown}; known: {}", ROWS.iter().map(|row| row.number).collect::<Vec<_>>().join(" ")));
+        return fail(&format!(
+            "there is no row {unknown}; known: {}",
+            ROWS.iter().map(|row| row.number).collect::<Vec<_>>().join(" ")
+        ));
     }
     let Faults { corefold, scratch, times, quick, seed, .. } = arguments;
     let setting =
         Setting { corefold: corefold.clone(), scratch: scratch.clone(), times: *times, quick: *quick, seed: *seed };
     let mut outcomes = Vec::new();
-    for row in ROWS.iter().filter(|row| arguments.rows.is_empty() || arguments.rows.iter().any(|name| name == row.number)) {
+    for row in
+        ROWS.iter().filter(|row| arguments.rows.is_empty() || arguments.rows.iter().any(|name| name == row.number))
+    {
         let outcome = attempt(row, &setting);
         println!("{}", outcome.line());
         outcomes.push(outcome);

@@ -323,7 +323,8 @@ mod tests {
     fn kinds_of_steps_have_no_numbers() {
         let root = Path::new("/place");
         let step = |call, path: &str, to: Option<&str>| Step { call, path: path.into(), to: to.map(PathBuf::from) };
-        let made = step("rename", "/place/store/shard-0001/wal/0007.wal.tmp", Some("/place/store/shard-0001/wal/0007.wal"));
+        let made =
+            step("rename", "/place/store/shard-0001/wal/0007.wal.tmp", Some("/place/store/shard-0001/wal/0007.wal"));
         let expected = "rename store/shard-#/wal/#.wal.tmp to store/shard-#/wal/#.wal";
         assert_eq!(made.kind(root).as_deref(), Some(expected));
         let part = step("write", "/place/out/.part-20130101T050000.5Z-0000.csv.12.tmp", None);

@@ -61,8 +61,7 @@ impl LoopDisk {
             Err(error) => return skip(format!("no loop device: {error}")),
         };
         let mount = mount.to_owned();
-        let mut disk =
-            LoopDisk { backing: backing.to_owned(), device, mount, is_mounted: false, is_frozen: false };
+        let mut disk = LoopDisk { backing: backing.to_owned(), device, mount, is_mounted: false, is_frozen: false };
         // Inode tables are written now, so that no thread of the kernel writes them later.
         let options = ["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", "-N", "4096", "-J", "size=4"];
         tool("mkfs.ext4", &[&options[..], &[&disk.device]].concat())?;

@@ -156,7 +156,8 @@ fields = { carrier = "string", origin = "string", tailnum = "string", dep_delay 
         );
         for input in &self.inputs {
             let path = input.display();
-            let _ = writeln!(text, "\n[[sources]]\nstream = \"flights\"\nfile = {{ path = \"{path}\", null = [\"NA\"] }}");
+            let _ =
+                writeln!(text, "\n[[sources]]\nstream = \"flights\"\nfile = {{ path = \"{path}\", null = [\"NA\"] }}");
         }
         text.push_str(VIEWS);
         text
@@ -344,7 +345,8 @@ fn difference(found: &Files, expected: &Files) -> Option<String> {
         match (found.get(path), expected.get(path)) {
             (Some(found), Some(expected)) if found == expected => {}
             (Some(found), Some(expected)) => {
-                let at = found.iter().zip(expected).position(|(a, b)| a != b).unwrap_or(found.len().min(expected.len()));
+                let at =
+                    found.iter().zip(expected).position(|(a, b)| a != b).unwrap_or(found.len().min(expected.len()));
                 let (has, wants) = (found.len(), expected.len());
                 return Some(format!("{}: {has} bytes, expected {wants}; the first other one at {at}", path.display()));
             }

@@ -97,7 +97,10 @@ fn cut_backing(setting: &Setting) -> Checked<String> {
         place.command(Start::default())?;
         place.half_done(Start::default(), 0.7)?;
         disk.unmount()?;
-        tool("cp", &["--sparse=always", disk.backing().to_str().unwrap_or_default(), copy.to_str().unwrap_or_default()])?;
+        tool(
+            "cp",
+            &["--sparse=always", disk.backing().to_str().unwrap_or_default(), copy.to_str().unwrap_or_default()],
+        )?;
         disk.mount()?;
         // The first tenth holds what the file system needs to be mounted at all.
         let length = (256 << 20) * (2 + round % 8) / 12;
@@ -109,7 +112,11 @@ fn cut_backing(setting: &Setting) -> Checked<String> {
                 if ended.code == Some(0) {
                     unharmed += 1;
                 } else {
-                    refused(&ended, &[74, 78], &["Input/output error", "os error 5", "Structure needs", "os error 117"])?;
+                    refused(
+                        &ended,
+                        &[74, 78],
+                        &["Input/output error", "os error 5", "Structure needs", "os error 117"],
+                    )?;
                     refusals += 1;
                 }
             }
@@ -125,5 +132,7 @@ fn cut_backing(setting: &Setting) -> Checked<String> {
     }
     fs::remove_file(copy)?;
     ensure(refusals > 0, || format!("none of {rounds} cuts was felt"))?;
-    Ok(format!("a disk cut short: {refusals} of {rounds} starts refused with code 74, {unharmed} did not touch the lost part"))
+    Ok(format!(
+        "a disk cut short: {refusals} of {rounds} starts refused with code 74, {unharmed} did not touch the lost part"
+    ))
 }

@@ -48,13 +48,19 @@ pub fn killed_at_random(setting: &Setting) -> Checked<String> {
     ensure(tally.resumed_ends * 2 >= tally.ends, || format!("most kills came too early: {tally:?}"))?;
     place.remove()?;
     let Tally { disturbed, ends, resumed_ends, .. } = tally;
-    Ok(format!("{disturbed} kills, {ends} jobs finished with the same bytes and ledger, {resumed_ends} of them resumed"))
+    Ok(format!(
+        "{disturbed} kills, {ends} jobs finished with the same bytes and ledger, {resumed_ends} of them resumed"
+    ))
 }
 
 /// Routing and durability stay over a round, shards may change from start to start in some.
 fn random_start(entropy: &mut Entropy) -> Start {
     let durability = if entropy.chance(0.15) { "os" } else { "sync" };
-    Start { shards: *entropy.pick(&[1, 2, 2, 2, 3]), routing: *entropy.pick(&["load", "load", "round-robin", "hash"]), durability }
+    Start {
+        shards: *entropy.pick(&[1, 2, 2, 2, 3]),
+        routing: *entropy.pick(&["load", "load", "round-robin", "hash"]),
+        durability,
+    }
 }
 
 fn kill_round(

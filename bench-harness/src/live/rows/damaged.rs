@@ -96,8 +96,12 @@ pub fn flipped_bits(setting: &Setting) -> Checked<String> {
     };
     ensure(bench.look() == Outcome::State(baseline), || "two looks at one directory differ".to_owned())?;
     drop(bench);
-    let logs: Vec<&PathBuf> =
-        scene.remains.store.keys().filter(|name| name.extension().is_some_and(|ext| ext == "wal" || ext == "snap")).collect();
+    let logs: Vec<&PathBuf> = scene
+        .remains
+        .store
+        .keys()
+        .filter(|name| name.extension().is_some_and(|ext| ext == "wal" || ext == "snap"))
+        .collect();
     // One bit in so many, in the quick half.
     let stride = if setting.quick { 499 } else { 1 };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -113,7 +117,10 @@ pub fn flipped_bits(setting: &Setting) -> Checked<String> {
     };
     let results: Vec<Checked<Tally>> = std::thread::scope(|scope| {
         let handles: Vec<_> = (0..threads).map(|thread| scope.spawn(move || work(thread))).collect();
-        handles.into_iter().map(|handle| handle.join().unwrap_or_else(|_| fail("a thread of the check panicked"))).collect()
+        handles
+            .into_iter()
+            .map(|handle| handle.join().unwrap_or_else(|_| fail("a thread of the check panicked")))
+            .collect()
     });
     let mut total = Tally::default();
     for result in results {
@@ -309,8 +316,11 @@ pub fn misplaced_files(setting: &Setting) -> Checked<String> {
             damages.push((format!("{} is a copy of {}", other.display(), one.display()), store));
         }
     }
-    let directories: BTreeSet<PathBuf> =
-        files.iter().filter_map(|name| name.iter().next().map(PathBuf::from)).filter(|top| !files.contains(top)).collect();
+    let directories: BTreeSet<PathBuf> = files
+        .iter()
+        .filter_map(|name| name.iter().next().map(PathBuf::from))
+        .filter(|top| !files.contains(top))
+        .collect();
     for directory in directories {
         let mut store = base.clone();
         store.retain(|name, _| !name.starts_with(&directory));
@@ -327,7 +337,10 @@ pub fn misplaced_files(setting: &Setting) -> Checked<String> {
     }
     ensure(wrong.is_empty(), || format!("{} of {}: {}", wrong.len(), damages.len(), wrong.join("\n\n")))?;
     scene.place.remove()?;
-    Ok(format!("{} files missing, exchanged, copied or of another time or store: {refused} refused, {same} without effect", same + refused))
+    Ok(format!(
+        "{} files missing, exchanged, copied or of another time or store: {refused} refused, {same} without effect",
+        same + refused
+    ))
 }
 
 /// Row 9: a bit in every region of every snapshot, alone and in both at once.

@@ -19,7 +19,8 @@ use std::time::Duration;
 const SIZE: Size = Size { rows: 30_000, lanes: 2, batch_rows: 500, hours: 60 };
 
 /// What a full or failing disk is called in a message.
-const WORDS: &[&str] = &["No space left", "os error 28", "Input/output error", "os error 5", "Read-only", "os error 30"];
+const WORDS: &[&str] =
+    &["No space left", "os error 28", "Input/output error", "os error 5", "Read-only", "os error 30"];
 
 /// Row 10.
 pub fn full_disk(setting: &Setting) -> Checked<String> {
@@ -176,8 +177,7 @@ impl FailingDevice {
         let Ok(number) = fs::read_to_string("/sys/class/zram-control/hot_add") else {
             return skip("no zram, whose memory can be limited");
         };
-        let mut device =
-            FailingDevice { number: number.trim().to_owned(), mount: mount.to_owned(), is_mounted: false };
+        let mut device = FailingDevice { number: number.trim().to_owned(), mount: mount.to_owned(), is_mounted: false };
         device.set("disksize", bytes)?;
         tool("mkfs.ext4", &["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", &device.path()])?;
         device.mount()?;

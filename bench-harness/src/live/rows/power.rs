@@ -52,7 +52,9 @@ pub fn power_cuts(setting: &Setting) -> Checked<String> {
         place.clear()?;
     }
     ensure(resumed_ends > 0, || format!("nothing was durable at any of {cuts} cuts"))?;
-    Ok(format!("{cuts} power cuts, {ends} jobs finished with the same bytes and ledger, {resumed_ends} of them resumed"))
+    Ok(format!(
+        "{cuts} power cuts, {ends} jobs finished with the same bytes and ledger, {resumed_ends} of them resumed"
+    ))
 }
 
 fn tool_sync(disk: &LoopDisk) -> Checked {

@@ -2,8 +2,8 @@
 //!
 //! Which kinds there are is not a list here but what a run is seen to do.
 
-use crate::live::child::Ended;
 use crate::live::calls::{Step, Supervised, Verdict};
+use crate::live::child::Ended;
 use crate::live::job::{Job, PATIENCE, Place, Size, Start};
 use crate::live::{Checked, Setting, ensure};
 use std::collections::BTreeMap;
@@ -85,7 +85,8 @@ pub fn killed_at_every_step(setting: &Setting) -> Checked<String> {
 
 /// The first, the last, and some between.
 fn occurrences(count: u64, each: u64) -> Vec<u64> {
-    let mut chosen: Vec<u64> = (0..each).map(|at| if each == 1 { count / 2 } else { at * (count - 1) / (each - 1) }).collect();
+    let mut chosen: Vec<u64> =
+        (0..each).map(|at| if each == 1 { count / 2 } else { at * (count - 1) / (each - 1) }).collect();
     chosen.dedup();
     chosen
 }
