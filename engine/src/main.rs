@@ -46,9 +46,12 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             std::io::stdout().write_all(&page)?;
         }
         Command::Inspect(args) => {
-            let InspectWhat::Wal(args) = args.what;
             let mut out = std::io::stdout().lock();
-            return Ok(inspect::wal(&args.path, InspectOptions::from(&args), &mut out)?.exit_code());
+            let seen = match args.what {
+                InspectWhat::Wal(args) => inspect::wal(&args.path, InspectOptions::from(&args), &mut out)?,
+                InspectWhat::Manifest(args) => inspect::manifest(&args.path, args.json, &mut out)?,
+            };
+            return Ok(seen.exit_code());
         }
     }
     Ok(ExitCode::Done)

@@ -7,11 +7,13 @@ mod entries;
 mod event;
 mod files;
 mod json;
+mod manifest;
 mod place;
 mod text;
 mod verdict;
 mod wal;
 
+pub use manifest::manifest;
 pub use wal::wal;
 
 use std::io;
@@ -88,6 +90,15 @@ pub enum InspectError {
         /// The path.
         path: PathBuf,
     },
+    /// There is no manifest in the directory.
+    #[error(
+        "`{}` holds no manifest: a data directory has one (`manifest.ndjson`) once `corefold run` has used it",
+        path.display()
+    )]
+    NoManifest {
+        /// The path.
+        path: PathBuf,
+    },
     /// `--shard` for something that is no data directory.
     #[error("--shard chooses among the shards of a data directory, but `{}` is none; leave --shard out", path.display())]
     NoShards {
@@ -113,7 +124,10 @@ impl InspectError {
     /// The exit code it stands for.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            InspectError::Io { .. } | InspectError::NoLog { .. } | InspectError::Output(_) => ExitCode::Io,
+            InspectError::Io { .. }
+            | InspectError::NoLog { .. }
+            | InspectError::NoManifest { .. }
+            | InspectError::Output(_) => ExitCode::Io,
             InspectError::NoShards { .. } | InspectError::NoSuchShard { .. } => ExitCode::Usage,
         }
     }
