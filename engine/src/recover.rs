@@ -181,12 +181,8 @@ pub fn recover(
 }
 
 fn gather(batches: &mut BTreeMap<(u32, u64), Gathered>, stamp: Stamp, rows: u64, time_max: Option<EventTime>) {
-    let batch = batches.entry((stamp.lane, stamp.sequence)).or_insert(Gathered {
-        stamp,
-        parts: 0,
-        rows: 0,
-        time_max: None,
-    });
+    let batch =
+        batches.entry((stamp.lane, stamp.sequence)).or_insert(Gathered { stamp, parts: 0, rows: 0, time_max: None });
     batch.parts += 1;
     batch.rows += rows;
     batch.time_max = batch.time_max.max(time_max);

@@ -2,9 +2,9 @@
 //!
 //! What the values mean is not here.
 
+use arrow_array::array::AnyDictionaryArray;
 use arrow_array::cast::AsArray;
 use arrow_array::types::*;
-use arrow_array::array::AnyDictionaryArray;
 use arrow_array::{Array, ArrayRef};
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, TimeUnit};
