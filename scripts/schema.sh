@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Generates shards/src/batch/generated.rs from shards/schema/batch.fbs. Not part of the build.
+# Generates shards/src/batch/batch_generated.rs from shards/schema/batch.fbs. Not part of the build.
 #
 #   scripts/schema.sh           write the generated code
 #   scripts/schema.sh --check   exit 1 when the committed code differs from what the schema says
@@ -20,7 +20,7 @@ rust_edition="2024"
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 schema="$root/shards/schema/batch.fbs"
-committed="$root/shards/src/batch/generated.rs"
+committed="$root/shards/src/batch/batch_generated.rs"
 cache="${CARGO_TARGET_DIR:-$root/target}/flatc-${flatc_version%%-*}"
 
 work="$(mktemp -d)"
@@ -81,11 +81,11 @@ rustfmt --edition "$rust_edition" --config-path "$root/rustfmt.toml" "$generated
 
 if [ "$mode" = "--check" ]; then
   if ! diff -u "$committed" "$generated"; then
-    echo "schema.sh: shards/src/batch/generated.rs is not what shards/schema/batch.fbs says; run scripts/schema.sh" >&2
+    echo "schema.sh: shards/src/batch/batch_generated.rs is not what shards/schema/batch.fbs says; run scripts/schema.sh" >&2
     exit 1
   fi
-  echo "schema.sh: generated.rs is up to date"
+  echo "schema.sh: batch_generated.rs is up to date"
 else
   cp "$generated" "$committed"
-  echo "schema.sh: wrote shards/src/batch/generated.rs"
+  echo "schema.sh: wrote shards/src/batch/batch_generated.rs"
 fi

@@ -213,7 +213,8 @@ fn check_counts(view: &ViewSpec) -> Result<(), SpecError> {
     if view.aggregates.is_empty() {
         return Err(SpecError::NoAggregates);
     }
-    let counted = [("by columns", view.by.len(), BY_COLUMNS_MAX), ("aggregates", view.aggregates.len(), AGGREGATES_MAX)];
+    let counted =
+        [("by columns", view.by.len(), BY_COLUMNS_MAX), ("aggregates", view.aggregates.len(), AGGREGATES_MAX)];
     for (what, count, max) in counted {
         if count > max {
             return Err(SpecError::TooMany { what, count, max });

@@ -52,7 +52,7 @@ impl Sides {
 
     /// The spill of a sum, made if there is none.
     pub fn spill(&mut self, row: u32, state: usize) -> &mut SuperSum {
-        self.spills.entry((row, state as u16)).or_insert_with(SuperSum::new)
+        self.spills.entry((row, state as u16)).or_default()
     }
 
     /// The spill of a sum, if there is one.

@@ -193,10 +193,36 @@ impl WindowSpec {
     }
 }
 
+/// RFC 3339, for messages; result files have their own, faster writer.
 impl fmt::Display for EventTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}us", self.0)
+        match *self {
+            EventTime::MIN => return f.write_str("the beginning of time"),
+            EventTime::MAX => return f.write_str("the end of time"),
+            _ => {}
+        }
+        let (seconds, micros) = (self.0.div_euclid(1_000_000), self.0.rem_euclid(1_000_000));
+        let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+        let (year, month, day) = civil(days);
+        write!(f, "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)?;
+        if micros != 0 {
+            write!(f, ".{micros:06}")?;
+        }
+        f.write_str("Z")
     }
+}
+
+/// Year, month and day of a day counted from the epoch (Hinnant, "chrono-compatible low-level date algorithms").
+const fn civil(days: i64) -> (i64, i64, i64) {
+    // Years begin in March, so that leap days come last.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (era * 400 + year_of_era + (month <= 2) as i64, month, day)
 }
 
 const fn gcd(mut a: i64, mut b: i64) -> i64 {
@@ -234,6 +260,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn times_read_as_dates() {
+        assert_eq!(EventTime(0).to_string(), "1970-01-01T00:00:00Z");
+        assert_eq!(EventTime(951_782_400_000_001).to_string(), "2000-02-29T00:00:00.000001Z");
+        assert_eq!(EventTime::EARLIEST.to_string(), "0001-01-01T00:00:00Z");
+        assert_eq!(EventTime::LATEST.to_string(), "9999-12-31T23:59:59.999999Z");
     }
 
     #[test]

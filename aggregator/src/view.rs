@@ -36,10 +36,8 @@ impl ViewPlan {
         let layout = RowLayout::new(stream, &spec)?;
         let by: Vec<FieldType> = spec.by.iter().map(|&field| stream.fields[field].kind).collect();
         let field = |name: &str, kind, nullable| OutputField { name: name.to_owned(), kind, nullable };
-        let mut columns = vec![
-            field("window_start", OutputType::Time, false),
-            field("window_end", OutputType::Time, false),
-        ];
+        let mut columns =
+            vec![field("window_start", OutputType::Time, false), field("window_end", OutputType::Time, false)];
         columns.extend(spec.by.iter().map(|&index| {
             let Field { name, kind } = &stream.fields[index];
             field(name, (*kind).into(), true)

@@ -33,11 +33,7 @@ pub struct ViewRequest {
 }
 
 /// What every shard computes.
-pub fn shard_plan(
-    streams: &[StreamSpec],
-    views: Vec<ViewRequest>,
-    late_wanted: bool,
-) -> Result<ShardPlan, SpecError> {
+pub fn shard_plan(streams: &[StreamSpec], views: Vec<ViewRequest>, late_wanted: bool) -> Result<ShardPlan, SpecError> {
     let mut shard_streams: Vec<ShardStream> = streams
         .iter()
         .map(|stream| ShardStream {

@@ -9,6 +9,7 @@ use crate::guard::PanicGuard;
 use crate::links::{CoordinatorEnds, FromShard, Progress, Shared, ToShard};
 use corefold_aggregator::coordinator::{Coordinator, CoordinatorError};
 use corefold_aggregator::result::ResultBatch;
+use corefold_aggregator::time::EventTime;
 use crossbeam_channel::{SendTimeoutError, Sender};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// How long it sleeps between looks while shards answer a pull.
-const ANSWER_POLL: Duration = Duration::from_micros(50);
+const ANSWER_POLL: Duration = Duration::from_micros(200);
 
 /// What the coordinator works with.
 pub struct CoordinatorCore {
@@ -55,8 +56,11 @@ impl CoordinatorCore {
                 return self.finish().await;
             }
             let drained = self.is_drained();
-            let called = self.shards.iter().fold(false, |called, shard| shard.board.take_call() || called);
-            if called || drained || pulled_at.elapsed() >= self.pull_interval {
+            // Every call is taken: one pull answers all.
+            let called = self.shards.iter().filter(|shard| shard.board.take_call()).count() > 0;
+            // Nothing more will come that would be worth waiting for.
+            let ended = self.coordinator.frontier() == EventTime::MAX;
+            if called || drained || ended || pulled_at.elapsed() >= self.pull_interval {
                 pulled_at = Instant::now();
                 self.pull()?;
             }

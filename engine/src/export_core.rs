@@ -125,6 +125,11 @@ impl ExportCore {
 
     fn finish(&mut self, views: &[(u64, u64)]) -> Result<Vec<ViewSummary>, EngineError> {
         let mut summaries = Vec::with_capacity(views.len());
+        // What lacks room shows here, before any output has its name.
+        for outputs in &mut self.views {
+            outputs.exporters.iter_mut().try_for_each(|exporter| exporter.prepare())?;
+            outputs.late.as_mut().map_or(Ok(()), LateWriter::prepare)?;
+        }
         for (outputs, &(windows, rows)) in self.views.drain(..).zip(views) {
             let mut summary = ViewSummary { windows, rows, table: outputs.table, ..ViewSummary::default() };
             for exporter in outputs.exporters {

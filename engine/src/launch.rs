@@ -25,10 +25,13 @@ use corefold_shards::wal::{Appender, AppenderConfig, ResumePoint};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often the launching thread looks after its threads and calls the observer.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How long an output that nobody takes may hold up the end of an engine that drops its result, or has failed.
+const EXPORT_END_MAX: Duration = Duration::from_secs(2);
 
 /// Batches that may be between reader and dealer, per parser.
 const UNDERWAY_PER_PARSER: usize = 4;
@@ -102,6 +105,7 @@ pub fn launch(
         keeps_unfinished: plan.keeps_unfinished,
         shared: Arc::clone(shared),
     };
+    let drops_unfinished = !plan.keeps_unfinished;
     let exporter = spawn("exporter", move || exporter.run())?;
 
     let views = plan.shards.views.iter().map(|view| view.plan.clone()).collect();
@@ -112,7 +116,7 @@ pub fn launch(
         pull_interval: plan.pull_interval,
         shared: Arc::clone(shared),
     };
-    let mut cores = vec![start_core("the coordinator", plan.topology.coordinator, move || coordinator.run())?];
+    let mut cores = vec![start_core("the coordinator", plan.topology.coordinator, shared, move || coordinator.run())?];
     // Segments are created as long as a log may ask for one.
     let keeper = plan.store.as_ref().map(|store| Arc::clone(&store.keeper));
     let starts = start_shards(&plan.topology, &plan.shards, plan.store, shard_ends, shared);
@@ -128,10 +132,17 @@ pub fn launch(
             Arc::default()
         }
     };
+    let mut stopped_since = None;
     while !exporter.is_finished() || (shared.has_failed() && !cores.is_empty()) {
         observe(shared);
         if shared.has_failed() {
             break;
+        }
+        if drops_unfinished && shared.lifecycle.is_stopped() {
+            let since = *stopped_since.get_or_insert_with(Instant::now);
+            if since.elapsed() > EXPORT_END_MAX {
+                shared.fail(EngineError::Stopped);
+            }
         }
         std::thread::sleep(LOOK_EVERY);
     }
@@ -142,17 +153,35 @@ pub fn launch(
         }
     }
     drop(keeper);
-    let views = exporter.join().map_err(|_| EngineError::Bug("the exporter's thread panicked"))?;
+    let views = join_exporter(exporter, shared)?;
     observe(shared);
     // Readers and parsers may be blocked in a read; they hold nothing that has to be finished.
     let _ = shared.lifecycle.advance(Lifecycle::Stopped);
-    if let Some(error) = shared.take_failure() {
-        return Err(error);
+    match shared.take_failure() {
+        // It was to be dropped, and got ready all the same.
+        Some(EngineError::Stopped) if views.is_some() => {}
+        Some(error) => return Err(error),
+        None => {}
     }
     let mut counts = ShardCounts::default();
     boards.iter().for_each(|board| counts.add(&board.counts()));
     let first_rejection = first_rejection.lock().ok().and_then(|mut first| first.take());
     Ok(EngineSummary { views: views.ok_or(EngineError::Stopped)?, counts, first_rejection })
+}
+
+/// Waits for the exporter; not for long once the engine has failed, since it may be blocked in a write.
+fn join_exporter(
+    exporter: JoinHandle<Option<Vec<ViewSummary>>>,
+    shared: &Shared<EngineError>,
+) -> Result<Option<Vec<ViewSummary>>, EngineError> {
+    let mut failed_since = None;
+    while !exporter.is_finished() {
+        if shared.has_failed() && failed_since.get_or_insert_with(Instant::now).elapsed() > EXPORT_END_MAX {
+            return Ok(None);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    exporter.join().map_err(|_| EngineError::Bug("the exporter's thread panicked"))
 }
 
 fn start_shards(
@@ -171,13 +200,13 @@ fn start_shards(
     for (index, ends) in ends.into_iter().enumerate() {
         let replays = take_logs_of(&mut logs, index, count);
         let plan = plan.clone();
-        let shared = Arc::clone(shared);
+        let of_shard = Arc::clone(shared);
         let core = topology.shards[index];
         let store = match &store {
             None => None,
             Some((directory, keeper, log)) => Some((Arc::clone(directory), Arc::clone(keeper), log(index as u32))),
         };
-        cores.push(start_core(&format!("shard {index}"), core, move || async move {
+        cores.push(start_core(&format!("shard {index}"), core, shared, move || async move {
             let opened = match store {
                 None => Ok((None, None, None)),
                 Some((directory, keeper, config)) => open_log(&directory, &keeper, config, index as u32, &replays)
@@ -188,9 +217,9 @@ fn start_shards(
                     let shard = Shard::new(plan, log);
                     let directory = store.as_ref().map(|store| store.shard_path(index as u32).display().to_string());
                     let directory = directory.unwrap_or_default();
-                    ShardCore { index, shard, ends, disk, directory, replays, store, shared }.run().await;
+                    ShardCore { index, shard, ends, disk, directory, replays, store, shared: of_shard }.run().await;
                 }
-                Err(error) => shared.fail(error),
+                Err(error) => of_shard.fail(error),
             }
         })?);
     }
@@ -246,10 +275,8 @@ fn start_feed(
         fingerprint: plan.fingerprint,
         kinds: plan.read.fields.iter().map(|field| field.kind).collect(),
     });
-    let lanes = feed
-        .lanes
-        .iter()
-        .map(|lane| DealtLane::new(lane.plan, feed.plans[lane.plan].delay_max, lane.start.clone()));
+    let lanes =
+        feed.lanes.iter().map(|lane| DealtLane::new(lane.plan, feed.plans[lane.plan].delay_max, lane.start.clone()));
     let dealer = Dealer {
         lanes: DealtLanes::new(plans.collect(), lanes.collect()),
         gauges: Arc::clone(&gauges),
@@ -300,11 +327,39 @@ fn spawn<T: Send + 'static>(
 fn start_core<F: Future<Output = ()> + 'static>(
     what: &str,
     core: usize,
+    shared: &Arc<Shared<EngineError>>,
     body: impl FnOnce() -> F + Send + 'static,
 ) -> Result<ExecutorJoinHandle<()>, EngineError> {
+    let starting = Starting { shared: Arc::clone(shared), what: what.to_owned(), started: false };
+    let body = move || {
+        starting.succeed();
+        body()
+    };
     // No spinning before parking: cores may be shared.
     let builder = LocalExecutorBuilder::new(Placement::Fixed(core)).name(what);
     builder.spawn(body).map_err(|error| executor_error(what, &error.to_string()))
+}
+
+/// Travels with the work of an executor. An executor that cannot be set up drops its work: then the others, which
+/// would wait for it without end, are told.
+struct Starting {
+    shared: Arc<Shared<EngineError>>,
+    what: String,
+    started: bool,
+}
+
+impl Starting {
+    fn succeed(mut self) {
+        self.started = true;
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if !self.started {
+            self.shared.fail(executor_error(&self.what, "its executor could not be set up"));
+        }
+    }
 }
 
 fn executor_error(what: &str, reason: &str) -> EngineError {

@@ -26,10 +26,7 @@ impl Lifecycle {
     /// Whether the table allows the move.
     pub const fn may_become(self, next: Lifecycle) -> bool {
         use Lifecycle::{Init, Paused, Running, Stopped};
-        matches!(
-            (self, next),
-            (Init, Running | Stopped) | (Running, Paused | Stopped) | (Paused, Running | Stopped)
-        )
+        matches!((self, next), (Init, Running | Stopped) | (Running, Paused | Stopped) | (Paused, Running | Stopped))
     }
 
     fn from_word(word: u8) -> Lifecycle {
@@ -104,7 +101,12 @@ mod tests {
     #[test]
     fn the_table_is_exhaustive() {
         use Lifecycle::{Init, Paused, Running, Stopped};
-        let allowed = [(Init, vec![Running, Stopped]), (Running, vec![Paused, Stopped]), (Paused, vec![Running, Stopped]), (Stopped, vec![])];
+        let allowed = [
+            (Init, vec![Running, Stopped]),
+            (Running, vec![Paused, Stopped]),
+            (Paused, vec![Running, Stopped]),
+            (Stopped, vec![]),
+        ];
         for (from, nexts) in allowed {
             for to in Lifecycle::ALL {
                 let word = LifecycleWord(AtomicU8::new(from as u8));

@@ -1,11 +1,13 @@
 //! `corefold`: the command line. What a command does is in the library.
 
 use clap::Parser;
+use corefold_engine::cli::args::InspectWhat;
 use corefold_engine::cli::job::AggregateJob;
 use corefold_engine::cli::{Cli, Command, manual};
 use corefold_engine::commands::{self, CommandError, Console};
 use corefold_engine::doctor;
 use corefold_engine::exit::ExitCode;
+use corefold_engine::inspect::{self, InspectOptions};
 use std::io::Write;
 
 fn main() -> std::process::ExitCode {
@@ -43,7 +45,11 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             let page = manual::page(&args.command).unwrap_or_else(|error| error.into_clap("man").exit());
             std::io::stdout().write_all(&page)?;
         }
-        Command::Inspect(_) => {}
+        Command::Inspect(args) => {
+            let InspectWhat::Wal(args) = args.what;
+            let mut out = std::io::stdout().lock();
+            return Ok(inspect::wal(&args.path, InspectOptions::from(&args), &mut out)?.exit_code());
+        }
     }
     Ok(ExitCode::Done)
 }

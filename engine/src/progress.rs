@@ -5,8 +5,8 @@
 use crate::export::text::push_time;
 use crate::links::Progress;
 use crate::units;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::Write;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
+use std::io::{IsTerminal, Write};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,12 @@ impl ProgressDisplay {
     /// A display on standard error.
     pub fn new(style: ProgressStyleWanted) -> ProgressDisplay {
         let bar = if style == ProgressStyleWanted::Bar {
-            ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
+            let target = if std::io::stderr().is_terminal() {
+                ProgressDrawTarget::stderr()
+            } else {
+                ProgressDrawTarget::term_like(Box::new(Pretended))
+            };
+            ProgressBar::with_draw_target(None, target)
         } else {
             ProgressBar::hidden()
         };
@@ -88,6 +93,61 @@ impl ProgressDisplay {
     /// Time since the start.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+}
+
+/// Standard error as if it were a terminal: for a bar that is asked for where none can be seen to be one.
+#[derive(Debug)]
+struct Pretended;
+
+/// Columns of a terminal that cannot be asked.
+const PRETENDED_WIDTH: u16 = 120;
+
+impl Pretended {
+    fn write(&self, text: &str) -> std::io::Result<()> {
+        std::io::stderr().write_all(text.as_bytes())
+    }
+
+    fn move_cursor(&self, cells: usize, way: char) -> std::io::Result<()> {
+        if cells == 0 { Ok(()) } else { self.write(&format!("\x1b[{cells}{way}")) }
+    }
+}
+
+impl TermLike for Pretended {
+    fn width(&self) -> u16 {
+        PRETENDED_WIDTH
+    }
+
+    fn move_cursor_up(&self, lines: usize) -> std::io::Result<()> {
+        self.move_cursor(lines, 'A')
+    }
+
+    fn move_cursor_down(&self, lines: usize) -> std::io::Result<()> {
+        self.move_cursor(lines, 'B')
+    }
+
+    fn move_cursor_right(&self, columns: usize) -> std::io::Result<()> {
+        self.move_cursor(columns, 'C')
+    }
+
+    fn move_cursor_left(&self, columns: usize) -> std::io::Result<()> {
+        self.move_cursor(columns, 'D')
+    }
+
+    fn write_line(&self, text: &str) -> std::io::Result<()> {
+        self.write(&format!("{text}\n"))
+    }
+
+    fn write_str(&self, text: &str) -> std::io::Result<()> {
+        self.write(text)
+    }
+
+    fn clear_line(&self) -> std::io::Result<()> {
+        self.write("\r\x1b[2K")
+    }
+
+    fn flush(&self) -> std::io::Result<()> {
+        std::io::stderr().flush()
     }
 }
 
@@ -178,7 +238,7 @@ mod tests {
             elapsed: Duration::from_secs(2),
         };
         let line = numbers.line();
-        assert!(line.starts_with("20,000 rows, 10,000 rows/s, 1MiB of 4MiB"), "{line}");
+        assert!(line.starts_with("20,000 rows, 10,000 rows/s, 1.0 MiB of 4.0 MiB"), "{line}");
         assert!(line.ends_with("watermark 1970-01-01T00:00:01Z, 6s left"), "{line}");
     }
 }

@@ -121,7 +121,7 @@ impl FirstPass {
             };
             frontiers.push(stamp.frontier);
             if self.ledger.insert(&stamp) {
-                self.rows += extent.rows;
+                self.rows += extent.rows + u64::from(stamp.rejected);
                 gather(&mut self.batches, stamp, extent.rows, extent.time_max);
             }
             Ok(())

@@ -2,7 +2,7 @@
 //!
 //! What a step does is in `corefold_shards::shard`; this file moves values between it, the rings and the disk.
 
-use crate::disk::{BellEnd, DiskError, ShardDisk, Store};
+use crate::disk::{BellListener, ShardDisk, Store};
 use crate::error::EngineError;
 use crate::guard::PanicGuard;
 use crate::links::{ARRIVALS_MAX, FromShard, PANES_CLOSED_MAX, ShardEnds, Shared, ToShard};
@@ -82,7 +82,7 @@ impl ShardCore {
         };
         self.replay_logs(&mut state).await?;
         let far_end = self.disk.as_mut().and_then(ShardDisk::take_far_end);
-        let mut bell = far_end.map(BellEnd::new).transpose().map_err(DiskError::ring("await the doorbell"))?;
+        let mut bell = far_end.map(BellListener::new).transpose()?;
         let mut idle_looks = 0;
         loop {
             if self.shared.has_failed() {
@@ -144,7 +144,9 @@ impl ShardCore {
         let before = state.inbox.arrivals.len();
         let now_ns = state.started.elapsed().as_nanos() as u64;
         let (shard, index) = (&mut self.shard, self.index);
-        shard.step(now_ns, &mut state.inbox, &mut state.outbox).map_err(|error| EngineError::Shard { shard: index, error })?;
+        shard
+            .step(now_ns, &mut state.inbox, &mut state.outbox)
+            .map_err(|error| EngineError::Shard { shard: index, error })?;
         Ok(state.inbox.arrivals.len() != before)
     }
 
@@ -223,12 +225,17 @@ impl ShardCore {
     }
 
     /// Sleeps until the disk rings or for a while that grows with idleness.
-    async fn park(&mut self, times: u32, bell: &mut Option<BellEnd>) -> Result<(), EngineError> {
+    async fn park(&mut self, times: u32, bell: &mut Option<BellListener>) -> Result<(), EngineError> {
         let sleep = PARK_MIN.saturating_mul(times).min(PARK_MAX);
         match (&mut self.disk, bell) {
             (Some(disk), Some(bell)) if disk.is_busy() => {
                 if disk.arm()? {
-                    bell.rung_within(sleep).await;
+                    // The timer is there for arrivals, which ring no bell.
+                    let timer = async {
+                        glommio::timer::sleep(sleep).await;
+                        Ok(())
+                    };
+                    futures_lite::future::race(bell.heard(), timer).await?;
                 }
             }
             _ => glommio::timer::sleep(sleep).await,
@@ -245,12 +252,7 @@ impl ShardCore {
         Ok(())
     }
 
-    async fn replay_log(
-        &mut self,
-        store: &Store,
-        log: &RecoveredLog,
-        state: &mut State,
-    ) -> Result<(), EngineError> {
+    async fn replay_log(&mut self, store: &Store, log: &RecoveredLog, state: &mut State) -> Result<(), EngineError> {
         let directory = store.log_directory(log.shard)?;
         let options = ScanOptions::new(directory.identity());
         let mut frontiers = log.frontiers.iter();

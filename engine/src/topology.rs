@@ -100,7 +100,10 @@ mod tests {
     fn shards_take_the_cores_that_the_coordinator_leaves() {
         let map = |allowed: &[usize], wanted| Topology::new(allowed.to_vec(), wanted, None).unwrap();
         assert_eq!(map(&[0, 1, 2, 3], ShardsWanted::Auto).shards, [1, 2, 3]);
-        assert_eq!(map(&[4, 6], ShardsWanted::Count(1)), Topology { coordinator: 4, shards: vec![6], warnings: vec![] });
+        assert_eq!(
+            map(&[4, 6], ShardsWanted::Count(1)),
+            Topology { coordinator: 4, shards: vec![6], warnings: vec![] }
+        );
         let crowded = map(&[0, 1], ShardsWanted::Count(3));
         assert_eq!(crowded.shards, [1, 0, 1]);
         assert_eq!(crowded.warnings.len(), 1);
@@ -115,9 +118,6 @@ mod tests {
             Topology::new(vec![0], ShardsWanted::Auto, Some(3)),
             Err(TopologyError::CoordinatorCore { core: 3, .. })
         ));
-        assert_eq!(
-            Topology::new(vec![0], ShardsWanted::Count(0), None),
-            Err(TopologyError::ShardCount { found: 0 })
-        );
+        assert_eq!(Topology::new(vec![0], ShardsWanted::Count(0), None), Err(TopologyError::ShardCount { found: 0 }));
     }
 }

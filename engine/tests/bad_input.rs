@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use support::confine::{self, SmallDisk};
 use support::process::{Feed, bytes_of, corefold, run_fed};
 use support::scene::{BAD_CONFIG, BAD_DATA, BEFORE, DONE, FAILURE, GOOD, IO, Scene, USAGE, expect_failure};
-use support::{gzip, listing, text, zstd_pack};
+use support::{gzip, listing, skip, text, zstd_pack};
 
 /// The scene itself is sound: the job of every test below runs when nothing is wrong.
 #[test]
@@ -35,7 +35,8 @@ fn missing_columns() {
     for (input, arguments, words) in cases {
         scene.refuses(scene.job(input).args(arguments), BAD_DATA, &[input, words]);
     }
-    let mut command = scene.corefold(&["aggregate", "good.csv", "--time", "tiem", "--window", "1h", "--agg", "count()"]);
+    let mut command =
+        scene.corefold(&["aggregate", "good.csv", "--time", "tiem", "--window", "1h", "--agg", "count()"]);
     scene.refuses(command.args(["--output", "out.csv"]), BAD_DATA, &["good.csv: no column called `tiem`", "`time`"]);
 }
 
@@ -68,10 +69,10 @@ fn bad_rows() {
         ("time.csv", format!("{head}2024-02-30T00:00:00Z,a,1\n"), &[":2: column time:", "2024-02-30", "skip"]),
         ("unit.csv", format!("{head}1700000000,a,1\n"), &[":2: column time:", "--time-unit"]),
         ("no-time.csv", format!("{head},a,1\n"), &[":2: column time:", "missing", "skip"]),
-        ("open.csv", format!("{head}2024-01-01T00:00:00Z,\"a,1\n"), &["line", "2", "not closed"]),
+        ("open.csv", format!("{head}2024-01-01T00:00:00Z,\"a,1\n"), &[":2:", "not closed"]),
         ("torn.ndjson", String::from("{\"time\":\"2024-01-01T00:00:00Z\",\"key\":"), &[":1:", "JSON", "skip"]),
         ("list.ndjson", String::from("[1, 2]\n"), &[":1:", "JSON object", "byte 1"]),
-        ("twice.csv", format!("time,key,value,key\n2024-01-01T00:00:00Z,a,1,b\n"), &["two columns", "`key`"]),
+        ("twice.csv", String::from("time,key,value,key\n2024-01-01T00:00:00Z,a,1,b\n"), &["two columns", "`key`"]),
     ];
     for (name, text, words) in cases {
         let scene = Scene::new().file(name, text);
@@ -123,7 +124,9 @@ fn torn_and_damaged_compression() {
         flipped[half] ^= 0x10;
         let scene = Scene::new().file(&name, flipped);
         scene.refuses(&mut scene.sum(&name), BAD_DATA, &[&name]);
-        let (output, _) = scene.answers(&mut scene.file("whole.csv", rows.as_str()).sum("whole.csv"), Feed::Nothing);
+        let whole = name.replace("torn", "whole");
+        let scene = Scene::new().file(&whole, packed);
+        let (output, _) = scene.answers(&mut scene.sum(&whole), Feed::Nothing);
         assert!(output.lines().count() > 1_000);
     }
 }
@@ -154,8 +157,8 @@ fn empty_inputs() {
         .file("header.csv", "time,key,value\n")
         .file("header-alone.csv", "time,key,value");
     scene.refuses(&mut scene.sum("empty.csv"), BAD_DATA, &["empty.csv", "no header row"]);
-    scene.refuses(&mut scene.sum("empty.arrow"), BAD_DATA, &["empty.arrow", "not an Arrow IPC file", "empty"]);
-    scene.refuses(&mut scene.sum("empty.parquet"), BAD_DATA, &["empty.parquet", "not a Parquet file"]);
+    scene.refuses(&mut scene.sum("empty.arrow"), BAD_DATA, &["empty.arrow", "no Arrow IPC file", "empty"]);
+    scene.refuses(&mut scene.sum("empty.parquet"), BAD_DATA, &["empty.parquet", "no Parquet file"]);
     scene.refuses(scene.sum("-").args(["--format", "csv"]), BAD_DATA, &["standard input", "no header row"]);
     for input in ["empty.ndjson", "header.csv", "header-alone.csv", "-"] {
         let scene = Scene::new().file("empty.ndjson", "").file("header.csv", "time,key,value\n");
@@ -227,7 +230,7 @@ fn wrong_command_lines() {
     let cases: [(&[&str], &[&str]); 16] = [
         (&["--window", "1x", "--agg", "count()"], &["--window", "no unit `x`", "6h"]),
         (&["--window", "6", "--agg", "count()"], &["--window", "`6`", "6h"]),
-        (&["--window", "0s", "--agg", "count()"], &["--window", "1us or longer"]),
+        (&["--window", "0s", "--agg", "count()"], &["--window", "at least 1us"]),
         (&["--window", "1h", "--slide", "2h", "--agg", "count()"], &["--slide", "slide <= size"]),
         (&["--window", "1h", "--max-delay", "soon", "--agg", "count()"], &["--max-delay", "soon"]),
         (&["--window", "1h", "--agg", "count()", "--windw", "1h"], &["--windw", "--window"]),
@@ -257,7 +260,7 @@ fn wrong_configurations() {
     let finished = run_fed(&mut corefold(&["check", text(&shipped)]), Feed::Nothing);
     assert_eq!(finished.code, Some(DONE), "{}", finished.stderr);
     let cases = [
-        ("[engine]\n", "[engine]\nshrads = 2\n", ":2:1: engine.shrads: unknown key `shrads`; did you mean `shards`?"),
+        ("[engine]\n", "[engine]\nshrads = 2\n", ":1: engine.shrads: unknown key `shrads`; did you mean `shards`?"),
         ("\"6h\"", "\"6x\"", "window.size: `6x` is not a duration"),
         ("stream = \"flights\"", "stream = \"fligths\"", "did you mean `flights`?"),
         ("mean(dep_delay)", "maen(dep_delay)", "unknown aggregate `maen`"),
@@ -321,13 +324,13 @@ fn a_full_disk() {
     let place = scene.path().join("disk");
     fs::create_dir(&place).expect("a directory");
     if !confine::is_root() {
-        println!("SKIP a_full_disk: only root may mount a small disk");
+        skip("a_full_disk: only root may mount a small disk");
         return;
     }
-    let disk = match SmallDisk::mount(&place, 256 << 10) {
+    let disk = match SmallDisk::mount(&place, 64 << 10) {
         Ok(disk) => disk,
         Err(error) => {
-            println!("SKIP a_full_disk: cannot mount a small disk: {error}");
+            skip(&format!("a_full_disk: cannot mount a small disk: {error}"));
             return;
         }
     };
@@ -372,23 +375,55 @@ fn no_io_uring() {
         let mut command = scene.sum("good.csv");
         confine::without_io_uring(&mut command, errno);
         scene.refuses(&mut command, FAILURE, &["io_uring", "corefold doctor"]);
+        // Nor is a data directory begun.
+        let mut command = scene.sum("good.csv");
+        confine::without_io_uring(command.args(["--data-dir", "data"]), errno);
+        scene.refuses(&mut command, FAILURE, &["io_uring", "corefold doctor"]);
     }
 }
 
-/// Either there is enough for the job after all, and then the answer is right, or the message says what is short.
+/// Below what an executor asks for nothing starts; with little more, logs go without registered memory.
 #[test]
 fn too_little_locked_memory() {
-    for bytes in [0, 64 << 10] {
+    for kib in [0, 64, 511] {
+        let scene = Scene::new();
+        for more in [&[][..], &["--data-dir", "data"]] {
+            let mut command = scene.sum("good.csv");
+            confine::with_locked_memory(command.args(more), kib << 10);
+            let words = ["512 KiB of locked memory", &format!("only {kib} KiB"), "ulimit -l 512", "corefold doctor"];
+            scene.refuses(&mut command, FAILURE, &words);
+        }
+    }
+    if !confine::is_root() {
+        // What is locked counts per user: other tests that run now would take their part of it.
+        skip("the second half of too_little_locked_memory: only root runs the other tests uncounted");
+        return;
+    }
+    for more in [&[][..], &["--data-dir", "data"]] {
         let scene = Scene::new();
         let mut command = scene.sum("good.csv");
-        confine::with_locked_memory(&mut command, bytes);
+        confine::with_locked_memory(command.args(more), 2 << 20);
+        let (output, _) = scene.answers(&mut command, Feed::Nothing);
+        assert_eq!(output.lines().count(), 3, "{output}");
+    }
+}
+
+/// Newer kernels count rings as locked memory: then some executors start and some cannot. It ends all the same.
+#[test]
+fn executors_of_which_some_cannot_start() {
+    if !confine::is_root() {
+        skip("executors_of_which_some_cannot_start: only root runs the other tests uncounted");
+        return;
+    }
+    for shards in ["8", "16", "32"] {
+        let scene = Scene::new();
+        let mut command = scene.corefold(&["aggregate", "good.csv", "--time", "time", "--window", "1h", "--quiet"]);
+        command.args(["--agg", "count()", "--output", "out.csv", "--shards", shards]);
+        confine::with_locked_memory(&mut command, 512 << 10);
         let before = listing(scene.path());
         let finished = run_fed(&mut command, Feed::Nothing);
-        if finished.code == Some(DONE) {
-            let output = String::from_utf8(bytes_of(&scene.path().join("out.csv"))).expect("UTF-8");
-            assert_eq!(output.lines().count(), 3, "{output}");
-        } else {
-            expect_failure(&finished, FAILURE, &["locked memory", "corefold doctor"]);
+        if finished.code != Some(DONE) {
+            expect_failure(&finished, FAILURE, &["corefold doctor", "locked memory"]);
             assert_eq!(listing(scene.path()), before);
         }
     }

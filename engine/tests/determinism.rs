@@ -223,6 +223,38 @@ fn a_real_file_gives_the_same_bytes() {
     }
 }
 
+/// A log changes when things are final, never what they are. Asked again of the same directory, the engine reads
+/// nothing and tells the same.
+#[test]
+fn with_and_without_a_data_directory() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let paths = streams(directory.path(), &[71, 72], 4_000);
+    let yardstick = Yardstick::new(paths.iter().map(|path| text(path)).collect(), &QUERY, "csv");
+    yardstick.expect_untidy(8_000, 200);
+    for (number, (shards, routing, batch_rows, durability)) in [
+        ("1", "load", "8192", "sync"),
+        ("3", "hash", "100", "sync"),
+        ("2", "round-robin", "7", "os"),
+        ("8", "load", "500", "os"),
+        ("2", "hash", "1000", "none"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let data = directory.path().join(format!("data-{number}"));
+        let spread = ["--shards", shards, "--routing", routing, "--batch-rows", batch_rows];
+        let way = [&spread[..], &["--durability", durability, "--data-dir", text(&data)]].concat();
+        yardstick.compare(&way);
+        if durability == "none" {
+            continue;
+        }
+        yardstick.compare(&way);
+        // Other shards than before take over the logs of those that are gone.
+        let fewer = ["--shards", "1", "--routing", routing, "--batch-rows", batch_rows];
+        yardstick.compare(&[&fewer[..], &["--durability", durability, "--data-dir", text(&data)]].concat());
+    }
+}
+
 /// Two streams of different seeds differ: equality above means something.
 #[test]
 fn another_input_gives_other_bytes() {

@@ -130,7 +130,9 @@ fn push_bits(column: &mut OutputColumn, field_type: FieldType, bits: Option<u64>
             values.push(bits.unwrap_or(0) != 0);
             valid.push(bits.is_some());
         }
-        OutputColumn::Time(_) | OutputColumn::String { .. } => unreachable!("{} value in this column", field_type.name()),
+        OutputColumn::Time(_) | OutputColumn::String { .. } => {
+            unreachable!("{} value in this column", field_type.name())
+        }
     }
 }
 

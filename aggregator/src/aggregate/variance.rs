@@ -54,7 +54,8 @@ pub(super) fn values(view: &StateView<'_>, positions: &[u32], column: &mut Outpu
         let (sum, squares) = (view.words(position), view.squares(position));
         let variance = if view.output.field_type == FieldType::F64 {
             let spilled = |state| view.rows.sides.spilled(position, state);
-            let sum = Exact { parts: &[f64::from_bits(sum[0]), f64::from_bits(sum[1])], spill: spilled(view.output.state) };
+            let sum =
+                Exact { parts: &[f64::from_bits(sum[0]), f64::from_bits(sum[1])], spill: spilled(view.output.state) };
             let squares = Exact { parts: &read_f64(squares), spill: spilled(squares_state) };
             variance_of(count, sum, squares)
         } else {

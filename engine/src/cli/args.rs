@@ -38,6 +38,22 @@ Examples:
     corefold aggregate big.parquet --time ts --by key --window 1m --agg 'count()' \\
         --data-dir state/ --output counts.csv";
 
+const INSPECT_WAL_EXAMPLES: &str = "\
+Nothing is changed or locked, so it may be used while an engine runs. At the end stands what recovery would decide.
+
+Exit codes: 0 if recovery would accept it (a torn tail that a crash explains included), 1 if it would refuse,
+74 if something cannot be read.
+
+Examples:
+  Is everything sound, and how do the logs end?
+    corefold inspect wal /var/lib/corefold --detail segments
+
+  The batches of one shard's log:
+    corefold inspect wal /var/lib/corefold --shard 0 --detail records
+
+  Damaged blocks, for a program:
+    corefold inspect wal 00000000000000000001.wal --json | grep '\"state\":\"bad'";
+
 /// `corefold aggregate`.
 #[derive(Args, Clone, PartialEq, Debug)]
 #[command(after_help = AGGREGATE_EXAMPLES)]
@@ -221,7 +237,7 @@ pub struct InspectArgs {
 #[derive(Subcommand, Clone, PartialEq, Eq, Debug)]
 pub enum InspectWhat {
     /// List the blocks and records of a write-ahead log
-    #[command(after_help = "Example:\n  corefold inspect wal /var/lib/corefold")]
+    #[command(after_help = INSPECT_WAL_EXAMPLES)]
     Wal(InspectPath),
 }
 
@@ -231,6 +247,30 @@ pub struct InspectPath {
     /// A data directory, the log directory of one shard, or one segment file
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
+
+    /// How far to go into the segments
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]
+    pub detail: InspectDetail,
+
+    /// Only this shard of a data directory [default: all]
+    #[arg(long, value_name = "NUMBER")]
+    pub shard: Option<u32>,
+
+    /// Print one JSON object a line instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How far to go into segments.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, ValueEnum)]
+pub enum InspectDetail {
+    /// Headers, sums and the end of each log.
+    Segments,
+    /// Also every block, and what lies where there is none.
+    #[default]
+    Blocks,
+    /// Also every entry of every block, and what batches say of themselves.
+    Records,
 }
 
 /// `corefold doctor`.

@@ -3,7 +3,7 @@
 //! The order of things: expressions, inputs and their types, the data directory, outputs, then the engine.
 
 use super::signals::StopSignal;
-use super::{CommandError, Console};
+use super::{CommandError, Console, check_machine};
 use crate::assemble::{self, ViewRequest};
 use crate::cli::job::{AggregateJob, OutputTarget};
 use crate::config::SEGMENT_SIZE_DEFAULT;
@@ -18,7 +18,7 @@ use crate::lifecycle::Lifecycle;
 use crate::links::Shared;
 use crate::progress::ProgressDisplay;
 use crate::source::error::SourceError;
-use crate::source::infer::{WantedColumn, infer};
+use crate::source::infer::{Inferred, WantedColumn, infer};
 use crate::source::input::{Input, resolve};
 use crate::source::plan::ReadPlan;
 use crate::source::times;
@@ -47,7 +47,16 @@ pub fn aggregate(job: &AggregateJob) -> Result<(), CommandError> {
     let signal = StopSignal::listen()?;
     let console = Console::new(job.progress, job.quiet);
     let mut display = ProgressDisplay::new(console.progress);
-    let asked = Asked::read(job)?;
+    // Looking at a pipe that is silent takes as long as it is.
+    let looked = signal.unless_set({
+        let job = job.clone();
+        move || Asked::read(&job)
+    });
+    let asked = match looked {
+        Err(EngineError::Stopped) => return Err(interrupted(job).into()),
+        looked => looked??,
+    };
+    check_machine()?;
     let routing = assemble::routing(job.routing);
     let topology = Topology::of_this_machine(assemble::shards_wanted(job.shards), None)?;
     for warning in &topology.warnings {
@@ -139,7 +148,8 @@ impl Asked {
             fields: inferred.fields.clone(),
         };
         let columns = StreamColumns { time: &job.time, fields: &stream.fields };
-        let aggregates = sql::resolve(&parsed, &columns).map_err(agg)?;
+        let spoilt = || not_numbers(job, &parsed, &wanted, &inferred);
+        let aggregates = sql::resolve(&parsed, &columns).map_err(|error| spoilt().unwrap_or_else(|| agg(error)))?;
         let parse_time = |text: &str| times::parse(text.as_bytes(), None).ok();
         let planned = job.filter.as_deref().map(|text| sql::plan_filter(text, &columns, parse_time)).transpose();
         let view = ViewSpec {
@@ -150,7 +160,7 @@ impl Asked {
             groups_max: job.groups_max,
             overflow: job.overflow,
         };
-        let filter = planned.map_err(filter)?;
+        let filter = planned.map_err(|error| spoilt().unwrap_or_else(|| filter(error)))?;
         let read = ReadPlan { fields: inferred.fields, ..read };
         Ok(Asked { inputs, stream, view, filter, read })
     }
@@ -178,6 +188,24 @@ fn wanted_columns(job: &AggregateJob, aggregates: &[ParsedAggregate]) -> Result<
     aggregates.iter().filter_map(|aggregate| aggregate.column.as_deref()).for_each(|name| want(name, FieldType::F64));
     filtered().for_each(|column| want(&column.name, FieldType::String));
     Ok(wanted)
+}
+
+/// Where an expression was refused: the value for which a column that it needs numbers of is text. That value is
+/// more to the point than the type.
+fn not_numbers(
+    job: &AggregateJob,
+    aggregates: &[ParsedAggregate],
+    wanted: &[WantedColumn],
+    inferred: &Inferred,
+) -> Option<CommandError> {
+    let uses = job.filter.as_deref().and_then(|text| sql::columns_of(text).ok()).unwrap_or_default();
+    let of_aggregates = aggregates.iter().map(|aggregate| (aggregate.column.as_ref(), aggregate.hint));
+    let of_filter = uses.iter().map(|column| (Some(&column.name), column.hint));
+    let numeric =
+        of_aggregates.chain(of_filter).filter(|(_, hint)| matches!(hint, Some(FieldType::I64 | FieldType::F64)));
+    let mut columns = numeric.filter_map(|(name, _)| wanted.iter().position(|column| Some(&column.name) == name));
+    let spoilt = columns.find_map(|at| Some((at, inferred.not_numbers[at].clone()?)));
+    spoilt.map(|(at, value)| value.into_error(&wanted[at].name).into())
 }
 
 fn open_job_store(

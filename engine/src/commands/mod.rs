@@ -6,14 +6,19 @@ pub mod aggregate;
 pub mod run;
 pub mod signals;
 
-use crate::cli::args::{ProgressMode, ReportArgs};
 use crate::cli::UsageError;
+use crate::cli::args::{ProgressMode, ReportArgs};
 use crate::config::ConfigErrors;
+use crate::disk::probe::{self, LockedMemory};
+use crate::doctor::LOCKED_MEMORY_PER_EXECUTOR;
 use crate::error::EngineError;
 use crate::exit::ExitCode;
-use crate::sql::SqlError;
+use crate::guard::catch;
+use crate::inspect::InspectError;
 use crate::progress::ProgressStyleWanted;
+use crate::sql::SqlError;
 use corefold_aggregator::spec::SpecError;
+use glommio::{LocalExecutorBuilder, Placement};
 use std::io::{IsTerminal, Write};
 
 /// How a command speaks to the user: on standard error, or not at all.
@@ -76,6 +81,9 @@ pub enum CommandError {
     /// A config file.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+    /// A look into a log.
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
     /// Standard output.
     #[error("cannot write to standard output: {0}")]
     Output(#[from] std::io::Error),
@@ -86,6 +94,7 @@ impl CommandError {
     pub fn is_broken_pipe(&self) -> bool {
         match self {
             CommandError::Engine(EngineError::Export(error)) => error.is_broken_pipe(),
+            CommandError::Inspect(error) => error.is_broken_pipe(),
             CommandError::Output(error) => error.kind() == std::io::ErrorKind::BrokenPipe,
             _ => false,
         }
@@ -97,6 +106,7 @@ impl CommandError {
             CommandError::Engine(error) => error.exit_code(),
             CommandError::Expression { .. } | CommandError::Spec(_) | CommandError::Usage(_) => ExitCode::Usage,
             CommandError::Config(errors) => errors.exit_code(),
+            CommandError::Inspect(error) => error.exit_code(),
             CommandError::Output(_) => ExitCode::Io,
         }
     }
@@ -109,6 +119,25 @@ where
     fn from(error: E) -> CommandError {
         CommandError::Engine(error.into_engine_error())
     }
+}
+
+/// Refuses to launch where an executor could not start. The first one of a process panics if it cannot, so it is made
+/// and dropped here, where that becomes a sentence.
+fn check_machine() -> Result<(), EngineError> {
+    // Executors ask for this much whoever runs them, exempt or not.
+    let memory = LockedMemory { is_exempt: false, ..LockedMemory::look(LOCKED_MEMORY_PER_EXECUTOR) };
+    let made = || match catch(|| LocalExecutorBuilder::new(Placement::Unbound).make().map(drop)) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(format!("{error}; most likely too little locked memory is left (`ulimit -l`)")),
+        Err(_) => {
+            Err("the kernel refuses a ring; most likely too little locked memory is left (`ulimit -l`)".to_owned())
+        }
+    };
+    memory.suffices().and_then(|()| probe::io_uring()).and_then(|()| made()).map_err(|reason| EngineError::Executor {
+        what: "the engine".to_owned(),
+        reason,
+        advice: "`corefold doctor` tells all that this machine lacks",
+    })
 }
 
 /// Errors that reach a command through the engine's own.

@@ -3,7 +3,7 @@
 //! What the file may say is in [`crate::config`].
 
 use super::signals::StopSignal;
-use super::{CommandError, Console};
+use super::{CommandError, Console, check_machine};
 use crate::assemble::{self, ViewRequest};
 use crate::config::error::Faults;
 use crate::config::{self, ConfigError, ConfigErrors, EngineConfig, ExportConfig, ExportTarget, SourceConfig};
@@ -43,6 +43,7 @@ pub fn run(file: &Path, console: &Console) -> Result<(), CommandError> {
     let config = config::load(file)?;
     let meaning = Meaning::of(&config)?;
     config.notes.iter().for_each(|text| console.say(&format!("note: {text}")));
+    check_machine()?;
     let mut display = ProgressDisplay::new(console.progress);
     let coordinator = match config.coordinator_core {
         config::AutoOr::Auto => None,
@@ -60,9 +61,7 @@ pub fn run(file: &Path, console: &Console) -> Result<(), CommandError> {
     let (store, parts) = match &config.data_dir {
         None => (None, parts),
         Some(directory) => {
-            let delays = inputs.iter().map(|(source, _)| {
-                config.streams[config.sources[*source].stream].time.max_delay
-            });
+            let delays = inputs.iter().map(|(source, _)| config.streams[config.sources[*source].stream].time.max_delay);
             let delays: Vec<Duration> = delays.collect();
             let job = JobText::of_config(&config, inputs.iter().map(|(_, input)| input))?;
             let lanes = inputs.len();

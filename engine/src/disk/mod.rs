@@ -3,7 +3,6 @@
 //! [`Store`] owns the directory, [`SegmentKeeper`] creates segments off the cores, [`ShardDisk`] carries out what one
 //! shard's log asks for. What is written, and what a log's bytes mean, is `corefold_shards::wal`'s and not here.
 
-pub mod bell_end;
 pub mod directory;
 pub mod doorbell;
 pub mod error;
@@ -13,7 +12,6 @@ pub mod options;
 pub mod probe;
 pub mod uring;
 
-pub use bell_end::BellEnd;
 pub use directory::{Store, StoreLock};
 pub use doorbell::{BellListener, Doorbell, Waker};
 pub use error::DiskError;

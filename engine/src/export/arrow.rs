@@ -38,11 +38,19 @@ impl Exporter for ArrowExporter {
         self.writer.get_ref().size() + self.gatherer.size() as u64
     }
 
-    fn finish(mut self: Box<Self>) -> Result<ExportSummary, ExportError> {
+    fn prepare(&mut self) -> Result<(), ExportError> {
+        if self.writer.get_ref().is_prepared() {
+            return Ok(());
+        }
         if let Some(rest) = self.gatherer.rest()? {
             self.writer.write(&rest).map_err(|error| self.writer.get_ref().explain(&error))?;
         }
         self.writer.finish().map_err(|error| self.writer.get_ref().explain(&error))?;
+        self.writer.get_mut().prepare()
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<ExportSummary, ExportError> {
+        self.prepare()?;
         Ok(ExportSummary { rows: self.rows, files: 1, bytes: self.writer.get_mut().finish()? })
     }
 }

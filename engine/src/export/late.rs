@@ -56,6 +56,7 @@ pub struct LateWriter {
     index: Vec<Entry>,
     spill: Option<Spill>,
     rows: u64,
+    prepared: bool,
     /// Holds the values of a [`LateRows`] while it is checked.
     scratch: ResultBatch,
 }
@@ -94,6 +95,7 @@ impl LateWriter {
             index: Vec::new(),
             spill: None,
             rows: 0,
+            prepared: false,
             scratch: ResultBatch::default(),
         })
     }
@@ -129,8 +131,11 @@ impl LateWriter {
         Ok(())
     }
 
-    /// Writes all rows in order and completes the output.
-    pub fn finish(mut self) -> Result<ExportSummary, ExportError> {
+    /// Writes all rows in order; like [`Exporter::prepare`], it gives the file no name yet.
+    pub fn prepare(&mut self) -> Result<(), ExportError> {
+        if std::mem::replace(&mut self.prepared, true) {
+            return Ok(());
+        }
         self.index.sort_unstable_by_key(|entry| entry.key);
         let mut runs = vec![Run::Memory { encoded: &self.encoded, index: &self.index, next: 0 }];
         if let Some(spill) = &self.spill {
@@ -151,6 +156,12 @@ impl LateWriter {
         let mut rows = RowsOut::new(&self.schema, self.exporter.as_mut());
         merge(runs, &read_error, &mut rows)?;
         rows.pass_on()?;
+        self.exporter.prepare()
+    }
+
+    /// Prepares what is not, and completes the output.
+    pub fn finish(mut self) -> Result<ExportSummary, ExportError> {
+        self.prepare()?;
         self.exporter.finish()
     }
 

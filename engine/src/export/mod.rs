@@ -41,6 +41,10 @@ pub trait Exporter: Send {
     /// Bytes of output so far; an estimate where rows wait to be compressed.
     fn size(&self) -> u64;
 
+    /// Writes the last bytes and syncs them: all of completing that may lack room, but a file does not get its name
+    /// yet. No rows may follow. Outputs that belong together are all prepared before the first is finished.
+    fn prepare(&mut self) -> Result<(), ExportError>;
+
     /// Completes the output: a file is durable under its name when this returns.
     fn finish(self: Box<Self>) -> Result<ExportSummary, ExportError>;
 }

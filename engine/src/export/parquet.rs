@@ -62,12 +62,20 @@ impl Exporter for ParquetExporter {
         self.writer.inner().size() + (self.writer.in_progress_size() + self.gatherer.size()) as u64
     }
 
-    fn finish(mut self: Box<Self>) -> Result<ExportSummary, ExportError> {
+    fn prepare(&mut self) -> Result<(), ExportError> {
+        if self.writer.inner().is_prepared() {
+            return Ok(());
+        }
         if let Some(rest) = self.gatherer.rest()? {
             write(&mut self.writer, &rest)?;
         }
         // This also empties the writer's own buffer, so the sink has everything.
         self.writer.finish().map_err(|error| self.writer.inner().explain(&error))?;
+        self.writer.inner_mut().prepare()
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<ExportSummary, ExportError> {
+        self.prepare()?;
         Ok(ExportSummary { rows: self.rows, files: 1, bytes: self.writer.inner_mut().finish()? })
     }
 }

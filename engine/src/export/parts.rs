@@ -215,6 +215,12 @@ impl Exporter for PartsExporter {
         self.summary.bytes + self.part.as_ref().map_or(0, |part| part.exporter.size())
     }
 
+    /// Parts are outputs of their own: those that are full have their names already.
+    fn prepare(&mut self) -> Result<(), ExportError> {
+        self.check_settled()?;
+        self.part.as_mut().map_or(Ok(()), |part| part.exporter.prepare())
+    }
+
     fn finish(mut self: Box<Self>) -> Result<ExportSummary, ExportError> {
         self.check_settled()?;
         self.complete_part()?;
@@ -264,7 +270,7 @@ mod tests {
             OutputColumn::Time(window_ends.to_vec()),
             OutputColumn::I64 {
                 values: (0..window_ends.len()).map(|row| ((first + row) as i64).pow(3)).collect(),
-                valid: (0..window_ends.len()).map(|row| (first + row) % 5 != 0).collect(),
+                valid: (0..window_ends.len()).map(|row| !(first + row).is_multiple_of(5)).collect(),
             },
         ];
         ResultBatch { rows: window_ends.len(), columns, other_rows: Vec::new() }

@@ -66,6 +66,7 @@ pub(super) struct Sink {
     out: Out,
     buffer: Vec<u8>,
     passed_on: u64,
+    prepared: bool,
     failure: Option<io::Error>,
 }
 
@@ -102,7 +103,14 @@ impl Sink {
     }
 
     fn new(name: PathBuf, out: Out) -> Sink {
-        Sink { name, out, buffer: Vec::with_capacity(BUFFER_SIZE + BUFFER_SIZE / 4), passed_on: 0, failure: None }
+        Sink {
+            name,
+            out,
+            buffer: Vec::with_capacity(BUFFER_SIZE + BUFFER_SIZE / 4),
+            passed_on: 0,
+            prepared: false,
+            failure: None,
+        }
     }
 
     /// Where text is appended; [`Sink::relieve`] must be called now and then.
@@ -136,12 +144,30 @@ impl Sink {
         &self.name
     }
 
-    /// Passes on the rest and makes a file durable under its name. Returns the size in bytes.
-    pub(super) fn finish(&mut self) -> Result<u64, ExportError> {
+    /// Passes on the rest; the bytes of a file are durable then, but without their name. Nothing may follow.
+    pub(super) fn prepare(&mut self) -> Result<(), ExportError> {
+        if self.prepared {
+            return Ok(());
+        }
         self.drain().map_err(|cause| ExportError::from_write(&self.name, cause))?;
         match &mut self.out {
             Out::Direct(writer) => writer.flush().map_err(|cause| ExportError::from_write(&self.name, cause))?,
-            Out::Staged(staged) => staged.commit()?,
+            Out::Staged(staged) => staged.sync()?,
+        }
+        self.prepared = true;
+        Ok(())
+    }
+
+    /// Whether everything has been passed on.
+    pub(super) fn is_prepared(&self) -> bool {
+        self.prepared
+    }
+
+    /// Prepares what is not, and makes a file durable under its name. Returns the size in bytes.
+    pub(super) fn finish(&mut self) -> Result<u64, ExportError> {
+        self.prepare()?;
+        if let Out::Staged(staged) = &mut self.out {
+            staged.commit()?;
         }
         Ok(self.passed_on)
     }
@@ -226,14 +252,18 @@ impl Staged {
         Err(ExportError::Busy { path })
     }
 
-    /// Data first, then the name, then the directories that hold the names.
-    fn commit(&mut self) -> Result<(), ExportError> {
-        let path = &self.path;
-        if let Ok(replaced) = fs::metadata(path) {
+    /// Data first.
+    fn sync(&mut self) -> Result<(), ExportError> {
+        if let Ok(replaced) = fs::metadata(&self.path) {
             // Best effort: whoever could read the old output can read the new one.
             let _ = self.file.set_permissions(replaced.permissions());
         }
-        self.file.sync_all().map_err(|cause| ExportError::from_commit(path, "synced", cause))?;
+        self.file.sync_all().map_err(|cause| ExportError::from_commit(&self.path, "synced", cause))
+    }
+
+    /// Then the name, then the directories that hold the names.
+    fn commit(&mut self) -> Result<(), ExportError> {
+        let path = &self.path;
         fs::rename(&self.temporary, path)
             .map_err(|cause| ExportError::from_commit(path, "renamed into place", cause))?;
         self.committed = true;

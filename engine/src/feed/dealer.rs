@@ -23,7 +23,7 @@ use std::time::Duration;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How long it sleeps between looks at a full ring.
-const RING_POLL: Duration = Duration::from_micros(30);
+const RING_POLL: Duration = Duration::from_micros(100);
 
 /// The dealer's ends and lanes.
 pub struct Dealer {

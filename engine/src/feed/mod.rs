@@ -74,7 +74,7 @@ pub enum ParsedTask {
 /// A batch, encoded in one or more parts and not stamped.
 #[derive(Debug)]
 pub struct ParsedBatch {
-    /// Encoded parts; one unless routing is by hash.
+    /// Encoded parts; one unless the work was begun with routing by hash.
     pub parts: Vec<AlignedBytes>,
     /// Rows in all parts.
     pub rows: u64,

@@ -26,9 +26,9 @@ pub struct BatchPlan {
     pub fingerprint: u64,
     /// Disorder that the stream allows.
     pub delay_max: Duration,
-    /// Fields whose hash decides the part; parts are made only when routing by hash.
+    /// Fields whose hash decides the part, if there are parts.
     pub by: Vec<usize>,
-    /// Parts of a batch; 1 unless routing by hash.
+    /// Parts of a batch; 1 unless the work was begun with routing by hash.
     pub parts: u16,
 }
 
@@ -73,7 +73,8 @@ impl ParserThread {
                     let state = &mut states[index];
                     state.columns.clear();
                     let parsed = catch(|| state.parser.parse(&chunk, &mut state.columns));
-                    let parsed = parsed.unwrap_or_else(|what| Err(SourceError::Damaged { path: chunk.name().to_owned(), what }));
+                    let parsed =
+                        parsed.unwrap_or_else(|what| Err(SourceError::Damaged { path: chunk.name().to_owned(), what }));
                     let position_end = chunk.position_end;
                     // A full channel only costs the reader an allocation.
                     let _ = self.chunk_spares.try_send(chunk.into_spare());

@@ -127,7 +127,7 @@ pub enum SourceError {
         compression: &'static str,
     },
     /// A file's structure is damaged.
-    #[error("{path}: damaged or not a {format} file: {what}")]
+    #[error("{path}: damaged, or no {format} file: {what}")]
     Corrupt {
         /// The input.
         path: String,

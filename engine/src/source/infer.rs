@@ -50,6 +50,36 @@ pub struct Inferred {
     pub fields: Vec<Field>,
     /// What the time column holds in the first input that has rows.
     pub time: TimeKind,
+    /// Per field: the first value that is no number, where others of the sample are. It made the column text.
+    pub not_numbers: Vec<Option<NotANumber>>,
+}
+
+/// A value that is no number, in a column where others are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NotANumber {
+    /// The input.
+    pub path: String,
+    /// Where in it.
+    pub place: Place,
+    /// The value, shortened and quoted.
+    pub found: String,
+}
+
+impl NotANumber {
+    /// The error for whoever needs numbers in `column`.
+    pub fn into_error(self, column: &str) -> SourceError {
+        SourceError::Value {
+            path: self.path,
+            place: self.place,
+            column: column.to_owned(),
+            expected: "a number",
+            found: self.found.into(),
+            advice: format!(
+                "`--null` takes texts that mean null, `--field {column}:f64 --on-error skip` leaves such rows out"
+            )
+            .into(),
+        }
+    }
 }
 
 /// Finds the types of `wanted`, undeclared ones by looking at `inputs`.
@@ -82,7 +112,12 @@ pub fn infer(inputs: &[Input], wanted: &[WantedColumn], plan: &ReadPlan) -> Resu
             Field { name: column.name.clone(), kind }
         })
         .collect();
-    Ok(Inferred { fields, time })
+    let not_numbers = wanted.iter().zip(&sample.slots).map(|(column, slot)| {
+        let mixed = column.declared.is_none() && sample.guesses[*slot].numbers;
+        sample.not_numbers[*slot].clone().filter(|_| mixed)
+    });
+    let not_numbers = not_numbers.collect();
+    Ok(Inferred { fields, time, not_numbers })
 }
 
 /// The type that holds values of both.
@@ -128,6 +163,8 @@ fn typed(
 struct Guess {
     seen: bool,
     present: bool,
+    /// Whether any value is a number.
+    numbers: bool,
     i64: bool,
     f64: bool,
     bool: bool,
@@ -164,7 +201,12 @@ impl Guess {
                 }
             }
         }
+        self.numbers = self.numbers || parse_f64(text).is_ok();
         self.bool = self.bool && parse_bool(text).is_ok();
+    }
+
+    const fn is_numeric(self) -> bool {
+        self.i64 || self.f64
     }
 }
 
@@ -176,6 +218,8 @@ struct Sample<'a> {
     /// Columns that NDJSON rows may lack without a typing error being likely.
     declared: Vec<bool>,
     guesses: Vec<Guess>,
+    /// Per column, the value for which it is not one of numbers.
+    not_numbers: Vec<Option<NotANumber>>,
     nulls: Nulls,
     rows: usize,
     bytes: u64,
@@ -188,8 +232,11 @@ impl<'a> Sample<'a> {
         for (column, slot) in wanted.iter().zip(&slots) {
             declared[*slot] |= column.declared.is_some();
         }
-        let guesses = vec![Guess { seen: false, present: false, i64: true, f64: true, bool: true }; names.len()];
-        Sample { plan, names, slots, declared, guesses, nulls: Nulls::new(&plan.nulls), rows: 0, bytes: 0 }
+        let guess = Guess { seen: false, present: false, numbers: false, i64: true, f64: true, bool: true };
+        let guesses = vec![guess; names.len()];
+        let not_numbers = vec![None; names.len()];
+        let nulls = Nulls::new(&plan.nulls);
+        Sample { plan, names, slots, declared, guesses, not_numbers, nulls, rows: 0, bytes: 0 }
     }
 
     fn is_full(&self) -> bool {
@@ -229,7 +276,7 @@ impl<'a> Sample<'a> {
             rows += tokens.rows();
             self.rows += tokens.rows();
             self.bytes += text.len() as u64;
-            self.look_at_values(&tokens, &text, input.format);
+            self.look_at_values(input, start, &tokens, &text);
             if input.format == Format::Ndjson && self.guesses.iter().any(|guess| !guess.present) {
                 self.look_for_keys(&text, &mut keys);
             }
@@ -251,13 +298,20 @@ impl<'a> Sample<'a> {
         span.kind() == Kind::Null || (span.kind() != Kind::Nested && (text.is_empty() || self.nulls.contains(text)))
     }
 
-    fn look_at_values(&mut self, tokens: &Tokens, chunk: &[u8], format: Format) {
-        for row in tokens.spans.chunks_exact(tokens.width) {
+    fn look_at_values(&mut self, input: &Input, start: Place, tokens: &Tokens, chunk: &[u8]) {
+        for (row, at) in tokens.spans.chunks_exact(tokens.width).zip(&tokens.row_starts) {
             for (slot, span) in row.iter().enumerate() {
                 let text = tokens.text(chunk, *span);
-                if !self.is_null(*span, text) {
-                    self.guesses[slot].present = true;
-                    self.guesses[slot].look_at(span.kind(), text, format);
+                if self.is_null(*span, text) {
+                    continue;
+                }
+                let guess = &mut self.guesses[slot];
+                let was_numeric = guess.is_numeric();
+                guess.present = true;
+                guess.look_at(span.kind(), text, input.format);
+                if was_numeric && !guess.is_numeric() {
+                    let place = place_of(start, chunk, *at as usize);
+                    self.not_numbers[slot] = Some(NotANumber { path: input.name.clone(), place, found: quoted(text) });
                 }
             }
         }

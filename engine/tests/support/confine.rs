@@ -10,6 +10,7 @@ use std::process::Command;
 
 /// `linux/capability.h`.
 const CAP_DAC_OVERRIDE: libc::c_ulong = 1;
+const CAP_DAC_READ_SEARCH: libc::c_ulong = 2;
 const CAP_IPC_LOCK: libc::c_ulong = 14;
 
 /// Whether this process may mount and is not held back by file permissions.
@@ -35,12 +36,7 @@ pub fn without_io_uring(command: &mut Command, errno: i32) {
             jf: 0,
             k: libc::SECCOMP_RET_ERRNO | errno as u32,
         },
-        libc::sock_filter {
-            code: (libc::BPF_RET | libc::BPF_K) as u16,
-            jt: 0,
-            jf: 0,
-            k: libc::SECCOMP_RET_ALLOW,
-        },
+        libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
     ];
     before_exec(command, move || {
         let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
@@ -74,6 +70,7 @@ pub fn with_file_size(command: &mut Command, bytes: u64) {
 pub fn with_permissions(command: &mut Command) {
     before_exec(command, || {
         drop_capability(CAP_DAC_OVERRIDE);
+        drop_capability(CAP_DAC_READ_SEARCH);
         Ok(())
     });
 }

@@ -70,7 +70,7 @@ pub fn disordered(seed: u64, rows: usize) -> String {
         if random.once_in(9) {
             text.push(',');
         } else {
-            let _ = write!(text, "{},", random.next() as i64 >> random.below(60));
+            let _ = write!(text, "{},", random.next() as i64 >> (12 + random.below(50)));
         }
         push_value(&mut random, &mut text);
         text.push('\n');

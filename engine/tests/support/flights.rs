@@ -102,8 +102,7 @@ impl Flights {
     pub fn write_parquet(&self, path: &Path) {
         let batches = self.batches(false);
         let file = File::create(path).expect("a new file");
-        let mut writer =
-            parquet::arrow::ArrowWriter::try_new(file, batches[0].schema(), None).expect("a schema");
+        let mut writer = parquet::arrow::ArrowWriter::try_new(file, batches[0].schema(), None).expect("a schema");
         for batch in &batches {
             writer.write(batch).expect("a batch");
             writer.flush().expect("a row group");

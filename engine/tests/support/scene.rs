@@ -84,8 +84,9 @@ impl Scene {
     }
 
     /// What is in the directory, and in the output.
-    fn state(&self) -> (BTreeSet<PathBuf>, Vec<u8>) {
-        (listing(self.path()), fs::read(self.path().join("out.csv")).unwrap_or_default())
+    fn state(&self) -> (BTreeSet<PathBuf>, String) {
+        let output = fs::read_to_string(self.path().join("out.csv")).unwrap_or_default();
+        (listing(self.path()), output.chars().take(80).collect())
     }
 
     /// Runs what must succeed, and returns the output.

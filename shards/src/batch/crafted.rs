@@ -6,7 +6,7 @@ use corefold_aggregator::spec::{Field, FieldType};
 use flatbuffers::{FlatBufferBuilder, WIPOffset};
 
 use super::AlignedBytes;
-use super::generated::corefold::batch as fb;
+use super::batch_generated::corefold::batch as fb;
 use super::wire::Stamp;
 
 /// Fingerprint of the tests' stream.

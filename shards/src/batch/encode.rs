@@ -7,9 +7,9 @@
 use flatbuffers::{FlatBufferBuilder, WIPOffset};
 
 use super::aligned::AlignedBytes;
+use super::batch_generated::corefold::batch as fb;
 use super::columns::{Bitmap, ColumnData, ColumnSet, Dictionary, NULL_INDEX};
 use super::error::EncodeError;
-use super::generated::corefold::batch as fb;
 use super::split::Part;
 use super::vectors::{Rows, TimeRange, Vectors};
 use super::wire::Stamp;

@@ -6,8 +6,8 @@ use corefold_aggregator::spec::{Field, FieldType};
 use corefold_aggregator::time::EventTime;
 use flatbuffers::FlatBufferBuilder;
 
+use super::batch_generated::corefold::batch as fb;
 use super::crafted::{Data, FINGERPRINT, Parts, Text, build, fields, honest};
-use super::generated::corefold::batch as fb;
 use super::wire::{Stamp, field_position, root_position};
 use super::{AlignedBytes, BATCH_COLUMNS_MAX, BATCH_ROWS_MAX, BatchError, ColumnSet, UnverifiedBatch, encode, fuzz};
 

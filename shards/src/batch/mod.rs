@@ -30,7 +30,7 @@ pub mod wire;
     clippy::undocumented_unsafe_blocks
 )]
 #[rustfmt::skip]
-mod generated;
+mod batch_generated;
 
 pub use aligned::{AlignedBytes, BYTES_ALIGNMENT};
 pub use columns::ColumnSet;

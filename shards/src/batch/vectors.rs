@@ -4,9 +4,9 @@ use bytemuck::Pod;
 use corefold_aggregator::time::EventTime;
 
 use super::aligned::AlignedBytes;
+use super::batch_generated::corefold::batch as fb;
 use super::columns::{ColumnSet, bit};
 use super::error::EncodeError;
-use super::generated::corefold::batch as fb;
 use super::wire::{field_position, root_position};
 use super::{BATCH_ALIGNMENT, BATCH_SIZE_MAX};
 

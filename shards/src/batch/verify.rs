@@ -6,10 +6,10 @@ use corefold_aggregator::spec::{Field, FieldType};
 use corefold_aggregator::time::EventTime;
 use flatbuffers::{InvalidFlatbuffer, VerifierOptions};
 
+use super::batch_generated::corefold::batch as fb;
 use super::columns::NULL_BOOL;
 use super::encode::DICTIONARY_16_MAX;
 use super::error::BatchError;
-use super::generated::corefold::batch as fb;
 use super::view::{BatchView, slice};
 use super::wire::{Stamp, field_position};
 use super::{BATCH_ALIGNMENT, BATCH_COLUMNS_MAX, BATCH_ROWS_MAX, BATCH_SIZE_MAX};

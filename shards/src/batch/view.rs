@@ -4,7 +4,7 @@ use bytemuck::Pod;
 use corefold_aggregator::time::EventTime;
 use flatbuffers::Vector;
 
-use super::generated::corefold::batch as fb;
+use super::batch_generated::corefold::batch as fb;
 use super::wire::Stamp;
 
 /// A batch of the expected stream, all of whose numbers are in range.

@@ -2,8 +2,8 @@
 
 use corefold_aggregator::time::EventTime;
 
+use super::batch_generated::corefold::batch as fb;
 use super::error::BatchError;
-use super::generated::corefold::batch as fb;
 
 pub use super::aligned::AlignedBytes;
 pub use super::encode::{Encoder, encode};

@@ -18,6 +18,8 @@ pub struct GroupTable {
     /// Slots of a single integer column.
     ints: IntTable,
     slots: Vec<Slot>,
+    /// By slot: open panes that hold a row of the group. Apart from the rest, since every new row touches it.
+    panes: Vec<u32>,
     free: Vec<u32>,
     /// Slots in no open pane, with the frontier at which their last pane went.
     idle: std::collections::VecDeque<(u32, EventTime)>,
@@ -29,8 +31,6 @@ pub struct GroupTable {
 struct Slot {
     key: Box<[u8]>,
     hash: u64,
-    /// Open panes that hold a row of the group.
-    panes: u32,
     /// Whether the coordinator knows the key.
     announced: bool,
     /// Frontier at which the last pane went; tells stale entries of `idle` from valid ones.
@@ -46,11 +46,12 @@ impl Default for GroupTable {
 impl GroupTable {
     /// Only "other", which the coordinator knows by itself.
     pub fn new() -> GroupTable {
-        let other = Slot { key: Box::default(), hash: 0, panes: 1, announced: true, idle_since: None };
+        let other = Slot { key: Box::default(), hash: 0, announced: true, idle_since: None };
         GroupTable {
             table: HashTable::new(),
             ints: IntTable::new(),
             slots: vec![other],
+            panes: vec![1],
             free: Vec::new(),
             idle: std::collections::VecDeque::new(),
             retired: Vec::new(),
@@ -77,7 +78,7 @@ impl GroupTable {
     /// A slot for an encoded key that has none; `int` is the value of a single integer column.
     pub fn insert(&mut self, key: &[u8], int: Option<i64>) -> u32 {
         let hash = key::hash(key);
-        let entry = Slot { key: key.into(), hash, panes: 0, announced: false, idle_since: None };
+        let entry = Slot { key: key.into(), hash, announced: false, idle_since: None };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = entry;
@@ -85,6 +86,7 @@ impl GroupTable {
             }
             None => {
                 self.slots.push(entry);
+                self.panes.push(0);
                 self.slots.len() as u32 - 1
             }
         };
@@ -109,18 +111,21 @@ impl GroupTable {
     }
 
     /// Notes a row of `slot` in one more pane.
+    #[inline]
     pub fn hold(&mut self, slot: u32) {
-        let entry = &mut self.slots[slot as usize];
-        entry.panes += 1;
-        entry.idle_since = None;
+        let panes = &mut self.panes[slot as usize];
+        if *panes == 0 {
+            self.slots[slot as usize].idle_since = None;
+        }
+        *panes += 1;
     }
 
     /// Notes that a pane with a row of `slot` is gone.
     pub fn release(&mut self, slot: u32, frontier: EventTime) {
-        let entry = &mut self.slots[slot as usize];
-        entry.panes -= 1;
-        if entry.panes == 0 && slot != OTHER_SLOT {
-            entry.idle_since = Some(frontier);
+        let panes = &mut self.panes[slot as usize];
+        *panes -= 1;
+        if *panes == 0 && slot != OTHER_SLOT {
+            self.slots[slot as usize].idle_since = Some(frontier);
             self.idle.push_back((slot, frontier));
         }
     }

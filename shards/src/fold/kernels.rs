@@ -23,8 +23,10 @@ pub struct Block {
     pub panes: Vec<u32>,
     /// Slot of the group.
     pub slots: Vec<u32>,
-    /// Events folded before the block was full, because a group had to make room.
-    pub flushed: u64,
+    /// Events below have been counted in their rows.
+    counted: usize,
+    /// Events below have their values in their rows too: kernels go from here to `counted`.
+    folded: usize,
 }
 
 impl Block {
@@ -34,11 +36,66 @@ impl Block {
         self.rows.clear();
         self.panes.clear();
         self.slots.clear();
+        (self.counted, self.folded) = (0, 0);
+    }
+
+    /// Counts the next event in its row; `None` if all are counted, `Some(false)` if its group has none in this pane
+    /// yet: then the event is not counted, and its row is to be settled first.
+    #[inline(always)]
+    pub fn count_next(&mut self) -> Option<bool> {
+        let row = *self.rows.get(self.counted)?;
+        // SAFETY: `row` points to a whole row, whose first word counts its events.
+        unsafe {
+            if *row == 0 {
+                return Some(false);
+            }
+            *row += 1;
+        }
+        self.counted += 1;
+        Some(true)
+    }
+
+    /// Counts the next event in the row of `slot`, where it belongs after all.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Block::push`].
+    pub unsafe fn count_in(&mut self, slot: u32, row: *mut u64) {
+        self.slots[self.counted] = slot;
+        self.rows[self.counted] = row;
+        // SAFETY: the caller's promise.
+        unsafe { *row += 1 };
+        self.counted += 1;
+    }
+
+    /// Slot and pane of the next event to be counted.
+    pub fn next_uncounted(&self) -> (u32, u32) {
+        (self.slots[self.counted], self.panes[self.counted])
+    }
+
+    /// The events that are counted but not folded.
+    pub fn pending(&self) -> std::ops::Range<usize> {
+        self.folded..self.counted
+    }
+
+    /// Notes that all columns of the pending events have been folded.
+    pub fn note_folded(&mut self) {
+        self.folded = self.counted;
+    }
+
+    /// Whether no event is counted but not folded.
+    pub fn is_folded(&self) -> bool {
+        self.folded == self.counted
     }
 
     /// Adds an event.
+    ///
+    /// # Safety
+    ///
+    /// `row` points to a whole row of the layout whose states the block is folded into, and stays valid until the
+    /// block is cleared; meanwhile rows are reached through the block alone.
     #[inline(always)]
-    pub fn push(&mut self, event: u32, row: *mut u64, pane: u32, slot: u32) {
+    pub unsafe fn push(&mut self, event: u32, row: *mut u64, pane: u32, slot: u32) {
         self.events.push(event);
         self.rows.push(row);
         self.panes.push(pane);
@@ -165,7 +222,8 @@ fn numbers_f64<const SUM: bool, const MIN: bool, const MAX: bool>(
     values: &[f64],
     ring: &mut PaneRing,
 ) {
-    for (index, (&event, &row)) in block.events.iter().zip(&block.rows).enumerate() {
+    for index in block.pending() {
+        let (event, row) = (block.events[index], block.rows[index]);
         let value = values[event as usize];
         if value.is_nan() {
             continue;
@@ -202,7 +260,8 @@ fn numbers_f64<const SUM: bool, const MIN: bool, const MAX: bool>(
 }
 
 fn squares_f64(block: &Block, place: Place, values: &[f64], ring: &mut PaneRing) {
-    for (index, (&event, &row)) in block.events.iter().zip(&block.rows).enumerate() {
+    for index in block.pending() {
+        let (event, row) = (block.events[index], block.rows[index]);
         let value = values[event as usize];
         if value.is_nan() {
             continue;
@@ -243,7 +302,7 @@ fn numbers_i64<const SUM: bool, const MIN: bool, const MAX: bool>(
     values: &[i64],
     valid: impl Fn(usize) -> bool,
 ) {
-    for (&event, &row) in block.events.iter().zip(&block.rows) {
+    for (&event, &row) in block.events[block.pending()].iter().zip(&block.rows[block.pending()]) {
         let value = values[event as usize];
         if !valid(event as usize) {
             continue;
@@ -271,7 +330,7 @@ fn numbers_i64<const SUM: bool, const MIN: bool, const MAX: bool>(
 }
 
 fn squares_i64(block: &Block, place: Place, values: &[i64], validity: Option<&[u8]>) {
-    for (&event, &row) in block.events.iter().zip(&block.rows) {
+    for (&event, &row) in block.events[block.pending()].iter().zip(&block.rows[block.pending()]) {
         if validity.is_some_and(|bits| !bit(bits, event as usize)) {
             continue;
         }
@@ -291,7 +350,7 @@ fn squares_i64(block: &Block, place: Place, values: &[i64], validity: Option<&[u
 
 /// Folds a column of truth values (0, 1, 2 for null).
 pub fn fold_bool(block: &mut Block, states: &FieldStates, values: &[u8]) {
-    for (&event, &row) in block.events.iter().zip(&block.rows) {
+    for (&event, &row) in block.events[block.pending()].iter().zip(&block.rows[block.pending()]) {
         let value = values[event as usize];
         if value > 1 {
             continue;
@@ -313,7 +372,7 @@ pub fn fold_bool(block: &mut Block, states: &FieldStates, values: &[u8]) {
 
 /// Counts the non-null values of a text column; an index of `null` is a null.
 pub fn count_text(block: &Block, values: usize, null: u32, index: impl Fn(usize) -> u32) {
-    for (&event, &row) in block.events.iter().zip(&block.rows) {
+    for (&event, &row) in block.events[block.pending()].iter().zip(&block.rows[block.pending()]) {
         if index(event as usize) != null {
             // SAFETY: as in `numbers_f64`.
             unsafe { *row.add(values) += 1 };

@@ -3,9 +3,9 @@
 //! A text column brings its dictionary, so its keys are looked up once per entry and not once per row; columns
 //! are combined pair by pair. Slots of groups are not known here.
 
+use super::sketches::text_index;
 use crate::batch::columns::bit;
 use crate::batch::wire::{BatchView, Column};
-use super::sketches::text_index;
 use corefold_aggregator::key;
 
 /// Local keys of the rows of one batch, reused from batch to batch.
@@ -100,9 +100,9 @@ impl Codes {
                 self.start(rows);
                 // All nulls are one key, whatever their bits.
                 let null = f64::NAN.to_bits();
-                into.extend(values.iter().map(|value| {
-                    self.code(if value.is_nan() { null } else { (value + 0.0).to_bits() })
-                }));
+                into.extend(
+                    values.iter().map(|value| self.code(if value.is_nan() { null } else { (value + 0.0).to_bits() })),
+                );
                 self.next as usize
             }
             Column::I64 { values, validity } => {

@@ -2,9 +2,11 @@
 
 pub mod filter;
 pub mod group_table;
-pub mod kernels;
+pub(crate) mod kernels;
 pub mod local_keys;
 pub mod pane;
 pub mod pane_ring;
 pub mod sketches;
+pub mod slot_source;
 pub mod view_fold;
+pub mod watermark;

@@ -107,7 +107,7 @@ pub fn fold_others(
     ring: &mut PaneRing,
 ) {
     for &(kind, place) in &states.others {
-        for index in 0..block.events.len() {
+        for index in block.pending() {
             let event = block.events[index];
             let Some(cell) = reader.cell(column, event as usize) else { continue };
             let sides = &mut ring.pane(block.panes[index]).sides;

@@ -10,7 +10,8 @@ use super::local_keys::{LocalKeys, encode_key};
 use super::pane::{PagePool, Pane};
 use super::pane_ring::PaneRing;
 use super::sketches::{CellReader, LanePosition, fold_others, text_index};
-use crate::batch::columns::bit;
+use super::slot_source::{IntSlots, LocalSlots, SlotSource};
+use super::watermark::Watermark;
 use crate::batch::wire::{BatchView, Column, Times};
 use corefold_aggregator::partial::{OTHER_SLOT, Partial};
 use corefold_aggregator::spec::{FieldType, Overflow};
@@ -254,22 +255,34 @@ impl ViewFold {
                 if slot == NO_SLOT {
                     slot = self.new_group(batch, scratch, source, event, pane_index)?;
                 }
-                let mut row = self.ring.pane(pane_index).row(slot, &mut self.pool);
-                // SAFETY: `row` points to the words of one row, and the first counts its events.
-                if unsafe { *row } == 0 {
-                    slot = self.new_row(batch, scratch, slot, pane_index)?;
-                    row = self.ring.pane(pane_index).row(slot, &mut self.pool);
-                }
-                // SAFETY: as above.
-                unsafe { *row += 1 };
-                scratch.block.push(event as u32, row, pane_index, slot);
+                // Rows are touched in a second loop: by then what is fetched here has arrived.
+                let row = self.ring.pane(pane_index).row(slot, &mut self.pool);
+                prefetch(row);
+                // SAFETY: `row` lies in a page of a pane of this view. Pages move or go only when a pane is recycled,
+                // which `release` does, between batches.
+                unsafe { scratch.block.push(event as u32, row, pane_index, slot) };
             }
             counts.aggregated += scratch.block.events.len() as u64;
-            counts.aggregated += std::mem::take(&mut scratch.block.flushed);
-            self.fold_columns(batch, scratch);
+            self.settle(batch, scratch)?;
+            scratch.block.clear();
         }
         scratch.selection = selection;
         Ok(counts)
+    }
+
+    /// Counts the events of the block in their rows and adds their values.
+    fn settle(&mut self, batch: &BatchView<'_>, scratch: &mut Scratch) -> Result<(), FoldError> {
+        while let Some(counted) = scratch.block.count_next() {
+            if !counted {
+                let (slot, pane) = scratch.block.next_uncounted();
+                let slot = self.new_row(batch, scratch, slot, pane)?;
+                let row = self.ring.pane(pane).row(slot, &mut self.pool);
+                // SAFETY: as for `push` in `fold_rows`.
+                unsafe { scratch.block.count_in(slot, row) };
+            }
+        }
+        self.fold_columns(batch, scratch);
+        Ok(())
     }
 
     /// A slot for a group that has none; "other" if the pane is full and does not want the group.
@@ -288,11 +301,14 @@ impl ViewFold {
             source.learn(event, slot);
             return Ok(slot);
         }
-        if self.ring.pane(pane).groups() >= self.view.plan.spec.groups_max
-            && !self.make_room(batch, scratch, corefold_aggregator::key::hash(&scratch.key.clone()), pane)?
-        {
-            // Not learned: a later pane may have room for the group.
-            return Ok(OTHER_SLOT);
+        if self.ring.pane(pane).groups() >= self.view.plan.spec.groups_max {
+            // The events before this one decide which groups the pane keeps.
+            let hash = corefold_aggregator::key::hash(&scratch.key);
+            self.settle(batch, scratch)?;
+            if !self.make_room(batch, scratch, hash, pane)? {
+                // Not learned: a later pane may have room for the group.
+                return Ok(OTHER_SLOT);
+            }
         }
         let slot = self.table.insert(&scratch.key, source.int(event));
         source.learn(event, slot);
@@ -335,8 +351,7 @@ impl ViewFold {
             let pane = self.ring.pane(pane).start;
             return Err(FoldError::TooManyGroups { view: spec.name.clone(), pane, max: spec.groups_max });
         }
-        // Events of this block may belong to the group that has to go: their values first.
-        scratch.block.flushed += scratch.block.events.len() as u64;
+        // Counted events may belong to the group that has to go: their values first.
         self.fold_columns(batch, scratch);
         let layout = &self.view.plan.layout;
         Ok(self.ring.pane(pane).make_room(hash, layout, &mut self.table, &mut self.pool))
@@ -345,6 +360,9 @@ impl ViewFold {
     /// Adds the values of the events in the block to their rows and empties the block.
     fn fold_columns(&mut self, batch: &BatchView<'_>, scratch: &mut Scratch) {
         let Scratch { block, readers, .. } = scratch;
+        if block.is_folded() {
+            return;
+        }
         let stamp = batch.stamp();
         let position = LanePosition {
             producer: stamp.producer,
@@ -368,7 +386,7 @@ impl ViewFold {
                 fold_others(block, states, &column, reader, &position, time_of, &mut self.ring);
             }
         }
-        block.clear();
+        block.note_folded();
     }
 
     /// The panes held, for assertions and counters.
@@ -387,98 +405,18 @@ impl ViewFold {
     }
 }
 
-/// The lane's watermark as the events of a batch pass.
-struct Watermark<'a> {
-    now: EventTime,
-    delay: Duration,
-    stamp: EventTime,
-    /// Of a part: the lane's highest time before each row, which other parts have seen too.
-    high_waters: Option<&'a [i64]>,
-}
-
-impl<'a> Watermark<'a> {
-    fn of(batch: &BatchView<'a>, delay: Duration) -> Watermark<'a> {
-        let stamp = batch.stamp().watermark;
-        Watermark { now: stamp, delay, stamp, high_waters: batch.high_waters() }
+/// Asks for the cache line of a row, and for the next one, which long rows reach into.
+#[inline(always)]
+fn prefetch(row: *const u64) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing that shows, whatever the address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(row.cast());
+        _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(5).cast());
     }
-
-    /// A bound on the watermark before any event of the batch.
-    fn at_end(&self, batch: &BatchView<'_>) -> EventTime {
-        let highest = self.high_waters.and_then(|waters| waters.iter().max()).map_or(EventTime::MIN, |&t| EventTime(t));
-        self.now.max(highest.max(batch.time_max()).minus(self.delay))
-    }
-
-    /// The watermark before `event`, which then counts itself.
-    #[inline(always)]
-    fn before(&mut self, event: usize, time: i64) -> EventTime {
-        match self.high_waters {
-            Some(waters) => self.stamp.max(EventTime(waters[event]).minus(self.delay)),
-            None => {
-                let before = self.now;
-                self.now = before.max(EventTime(time).minus(self.delay));
-                before
-            }
-        }
-    }
-}
-
-/// Where the slot of a row's group comes from.
-trait SlotSource {
-    /// Slot of row `event`, or `NO_SLOT` if it has to be looked up by its key.
-    fn slot(&self, table: &GroupTable, event: usize) -> u32;
-    /// Hears the slot found for row `event`.
-    fn learn(&mut self, event: usize, slot: u32);
-    /// Value of a single integer column; `None` for null and for other keys.
-    fn int(&self, event: usize) -> Option<i64>;
-}
-
-/// By one integer column: straight to the table.
-struct IntSlots<'a> {
-    values: &'a [i64],
-    validity: Option<&'a [u8]>,
-    null: u32,
-}
-
-impl SlotSource for IntSlots<'_> {
-    #[inline(always)]
-    fn slot(&self, table: &GroupTable, event: usize) -> u32 {
-        if self.validity.is_some_and(|bits| !bit(bits, event)) {
-            return self.null;
-        }
-        table.find_int(self.values[event])
-    }
-
-    fn learn(&mut self, event: usize, slot: u32) {
-        if self.int(event).is_none() {
-            self.null = slot;
-        }
-    }
-
-    fn int(&self, event: usize) -> Option<i64> {
-        self.validity.is_none_or(|bits| bit(bits, event)).then(|| self.values[event])
-    }
-}
-
-/// By local keys: one look-up per distinct key of the batch. Without `by` columns there is one key.
-struct LocalSlots {
-    ids: Vec<u32>,
-    slots: Vec<u32>,
-}
-
-impl SlotSource for LocalSlots {
-    #[inline(always)]
-    fn slot(&self, _: &GroupTable, event: usize) -> u32 {
-        self.slots[self.ids.get(event).map_or(0, |&id| id as usize)]
-    }
-
-    fn learn(&mut self, event: usize, slot: u32) {
-        let id = self.ids.get(event).map_or(0, |&id| id as usize);
-        self.slots[id] = slot;
-    }
-
-    fn int(&self, _: usize) -> Option<i64> {
-        None
-    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
 }
 
 fn read_times(times: &Times<'_>, start: usize, end: usize, into: &mut Vec<i64>) {

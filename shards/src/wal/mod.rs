@@ -4,7 +4,7 @@
 //! reads through a [`SegmentSource`]. What a record's payload says is not known here; opening files, rings and
 //! directories is the engine's.
 //!
-//! [`appender`] is the writing half, [`scan`] with the table in [`recovery`] the reading half; `docs/wal-format.md`
+//! [`appender`] is the writing half, [`mod@scan`] with the table in [`recovery`] the reading half; `docs/wal-format.md`
 //! is the format byte by byte.
 
 pub mod appender;
@@ -25,6 +25,7 @@ pub mod retention;
 pub mod scan;
 pub mod segment;
 pub mod supply;
+pub mod survey;
 mod sweep;
 mod window;
 

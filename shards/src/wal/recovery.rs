@@ -1,7 +1,7 @@
 //! The decision table of recovery: from what is found at a place of the log to what is done about it. Exactly one
 //! row matches.
 //!
-//! Finding the facts is [`super::scan`]'s business; nothing is read here.
+//! Finding the facts is [`mod@super::scan`]'s business; nothing is read here.
 
 /// What the successor segment says about where this one ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

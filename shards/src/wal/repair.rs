@@ -1,5 +1,5 @@
 //! What recovery has found and what follows from it: where the next session begins, what must be deleted before, and
-//! what was given up. Carrying that out is the engine's; finding it is [`super::scan`]'s.
+//! what was given up. Carrying that out is the engine's; finding it is [`mod@super::scan`]'s.
 
 use super::layout::{OPENING_FLAG_SALVAGED, OPENING_FLAG_SESSION, OPENING_FLAG_TRUNCATED};
 use super::lsn::{Lsn, SegmentId};

@@ -1,0 +1,70 @@
+//! Where the slots of a batch's rows come from: straight from an integer column, or by local keys.
+//!
+//! How a group without a slot gets one is not here.
+
+use super::group_table::GroupTable;
+use crate::batch::columns::bit;
+
+/// Where the slot of a row's group comes from.
+pub trait SlotSource {
+    /// Slot of row `event`, or `NO_SLOT` if it has to be looked up by its key.
+    fn slot(&self, table: &GroupTable, event: usize) -> u32;
+    /// Hears the slot found for row `event`.
+    fn learn(&mut self, event: usize, slot: u32);
+    /// Value of a single integer column; `None` for null and for other keys.
+    fn int(&self, event: usize) -> Option<i64>;
+}
+
+/// By one integer column: straight to the table.
+pub struct IntSlots<'a> {
+    /// The column.
+    pub values: &'a [i64],
+    /// Its validity.
+    pub validity: Option<&'a [u8]>,
+    /// Slot of the null key, or `NO_SLOT`.
+    pub null: u32,
+}
+
+impl SlotSource for IntSlots<'_> {
+    #[inline(always)]
+    fn slot(&self, table: &GroupTable, event: usize) -> u32 {
+        if self.validity.is_some_and(|bits| !bit(bits, event)) {
+            return self.null;
+        }
+        table.find_int(self.values[event])
+    }
+
+    fn learn(&mut self, event: usize, slot: u32) {
+        if self.int(event).is_none() {
+            self.null = slot;
+        }
+    }
+
+    fn int(&self, event: usize) -> Option<i64> {
+        self.validity.is_none_or(|bits| bit(bits, event)).then(|| self.values[event])
+    }
+}
+
+/// By local keys: one look-up per distinct key of the batch. Without `by` columns there is one key.
+pub struct LocalSlots {
+    /// Local key of each row; empty if there is one key.
+    pub ids: Vec<u32>,
+    /// By local key: slot, or `NO_SLOT`.
+    pub slots: Vec<u32>,
+}
+
+impl SlotSource for LocalSlots {
+    #[inline(always)]
+    fn slot(&self, _: &GroupTable, event: usize) -> u32 {
+        self.slots[self.ids.get(event).map_or(0, |&id| id as usize)]
+    }
+
+    fn learn(&mut self, event: usize, slot: u32) {
+        let id = self.ids.get(event).map_or(0, |&id| id as usize);
+        self.slots[id] = slot;
+    }
+
+    fn int(&self, _: usize) -> Option<i64> {
+        None
+    }
+}
