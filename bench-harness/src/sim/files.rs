@@ -364,6 +364,7 @@ impl Files {
 
     /// A write that was reported done and never was: these bytes should be there.
     pub fn lose(&mut self, file: FileId, offset: usize, bytes: &[u8]) {
+        self.heal_over(file, offset, bytes.len());
         self.damages.push(Damage { file, offset, good: bytes.to_vec() });
     }
 
