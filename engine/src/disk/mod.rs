@@ -10,6 +10,7 @@ pub mod files;
 pub mod keeper;
 pub mod options;
 pub mod probe;
+pub mod snapshots;
 pub mod uring;
 
 pub use directory::{Store, StoreLock};
@@ -18,4 +19,5 @@ pub use error::DiskError;
 pub use files::{LogDirectory, LogFiles};
 pub use keeper::SegmentKeeper;
 pub use options::{DiskOptions, DiskReport};
+pub use snapshots::{SnapshotClient, SnapshotKeeper, SnapshotReader};
 pub use uring::ShardDisk;
