@@ -131,7 +131,8 @@ impl Shard {
             head.adopted.clone_from(&self.adopted);
             self.views.iter_mut().for_each(|view| view.freeze());
             snapshots.begin(lsn, &head, &mut outbox.snapshot_requests)?;
-        } else if snapshots.is_busy() {
+        } else {
+            // Also with none under way: an old one may still have to go.
             thaws |= snapshots.advance(&mut self.views, durable, &mut self.partial, &mut outbox.snapshot_requests)?;
         }
         if thaws {

@@ -425,6 +425,12 @@ impl Survival {
     pub const ALL: [Survival; 4] = [Survival::Nothing, Survival::Everything, Survival::Writes, Survival::Sectors];
 }
 
+/// Segments of a log, in order.
+pub fn segments_of(files: &Files, directory: Directory) -> Vec<SegmentId> {
+    let names = files.list(directory).into_iter();
+    names.filter_map(|name| if let Name::Segment(segment) = name { Some(segment) } else { None }).collect()
+}
+
 /// What recovery reads of a log: its files, with the read errors that the seed wants.
 pub struct LogSource<'a> {
     files: &'a Files,
@@ -456,8 +462,7 @@ impl<'a> LogSource<'a> {
     }
 
     fn segments(&self) -> Vec<SegmentId> {
-        let names = self.files.list(self.directory).into_iter();
-        names.filter_map(|name| if let Name::Segment(segment) = name { Some(segment) } else { None }).collect()
+        segments_of(self.files, self.directory)
     }
 
     fn bytes(&self, segment: SegmentId) -> io::Result<&'a [u8]> {

@@ -44,6 +44,10 @@ pub enum Fault {
     ReadErrorLasting,
     /// Another number of shards than before.
     OtherShards,
+    /// The engine is asked to stop before its input has ended.
+    Stop,
+    /// A piece of a snapshot cannot be written, or reads back wrong.
+    SnapshotError,
     /// A bit changed at rest.
     BitRot,
     /// A write was reported done and never carried out.
@@ -54,7 +58,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 20] = [
+    pub const ALL: [Fault; 22] = [
         Fault::Kill,
         Fault::PowerCut,
         Fault::CrashWithin,
@@ -72,6 +76,8 @@ impl Fault {
         Fault::ReadErrorOnce,
         Fault::ReadErrorLasting,
         Fault::OtherShards,
+        Fault::Stop,
+        Fault::SnapshotError,
         Fault::BitRot,
         Fault::LostWrite,
         Fault::MisdirectedWrite,
@@ -143,6 +149,10 @@ pub struct FaultPlan {
     pub rot: f64,
     /// Per start after the first.
     pub other_shards: f64,
+    /// Chance that a life ends in order before its input does.
+    pub stop: f64,
+    /// Per piece of a snapshot.
+    pub snapshot_error: f64,
     /// Damages that are still to be done.
     pub damages_left: u32,
 }
@@ -175,6 +185,8 @@ impl FaultPlan {
             read_error_once: sometimes(0.3, &[0.2, 1.0]),
             read_error_lasting: sometimes(0.1, &[0.1, 0.5]),
             other_shards: sometimes(0.7, &[0.3, 1.0]),
+            stop: sometimes(0.4, &[0.2, 0.6]),
+            snapshot_error: sometimes(0.3, &[0.02, 0.3]),
             crashes_max: 1 + entropy.below(4) as u32,
             damages_left: if is_rot { 1 + entropy.below(3) as u32 } else { 0 },
         }
@@ -204,6 +216,8 @@ impl FaultPlan {
             read_error_lasting: 0.0,
             rot: 0.0,
             other_shards: 0.0,
+            stop: 0.0,
+            snapshot_error: 0.0,
             damages_left: 0,
         }
     }
@@ -270,6 +284,8 @@ impl fmt::Display for Fault {
             Fault::ReadErrorOnce => "read error, once",
             Fault::ReadErrorLasting => "read error, lasting",
             Fault::OtherShards => "other number of shards",
+            Fault::Stop => "stopped in order before the end",
+            Fault::SnapshotError => "snapshot not written, or written wrong",
             Fault::BitRot => "bit flipped at rest",
             Fault::LostWrite => "acknowledged write lost",
             Fault::MisdirectedWrite => "write misdirected",

@@ -6,13 +6,13 @@
 
 use crate::entropy::Entropy;
 use corefold_shards::wal::SegmentId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// What a disk writes as a whole.
 pub const SECTOR: usize = 512;
 
-/// Directories, which exist durably from the start.
+/// Directories. They are durable once made; only shards' directories go, as a whole.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Directory {
     /// Segments of a shard's log; `u32::MAX` is the pane log.
@@ -21,6 +21,12 @@ pub enum Directory {
     Shard(u32),
     /// The data directory.
     Root,
+}
+
+impl Directory {
+    fn is_of(self, shard: u32) -> bool {
+        self == Directory::Log(shard) || self == Directory::Shard(shard)
+    }
 }
 
 /// Names within a directory.
@@ -36,6 +42,8 @@ pub enum Name {
     SnapshotAside(u64),
     /// What outputs have committed.
     Manifest,
+    /// The output.
+    Output,
 }
 
 /// Where a name stands.
@@ -61,6 +69,9 @@ pub struct Files {
     files: Vec<File>,
     names: BTreeMap<Path, FileId>,
     durable_names: BTreeMap<Path, FileId>,
+    /// Shards that have a directory.
+    shards: BTreeSet<u32>,
+    durable_shards: BTreeSet<u32>,
     /// Changes of names that no sync of their directory has followed, oldest first.
     name_changes: Vec<NameChange>,
     damages: Vec<Damage>,
@@ -91,11 +102,13 @@ enum NameChange {
     Create(Path, FileId),
     Rename(Path, Path, FileId),
     Remove(Path),
+    Retire(u32),
 }
 
 impl NameChange {
     fn directory(self) -> Directory {
         match self {
+            NameChange::Retire(_) => Directory::Root,
             NameChange::Create(path, _) | NameChange::Rename(path, _, _) | NameChange::Remove(path) => path.directory,
         }
     }
@@ -115,6 +128,8 @@ impl Default for Files {
             files: Vec::new(),
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
+            shards: BTreeSet::new(),
+            durable_shards: BTreeSet::new(),
             name_changes: Vec::new(),
             damages: Vec::new(),
             fuse: u64::MAX,
@@ -169,12 +184,19 @@ impl Files {
         self.names.iter().filter(|(path, _)| is_segment(path)).map(|(_, file)| *file).collect()
     }
 
+    /// Files that carry a name for good: segments, snapshots, manifest, output.
+    pub fn installed(&self) -> Vec<FileId> {
+        let is_aside = |path: &Path| matches!(path.name, Name::SegmentAside(_) | Name::SnapshotAside(_));
+        self.names.iter().filter(|(path, _)| !is_aside(path)).map(|(_, file)| *file).collect()
+    }
+
     /// Whether a power cut leaves this file under this name.
     pub fn is_name_durable(&self, path: Path, file: FileId) -> bool {
         self.durable_names.get(&path) == Some(&file)
             && !self.name_changes.iter().any(|change| match *change {
                 NameChange::Create(to, _) | NameChange::Remove(to) => to == path,
                 NameChange::Rename(from, to, _) => from == path || to == path,
+                NameChange::Retire(shard) => path.directory.is_of(shard),
             })
     }
 
@@ -235,7 +257,38 @@ impl Files {
             NameChange::Remove(path) => {
                 self.durable_names.remove(&path);
             }
+            NameChange::Retire(shard) => {
+                self.durable_names.retain(|path, _| !path.directory.is_of(shard));
+                self.durable_shards.remove(&shard);
+            }
         }
+    }
+
+    /// Shards that have a directory, in order.
+    pub fn shards(&self) -> Vec<u32> {
+        self.shards.iter().copied().collect()
+    }
+
+    /// Makes the directories of a shard, durably, if they are not there. Returns whether that was needed.
+    pub fn make_shard(&mut self, shard: u32) -> Result<bool, Down> {
+        if self.shards.contains(&shard) {
+            return Ok(false);
+        }
+        self.change()?;
+        self.shards.insert(shard);
+        self.durable_shards.insert(shard);
+        Ok(true)
+    }
+
+    /// Takes the name of a shard's directory away, and with it all that is in there.
+    pub fn retire_shard(&mut self, shard: u32) -> Result<(), Down> {
+        self.change()?;
+        self.shards.remove(&shard);
+        self.names.retain(|path, _| !path.directory.is_of(shard));
+        // What was going on in there no longer matters, unless the directory comes back as it was.
+        self.name_changes.retain(|change| !change.directory().is_of(shard));
+        self.name_changes.push(NameChange::Retire(shard));
+        Ok(())
     }
 
     // ---- bytes ------------------------------------------------------------------------------------------------
@@ -349,6 +402,7 @@ impl Files {
             }
         }
         self.names = self.durable_names.clone();
+        self.shards = self.durable_shards.clone();
         (sectors, lost)
     }
 

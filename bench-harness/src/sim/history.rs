@@ -5,9 +5,11 @@
 
 use super::files::{Directory, Files, Name, Path};
 use crate::entropy::Entropy;
+use corefold_aggregator::pane_log::Pulled;
 use corefold_shards::wal::layout::{BLOCK_HEADER_SIZE, BlockHeader, SEGMENT_HEADER_SIZE};
 use corefold_shards::wal::record::{Fragment, Part};
 use corefold_shards::wal::{Lsn, RecordKind, SegmentId};
+use rkyv::util::AlignedVec;
 use std::collections::VecDeque;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -24,6 +26,8 @@ pub struct LogHistory {
     durable: Lsn,
     /// Records in that prefix, of this session.
     records_durable: u64,
+    /// Time of the last pull whose word is in that prefix.
+    pulled_durable: i64,
     /// One past the last entry that the log has called durable.
     acknowledged: Lsn,
     /// Where this session began.
@@ -51,6 +55,8 @@ struct OpenBlock {
     offset: u64,
     end: Lsn,
     records: u64,
+    /// Time of the last pull whose word is in it.
+    pulled: Option<i64>,
     done: bool,
 }
 
@@ -64,6 +70,7 @@ impl LogHistory {
             next: Lsn::ZERO,
             durable: Lsn::ZERO,
             records_durable: 0,
+            pulled_durable: i64::MIN,
             acknowledged: Lsn::ZERO,
             session: Lsn::ZERO,
             synced: true,
@@ -93,8 +100,9 @@ impl LogHistory {
             return Err(format!("{place}: a block claims LSN {} to be durable, {claim_max} is", header.durable));
         }
         self.next = header.end_lsn();
-        let records = records_ending_in(&bytes[BLOCK_HEADER_SIZE..BLOCK_HEADER_SIZE + header.payload_length as usize]);
-        self.open.push_back(OpenBlock { segment, offset, end: header.end_lsn(), records, done: false });
+        let payload = &bytes[BLOCK_HEADER_SIZE..BLOCK_HEADER_SIZE + header.payload_length as usize];
+        let (records, pulled) = contents(payload)?;
+        self.open.push_back(OpenBlock { segment, offset, end: header.end_lsn(), records, pulled, done: false });
         self.blocks.push(BlockFact {
             segment,
             offset,
@@ -115,6 +123,7 @@ impl LogHistory {
         while let Some(block) = self.open.front().filter(|block| block.done) {
             self.durable = block.end;
             self.records_durable += block.records;
+            self.pulled_durable = block.pulled.unwrap_or(self.pulled_durable);
             self.open.pop_front();
         }
     }
@@ -134,6 +143,11 @@ impl LogHistory {
     /// Records of this session that are durable.
     pub fn records_durable(&self) -> u64 {
         self.records_durable
+    }
+
+    /// Time of the last pull whose word is durable, of this session.
+    pub fn pulled_durable(&self) -> i64 {
+        self.pulled_durable
     }
 
     /// Where the last session may have been cut at the earliest.
@@ -173,9 +187,9 @@ impl LogHistory {
         bytes.and_then(|bytes| bytes.get(at..at + BLOCK_HEADER_SIZE)).is_some_and(|head| xxh3_64(head) == block.head)
     }
 
-    /// Flips a bit of a block that is not `in_flight`, or of any segment. False if there was nothing to flip.
+    /// Flips a bit of a block that is not `in_flight`, or of any file. False if there was nothing to flip.
     pub fn rot(&self, in_flight: &[(SegmentId, u64)], files: &mut Files, entropy: &mut Entropy) -> bool {
-        let (file, range) = if entropy.chance(0.8) && !self.blocks.is_empty() {
+        let (file, range) = if entropy.chance(0.6) && !self.blocks.is_empty() {
             let block = &self.blocks[newest_often(self.blocks.len(), entropy)];
             let path = Path { directory: self.directory, name: Name::Segment(block.segment) };
             match files.find(path) {
@@ -185,11 +199,11 @@ impl LogHistory {
                 _ => return false,
             }
         } else {
-            let segments = files.segments();
-            if segments.is_empty() {
+            let all = files.installed();
+            if all.is_empty() {
                 return false;
             }
-            let file = *entropy.pick(&segments);
+            let file = *entropy.pick(&all);
             (file, 0..files.bytes(file).len())
         };
         if range.is_empty() || range.end > files.bytes(file).len() {
@@ -229,13 +243,18 @@ fn newest_often(count: usize, entropy: &mut Entropy) -> usize {
     if entropy.chance(0.5) { count - 1 - entropy.index(count.min(4)) } else { entropy.index(count) }
 }
 
-/// Records whose last byte is in this payload.
-fn records_ending_in(mut payload: &[u8]) -> u64 {
-    let mut records = 0;
+/// Batches whose last byte is in this payload, and the time of the last pull in it.
+fn contents(mut payload: &[u8]) -> Result<(u64, Option<i64>), String> {
+    let (mut batches, mut pulled) = (0, None);
     while let Some((fragment, size)) = Fragment::decode(payload) {
         let ends = matches!(fragment.part, Part::Full | Part::Last);
-        records += u64::from(ends && fragment.kind == RecordKind::BATCH);
+        batches += u64::from(ends && fragment.kind == RecordKind::BATCH);
+        if fragment.kind == RecordKind::PULLED && fragment.part == Part::Full {
+            let mut bytes = AlignedVec::<16>::new();
+            bytes.extend_from_slice(fragment.payload);
+            pulled = Some(Pulled::read(&bytes).map_err(|error| error.to_string())?.time);
+        }
         payload = &payload[size..];
     }
-    records
+    Ok((batches, pulled))
 }

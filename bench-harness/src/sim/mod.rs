@@ -10,8 +10,11 @@ pub mod disk;
 pub mod faults;
 pub mod files;
 pub mod history;
+pub mod output;
+pub mod panes;
 pub mod report;
 pub mod site;
+pub mod snapshots;
 pub mod store;
 pub mod trace;
 pub mod world;
@@ -24,17 +27,17 @@ use crate::oracle::{self, Answer};
 use crate::workload::Job;
 use crate::workload::arguments::{Routing, Shape};
 use crate::workload::random::{JobLimits, random_job_within};
-use checks::{check_answer, check_beginning};
+use checks::{ViewOutput, check_answer, check_beginning};
 use corefold_aggregator::time::Duration;
-use corefold_shards::shard::ShardError;
 use corefold_shards::wal::RefusalReason;
 use faults::{Fault, FaultClass, FaultCounts, FaultPlan, Faults};
 use files::Down;
+use output::RunOutput;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use store::{Started, Store};
 use trace::Trace;
-use world::{Ending, Machine, World};
+use world::{Ending, Life, Machine, Output, Running, World};
 
 /// Lives after which nothing goes wrong any more.
 const LIVES_MAX: u32 = 12;
@@ -81,6 +84,12 @@ pub enum Refusal {
     Foreign,
     /// Something that must be there is not.
     Missing,
+    /// No snapshot can be used that would be needed.
+    Snapshot,
+    /// The pane log has not reached what a snapshot relies on.
+    Panes,
+    /// The output is not what its manifest says.
+    Output,
     /// A sector cannot be read.
     Unreadable,
 }
@@ -171,7 +180,8 @@ impl Simulation {
         let irregular = if entropy.chance(0.3) { entropy.bits() } else { 0 };
         let plan = LocalPlan::new(&job, &shape, parts, group_ttl)?;
         let faults = Faults::new(FaultPlan::random(&mut entropy));
-        let store = Store::new(faults.plan.class == FaultClass::Rot, &mut entropy);
+        let keeps_panes = entropy.chance(0.7);
+        let store = Store::new(faults.plan.class == FaultClass::Rot, keeps_panes, job.view.slide, &mut entropy);
         Ok(Simulation {
             cutting: Cutting { batch_rows: shape.batch_rows, irregular },
             job,
@@ -225,7 +235,7 @@ impl Simulation {
                 Err(Failure::Down) => {
                     self.faults.note(Fault::CrashInRecovery, 1);
                     let power = self.entropy.chance(self.faults.plan.power_cut);
-                    self.store.crash(Vec::new(), power, &mut self.faults, &mut self.entropy);
+                    self.store.crash(Vec::new(), None, power, &mut self.faults, &mut self.entropy);
                     crashes += 1;
                 }
                 Err(Failure::Refused(refusal, reason)) => {
@@ -252,49 +262,71 @@ impl Simulation {
         let cut_short = faults.plan.crash_in_recovery > 0.0 && entropy.chance(faults.plan.crash_in_recovery);
         self.store.files.light_fuse(if cut_short { entropy.below(40) } else { u64::MAX });
         trace.event(|| format!("start {} with {count} shards", self.report.lives));
-        let lanes = self.job.lanes.len();
-        self.store.start(count, lanes, self.plan.delay_max, &self.plan.shards, faults, entropy)
+        self.store.start(count, self.job.lanes.len(), &self.plan, faults, entropy)
     }
 
     /// One life. The answer, if it ended by itself.
     fn live(&mut self, started: Started, trace: &mut Trace) -> Result<Option<String>, Failure> {
-        let Started { lanes, sites } = started;
+        let Started { lanes, sites, coordinator, resumed, panes } = started;
+        let mut panes = panes;
+        let output = match panes.take() {
+            None => Output::Once(ViewOutput::new(&self.plan)?),
+            Some(panes) => match RunOutput::open(&self.plan, &mut self.store.files, &self.faults) {
+                Ok(rows) => Output::Running(Box::new(Running { panes, rows })),
+                Err(failure) => {
+                    // Nothing is in flight yet: what is known of the logs stays as it is.
+                    self.store.put_back(sites, Some(panes));
+                    return Err(failure);
+                }
+            },
+        };
         let entropy = &mut self.entropy;
         let routing = if entropy.chance(0.6) { self.shape.routing } else { *entropy.pick(&Routing::ALL) };
         let plan = &self.faults.plan;
         let crashes = plan.crashes_max > 0;
         let within = crashes && entropy.chance(plan.crash_within);
-        let changes = if within { entropy.below(*entropy.clone().pick(&[20, 80, 300])) } else { u64::MAX };
+        let stops = plan.stop > 0.0 && self.store.keeps_panes && entropy.chance(plan.stop);
+        let changes = if within { *entropy.pick(&[20, 80, 300]) } else { u64::MAX };
+        let changes = if within { entropy.below(changes) } else { changes };
         let turns = if crashes && !within { self.crash_turn() } else { u64::MAX };
+        let stop_at = if stops { self.crash_turn() } else { u64::MAX };
         self.store.files.light_fuse(changes);
         let feed = Feed::new(&self.job, &self.plan, self.cutting, &lanes);
-        let world = World::new(&self.plan, sites, feed, &lanes, routing, &mut self.entropy)?;
+        let world = World::new(coordinator, resumed, sites, output, feed, &lanes, routing, stop_at, &mut self.entropy);
         let mut machine = Machine {
             files: &mut self.store.files,
             faults: &mut self.faults,
             entropy: &mut self.entropy,
             trace: &mut *trace,
         };
-        let (ending, sites, output, lived) = world.live(turns, &mut machine)?;
-        self.report.turns += lived;
+        let Life { ending, sites, output, turns } = world.live(turns, &mut machine)?;
+        self.report.turns += turns;
         let is_down = self.store.files.is_down();
-        let finished = matches!(ending, Ending::Finished(..));
+        let finished = matches!(ending, Ending::Finished(..) | Ending::Stopped);
         self.faults.note(Fault::CrashWithin, u64::from(is_down && !finished));
         let csv = output.text();
+        let (panes, rows) = match output {
+            Output::Once(_) => (None, None),
+            Output::Running(running) => (Some(running.panes), Some(running.rows)),
+        };
         let power = !matches!(ending, Ending::GaveUp(_)) && self.entropy.chance(self.faults.plan.power_cut);
-        trace.event(|| format!("end of life after {lived} turns, power cut: {power}"));
-        self.store.crash(sites, power, &mut self.faults, &mut self.entropy);
-        match ending {
-            Ending::Finished(counts, late_rows) => {
-                let rejected = self.cutting.rejected_in(&self.job);
-                check_answer(&csv, &counts, late_rows, rejected, &self.answer).map_err(Failure::Broken)?;
-                Ok(Some(csv))
-            }
-            Ending::Crashed | Ending::GaveUp(_) => {
-                self.beginnings.push(csv);
-                Ok(None)
+        trace.event(|| format!("end of life after {turns} turns, power cut: {power}"));
+        self.store.crash(sites, panes, power, &mut self.faults, &mut self.entropy);
+        let Ending::Finished(counts, late_rows) = ending else {
+            self.beginnings.push(csv);
+            return Ok(None);
+        };
+        let rejected = self.cutting.rejected_in(&self.job);
+        // Rows that are folded again from a log may be late again; in files they count once.
+        let late_rows = rows.is_none().then_some(late_rows);
+        if let Some(rows) = rows {
+            let file = rows.file_text(&self.store.files);
+            if file != csv && !self.store.files.is_damaged() {
+                return Err(Failure::Broken("the file does not hold what was committed".to_owned()));
             }
         }
+        check_answer(&csv, &counts, late_rows, rejected, &self.answer).map_err(Failure::Broken)?;
+        Ok(Some(csv))
     }
 
     /// When the next crash comes: early or late, as a rule before the end.
@@ -316,10 +348,6 @@ fn answerable_job(seed: u64) -> (Job, Answer) {
         }
         draw = draw.wrapping_add(0x9E37_79B9_7F4A_7C15);
     }
-}
-
-fn text_of(error: &ShardError) -> String {
-    error.to_string()
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

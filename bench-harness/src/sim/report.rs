@@ -146,6 +146,9 @@ impl std::fmt::Display for Refusal {
             Refusal::Header => "a segment's header is damaged",
             Refusal::Foreign => "the bytes are another file's or make no sense",
             Refusal::Missing => "something that must be there is not",
+            Refusal::Snapshot => "no snapshot can be used that would be needed",
+            Refusal::Panes => "the pane log has not reached what a snapshot relies on",
+            Refusal::Output => "the output is not what its manifest says",
             Refusal::Unreadable => "a sector cannot be read",
         })
     }

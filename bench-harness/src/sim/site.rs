@@ -5,13 +5,15 @@
 
 use super::disk::LogDisk;
 use super::faults::Faults;
-use super::files::Files;
+use super::files::{Directory, Down, Files};
+use super::snapshots::SnapshotDisk;
 use super::store::Replays;
 use crate::entropy::Entropy;
 use corefold_aggregator::time::EventTime;
 use corefold_engine::links::{FromShard, PANES_CLOSED_MAX, ToShard};
 use corefold_shards::shard::{Arrival, BATCHES_PER_STEP_MAX, Inbox, Outbox, PARTIALS_MAX, Shard, ShardError};
-use std::collections::{BTreeSet, VecDeque};
+use corefold_shards::snapshot::Adopted;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Lane, sequence and part of a batch.
 pub type BatchKey = (u32, u64, u16);
@@ -36,11 +38,27 @@ pub struct Site {
     pub replays: Replays,
     /// Batches that were acknowledged since the last look.
     pub acknowledged: Vec<BatchKey>,
+    /// Its snapshots' disk, if it takes any.
+    pub snapshots: Option<SnapshotDisk>,
+    /// What it is still to be told once all is folded again.
+    beginning: Option<Beginning>,
+    /// Whether the coordinator says that all is out.
+    pub finishing: bool,
+    closing: bool,
     /// Acknowledged batches that were in no log when the session began.
     new: BTreeSet<BatchKey>,
     writes_max: usize,
     inbox: Inbox,
     outbox: Outbox,
+}
+
+/// What a shard with snapshots is told once all of earlier runs is in it.
+#[derive(Debug)]
+pub struct Beginning {
+    /// The first batch of each lane that is not durable.
+    pub lane_starts: BTreeMap<u32, u64>,
+    /// Shards of earlier runs whose state is in it.
+    pub adopted: Vec<Adopted>,
 }
 
 /// How a turn of a shard ended, if not well.
@@ -50,6 +68,14 @@ pub enum SiteError {
     Shard(ShardError),
     /// It did what it must not.
     Check(String),
+    /// The machine stopped in the middle.
+    Down,
+}
+
+impl From<Down> for SiteError {
+    fn from(_: Down) -> SiteError {
+        SiteError::Down
+    }
 }
 
 impl From<ShardError> for SiteError {
@@ -77,6 +103,10 @@ impl Site {
             calls: false,
             replays,
             acknowledged: Vec::new(),
+            snapshots: None,
+            beginning: None,
+            finishing: false,
+            closing: false,
             new: BTreeSet::new(),
             writes_max,
             inbox: Inbox::default(),
@@ -84,15 +114,24 @@ impl Site {
         }
     }
 
+    /// The shard takes snapshots; `beginning` is for the end of its replay.
+    pub fn with_snapshots(mut self, snapshots: SnapshotDisk, beginning: Beginning) -> Site {
+        (self.snapshots, self.beginning) = (Some(snapshots), Some(beginning));
+        self
+    }
+
     /// One turn: some records of the replay, or what has arrived; then a step and what it asks for. `is_known` tells
     /// whether a batch was in a log when the session began.
     pub fn turn(
         &mut self,
         now_ns: u64,
-        files: &Files,
+        files: &mut Files,
         entropy: &mut Entropy,
         is_known: impl Fn(&BatchKey) -> bool,
     ) -> Result<(), SiteError> {
+        if self.replays.is_empty() {
+            self.end_replay();
+        }
         if self.replays.is_empty() {
             let room = BATCHES_PER_STEP_MAX - self.inbox.arrivals.len();
             let count = self.arrivals.len().min(if entropy.chance(0.5) { room } else { entropy.index(room + 1) });
@@ -107,7 +146,7 @@ impl Site {
                 ToShard::Pull(time) => self.inbox.pull = Some(time),
                 ToShard::Release(time) => self.inbox.release = Some(time),
                 ToShard::Spent(buffer) => self.inbox.spent_partials.push(buffer),
-                ToShard::Finish => {}
+                ToShard::Finish => self.finishing = true,
             }
         }
         let stepped = self.shard.step(now_ns, &mut self.inbox, &mut self.outbox);
@@ -118,14 +157,51 @@ impl Site {
         self.check_cursors()?;
         self.carry_out(files, entropy)?;
         self.check_acknowledged(is_known)?;
-        self.check_bounds()
+        self.check_bounds()?;
+        self.close();
+        Ok(())
     }
 
-    fn carry_out(&mut self, files: &Files, entropy: &mut Entropy) -> Result<(), SiteError> {
+    /// Everything of earlier runs is in the shard now.
+    fn end_replay(&mut self) {
+        let Some(Beginning { lane_starts, adopted }) = self.beginning.take() else { return };
+        self.shard.end_replay(|lane| lane_starts.get(&lane).copied().unwrap_or(0), false);
+        self.shard.note_adopted(adopted);
+    }
+
+    /// The way to an orderly end, once the coordinator has nothing more to ask.
+    fn close(&mut self) {
+        if !self.finishing || !self.has_settled() {
+            return;
+        }
+        if !std::mem::replace(&mut self.closing, true) {
+            self.shard.want_snapshot();
+        }
+        if self.shard.snapshots().is_none_or(|snapshots| snapshots.is_settled())
+            && let Some(log) = self.shard.log_mut()
+        {
+            log.seal();
+        }
+    }
+
+    /// Whether all that came is as durable as it will be and nothing waits to be sent.
+    pub fn has_settled(&self) -> bool {
+        let is_empty = self.arrivals.is_empty() && self.inbox.arrivals.is_empty() && self.replays.is_empty();
+        is_empty && self.beginning.is_none() && self.shard.has_settled() && self.answers.is_empty()
+    }
+
+    fn carry_out(&mut self, files: &mut Files, entropy: &mut Entropy) -> Result<(), SiteError> {
         let outbox = &mut self.outbox;
         if let (Some(log), false) = (self.shard.log_mut(), outbox.requests.is_empty()) {
             self.disk.submit(&outbox.requests, log, files, || entropy.bits())?;
             outbox.requests.clear();
+        }
+        if let Some(snapshots) = &mut self.snapshots {
+            snapshots.submit(outbox.snapshot_requests.drain(..));
+            for orphan in self.shard.take_retirable() {
+                files.retire_shard(orphan.shard)?;
+                files.sync_directory(Directory::Root)?;
+            }
         }
         outbox.spent_batches.clear();
         self.answers.extend(outbox.late.drain(..).map(|(view, rows)| FromShard::Late(view, rows)));
@@ -148,6 +224,17 @@ impl Site {
         }
         let log = self.shard.log_mut().map(|log| &*log);
         Ok(self.disk.turn(now_ns, log, files, faults, entropy, &mut self.inbox.completions)?)
+    }
+
+    /// The turn of the snapshots' disk.
+    pub fn snapshot_turn(
+        &mut self,
+        files: &mut Files,
+        faults: &mut Faults,
+        entropy: &mut Entropy,
+    ) -> Result<(), SiteError> {
+        let Some(snapshots) = &mut self.snapshots else { return Ok(()) };
+        Ok(snapshots.turn(files, faults, entropy, &mut self.inbox.snapshot_completions)?)
     }
 
     // ---- checks -----------------------------------------------------------------------------------------------
@@ -231,7 +318,13 @@ impl Site {
 
     /// Whether the log has been sealed and nothing is under way.
     pub fn is_down(&self) -> bool {
-        self.shard.is_idle() && !self.disk.is_busy()
+        let snapshots = self.snapshots.as_ref().is_some_and(SnapshotDisk::is_busy);
+        self.shard.is_idle() && !self.disk.is_busy() && !snapshots
+    }
+
+    /// Whether the shard has come to an orderly end.
+    pub fn has_ended(&self) -> bool {
+        self.closing && self.has_settled() && self.is_down()
     }
 
     /// Whether the log cannot get a segment.
@@ -252,8 +345,13 @@ impl Site {
             format!("{appended}/{written}/{durable}, stalled {:?}", log.stalled())
         });
         format!(
-            "frontier {}, {waiting} arrivals, {replays} to replay, {answers} answers, {} writes, log {log:?}",
+            "frontier {}, finishing {} closing {} settled {} idle {} snapshots {:?}, {waiting} arrivals, {replays} to replay, {answers} answers, {} writes, log {log:?}",
             self.frontier,
+            self.finishing,
+            self.closing,
+            self.has_settled(),
+            self.shard.is_idle(),
+            self.shard.snapshots().map(|snapshots| (snapshots.is_settled(), snapshots.is_busy(), snapshots.failure())),
             self.disk.writes()
         )
     }
