@@ -262,7 +262,7 @@ impl Simulation {
         let cut_short = faults.plan.crash_in_recovery > 0.0 && entropy.chance(faults.plan.crash_in_recovery);
         self.store.files.light_fuse(if cut_short { entropy.below(40) } else { u64::MAX });
         trace.event(|| format!("start {} with {count} shards", self.report.lives));
-        self.store.start(count, self.job.lanes.len(), &self.plan, faults, entropy)
+        self.store.start(count, self.job.lanes.len(), &self.plan, faults, entropy, trace)
     }
 
     /// One life. The answer, if it ended by itself.

@@ -10,6 +10,7 @@ use super::history::LogHistory;
 use super::panes::PaneSite;
 use super::site::{BatchKey, Beginning, Site};
 use super::snapshots::{SnapshotDisk, adopted_by, open_snapshot, read_snapshots, witness_of};
+use super::trace::Trace;
 use super::{Failure, Refusal};
 use crate::entropy::Entropy;
 use crate::local::plan::LocalPlan;
@@ -154,8 +155,10 @@ impl Store {
         plan: &LocalPlan,
         faults: &mut Faults,
         entropy: &mut Entropy,
+        trace: &mut Trace,
     ) -> Result<Started, Failure> {
         let mut recovered = self.recover(lanes, plan.delay_max, faults, entropy)?;
+        trace.event(|| describe(&recovered));
         self.check_recovered(&recovered)?;
         for (_, adopted) in recovered.adopted.extract_if(.., |(_, adopted)| (adopted.shard as usize) < count) {
             self.files.retire_shard(adopted.shard)?;
@@ -437,6 +440,27 @@ fn make_ready(files: &mut Files, directory: Directory) -> Result<(), Down> {
         }
     }
     files.sync_directory(directory)
+}
+
+/// What a first pass has found, for people.
+fn describe(recovered: &RecoveredStore) -> String {
+    let mut text =
+        format!("released {}, limit {}, adopted {:?}", recovered.released, recovered.limit, recovered.adopted);
+    for shard in &recovered.shards {
+        let (kept, end) = (&shard.snapshots.kept, shard.log.resume.next_lsn);
+        let kept: Vec<_> = kept.iter().map(|kept| (kept.generation, kept.lsn.0)).collect();
+        let stale = &shard.snapshots.stale;
+        let adopted = shard.snapshots.head.as_ref().map(|head| head.adopted.as_slice()).unwrap_or_default();
+        let records = shard.log.records;
+        text += &format!(
+            "\n  shard {}: snapshots {kept:?}, stale {stale:?}, adopted in it {adopted:?}, {records} records, log ends at {end}",
+            shard.shard
+        );
+    }
+    for (lane, start) in &recovered.lanes {
+        text += &format!("\n  lane {lane}: goes on at batch {}, known {:?}", start.sequence, start.known.keys());
+    }
+    text
 }
 
 fn snapshot_error(error: SnapshotError) -> RecoverError {
