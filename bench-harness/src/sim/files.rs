@@ -6,7 +6,7 @@
 
 use crate::entropy::Entropy;
 use corefold_shards::wal::SegmentId;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// What a disk writes as a whole.
@@ -69,9 +69,9 @@ pub struct Files {
     files: Vec<File>,
     names: BTreeMap<Path, FileId>,
     durable_names: BTreeMap<Path, FileId>,
-    /// Shards that have a directory.
-    shards: BTreeSet<u32>,
-    durable_shards: BTreeSet<u32>,
+    /// Shards that have a directory, with the number that it was made with.
+    shards: BTreeMap<u32, u64>,
+    durable_shards: BTreeMap<u32, u64>,
     /// Changes of names that no sync of their directory has followed, oldest first.
     name_changes: Vec<NameChange>,
     damages: Vec<Damage>,
@@ -128,8 +128,8 @@ impl Default for Files {
             files: Vec::new(),
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
-            shards: BTreeSet::new(),
-            durable_shards: BTreeSet::new(),
+            shards: BTreeMap::new(),
+            durable_shards: BTreeMap::new(),
             name_changes: Vec::new(),
             damages: Vec::new(),
             fuse: u64::MAX,
@@ -266,18 +266,24 @@ impl Files {
 
     /// Shards that have a directory, in order.
     pub fn shards(&self) -> Vec<u32> {
-        self.shards.iter().copied().collect()
+        self.shards.keys().copied().collect()
     }
 
     /// Makes the directories of a shard, durably, if they are not there. Returns whether that was needed.
-    pub fn make_shard(&mut self, shard: u32) -> Result<bool, Down> {
-        if self.shards.contains(&shard) {
+    pub fn make_shard(&mut self, shard: u32, birth: impl FnOnce() -> u64) -> Result<bool, Down> {
+        if self.shards.contains_key(&shard) {
             return Ok(false);
         }
         self.change()?;
-        self.shards.insert(shard);
-        self.durable_shards.insert(shard);
+        let birth = birth();
+        self.shards.insert(shard, birth);
+        self.durable_shards.insert(shard, birth);
         Ok(true)
+    }
+
+    /// The number that a shard's directory was made with.
+    pub fn birth(&self, shard: u32) -> Option<u64> {
+        self.shards.get(&shard).copied()
     }
 
     /// Takes the name of a shard's directory away, and with it all that is in there.

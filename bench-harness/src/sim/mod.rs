@@ -271,7 +271,7 @@ impl Simulation {
         let mut panes = panes;
         let output = match panes.take() {
             None => Output::Once(ViewOutput::new(&self.plan)?),
-            Some(panes) => match RunOutput::open(&self.plan, &mut self.store.files, &self.faults) {
+            Some(panes) => match RunOutput::open(&self.plan, &coordinator, &mut self.store.files, &self.faults) {
                 Ok(rows) => Output::Running(Box::new(Running { panes, rows })),
                 Err(failure) => {
                     // Nothing is in flight yet: what is known of the logs stays as it is.

@@ -9,6 +9,7 @@ use super::checks::ViewOutput;
 use super::faults::Faults;
 use super::files::{Directory, Down, FileId, Files, Name, Path};
 use crate::local::plan::LocalPlan;
+use corefold_aggregator::coordinator::Coordinator;
 use corefold_aggregator::result::{OutputColumn, ResultBatch};
 use corefold_aggregator::time::EventTime;
 use xxhash_rust::xxh3::xxh3_64;
@@ -57,7 +58,12 @@ const COMMIT: [Step; 4] = [Step::Write, Step::Sync, Step::Line, Step::SyncManife
 
 impl RunOutput {
     /// Opens the output behind what the manifest says is committed; what lies behind that is cut off.
-    pub fn open(plan: &LocalPlan, files: &mut Files, faults: &Faults) -> Result<RunOutput, Failure> {
+    pub fn open(
+        plan: &LocalPlan,
+        coordinator: &Coordinator,
+        files: &mut Files,
+        faults: &Faults,
+    ) -> Result<RunOutput, Failure> {
         let rows = find_or_make(files, OUTPUT)?;
         let manifest = find_or_make(files, MANIFEST)?;
         files.sync_directory(Directory::Root)?;
@@ -68,8 +74,12 @@ impl RunOutput {
         let last = sound.checked_sub(1).map(|last| &lines[last * LINE..(last + 1) * LINE]);
         let (offset, time, crc) = last
             .map_or((0, i64::MIN, xxh3_64(&[])), |line| (word(line, 0) as usize, word(line, 1) as i64, word(line, 2)));
-        if torn > LINE || files.bytes(rows).get(..offset).is_none_or(|rows| xxh3_64(rows) != crc) {
-            let reason = "the output is not what the manifest says".to_owned();
+        let given = coordinator.given_through(0);
+        let lost = time != i64::MIN && time < given.0;
+        if lost || torn > LINE || files.bytes(rows).get(..offset).is_none_or(|rows| xxh3_64(rows) != crc) {
+            let time = EventTime(time);
+            let reason =
+                format!("the output or its manifest is damaged: committed {time}, given {given}, {torn} bytes");
             let is_damaged = files.is_damaged() && faults.plan.class == super::FaultClass::Rot;
             return Err(if is_damaged {
                 Failure::Refused(super::Refusal::Output, reason)

@@ -3,7 +3,6 @@
 //! Both mirror the engine's snapshot keeper and its look at a shard's snapshots; what a snapshot says is
 //! `corefold_shards::snapshot`'s.
 
-use super::disk::segments_of;
 use super::faults::{Fault, Faults};
 use super::files::{Directory, Down, FileId, Files, Name, Path};
 use crate::entropy::Entropy;
@@ -13,8 +12,7 @@ use corefold_shards::snapshot::writer::SNAPSHOTS_KEPT;
 use corefold_shards::snapshot::{
     Adopted, SnapshotCompletion, SnapshotError, SnapshotFile, SnapshotKept, SnapshotRequest, SnapshotSource, verify,
 };
-use corefold_shards::wal::layout::SEGMENT_HEADER_SIZE;
-use corefold_shards::wal::{LogIdentity, SegmentHeader};
+use corefold_shards::wal::LogIdentity;
 use std::collections::VecDeque;
 use std::io;
 
@@ -253,17 +251,9 @@ pub fn read_snapshots(
     Ok(Ok(found))
 }
 
-/// What tells a shard directory from a later one with the same number: its oldest segment.
+/// What tells a shard directory from a later one with the same number.
 pub fn witness_of(files: &Files, shard: u32) -> Adopted {
-    let directory = Directory::Log(shard);
-    for segment in segments_of(files, directory) {
-        let file = files.find(Path { directory, name: Name::Segment(segment) });
-        let header = file.and_then(|file| files.bytes(file).first_chunk::<SEGMENT_HEADER_SIZE>());
-        if let Some(Ok(Some(SegmentHeader { salt, .. }))) = header.map(SegmentHeader::decode) {
-            return Adopted { shard, segment: segment.0, salt };
-        }
-    }
-    Adopted { shard, segment: 0, salt: 0 }
+    Adopted { shard, birth: files.birth(shard).unwrap_or(0) }
 }
 
 /// Directories whose whole state is in the snapshot with which another shard begins, with that shard's number.

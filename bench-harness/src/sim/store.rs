@@ -265,7 +265,7 @@ impl Store {
         faults: &mut Faults,
         entropy: &mut Entropy,
     ) -> Result<Begun, Failure> {
-        if self.files.make_shard(shard)? {
+        if self.files.make_shard(shard, || entropy.bits())? {
             self.histories.remove(&Directory::Log(shard));
         }
         let own = start.shards.iter().find(|from| from.shard == shard);
