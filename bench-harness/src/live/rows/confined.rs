@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const SIZE: Size = Size { rows: 60_000, lanes: 2, batch_rows: 500, hours: 96 };
+const SIZE: Size = Size { rows: 60_000, lanes: 2, batch_rows: 500, hours: 96, keys: 100 };
 
 /// That a run ended by itself with one of these codes and one sentence with one of `words`.
 pub fn refused(ended: &Ended, codes: &[i32], words: &[&str]) -> Checked {

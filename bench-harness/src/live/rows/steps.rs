@@ -9,7 +9,7 @@ use crate::live::{Checked, Setting, ensure};
 use std::collections::BTreeMap;
 
 /// Enough for snapshots, recycled segments and several parts, and few enough steps to die at each.
-const SIZE: Size = Size { rows: 30_000, lanes: 2, batch_rows: 500, hours: 60 };
+const SIZE: Size = Size { rows: 30_000, lanes: 2, batch_rows: 500, hours: 60, keys: 100 };
 
 /// How often each kind of step happens in a run that is only watched.
 pub fn count_kinds(place: &Place<'_>, start: Start) -> Checked<BTreeMap<String, u64>> {
