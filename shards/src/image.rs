@@ -22,6 +22,7 @@ impl Shard {
             view.start_at(released);
             view.passes_released = true;
         });
+        self.is_replaying = true;
         self.released = released;
         self.answered = released;
         self.publish(released);
@@ -70,6 +71,7 @@ impl Shard {
             view.passes_released = keeps_passing;
         });
         self.notes.settle(start_of);
+        self.is_replaying = false;
     }
 
     /// Notes that the state of these shards is in here now, and has that made safe.
@@ -109,7 +111,7 @@ impl Shard {
 
     /// Moves a snapshot on by one piece, or begins one that is due.
     pub(crate) fn take_snapshot(&mut self, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), ShardError> {
-        let Some(snapshots) = &mut self.snapshots else { return Ok(()) };
+        let Some(snapshots) = self.snapshots.as_mut().filter(|_| !self.is_replaying) else { return Ok(()) };
         let mut thaws = false;
         for completion in inbox.snapshot_completions.drain(..) {
             thaws |= snapshots.complete(completion, &mut outbox.snapshot_requests);

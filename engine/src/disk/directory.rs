@@ -4,6 +4,7 @@
 //! <data_dir>/store.lock                       held (flock) by the one process that uses the directory
 //! <data_dir>/store.json                       format, UUID, and a text of the owner's choice (`meta`)
 //! <data_dir>/shard-NNNN/wal/<sequence>.wal    the log of a shard
+//! <data_dir>/shard-NNNN/birth                 a random number: the next directory of that name has another
 //! ```
 //!
 //! What a log's files hold is [`super::files`]'.
@@ -23,6 +24,7 @@ use corefold_shards::wal::LogIdentity;
 
 const LOCK_FILE: &str = "store.lock";
 const IDENTITY_FILE: &str = "store.json";
+const BIRTH_FILE: &str = "birth";
 const STORE_FORMAT: u32 = 1;
 
 /// How long a lock is waited for: after a kill the kernel may still be finishing the dead process's writes.
@@ -114,6 +116,11 @@ impl Store {
         self.uuid
     }
 
+    /// The UUID as text.
+    pub fn uuid_text(&self) -> String {
+        format_uuid(&self.uuid)
+    }
+
     /// The lock, for rings.
     pub fn lock(&self) -> &Arc<StoreLock> {
         &self.lock
@@ -160,6 +167,20 @@ impl Store {
         LogIdentity { store: self.uuid, shard }
     }
 
+    /// The random number that a shard's directory was made with; `None` if it has none.
+    pub fn birth(&self, shard: u32) -> Result<Option<u64>, DiskError> {
+        let path = self.shard_path(shard).join(BIRTH_FILE);
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(DiskError::io("read", &path))?,
+        };
+        let digits = text.get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        match digits.filter(|&birth| birth_text(birth) == text) {
+            Some(birth) => Ok(Some(birth)),
+            None => Err(DiskError::NotAStore { path, reason: "it is damaged; restore it".to_owned() }),
+        }
+    }
+
     /// The log directory of a shard; made durably if it is not there.
     pub fn log_directory(&self, shard: u32) -> Result<LogDirectory, DiskError> {
         self.make_log_directory(&shard_name(shard), shard)
@@ -175,6 +196,12 @@ impl Store {
     fn make_log_directory(&self, name: &str, shard: u32) -> Result<LogDirectory, DiskError> {
         let parent = self.root.join(name);
         let path = parent.join("wal");
+        if shard != u32::MAX && !parent.join(BIRTH_FILE).exists() {
+            fs::create_dir_all(&parent).map_err(DiskError::io("create", &parent))?;
+            sync_directory(&self.root)?;
+            let birth = u64::from_le_bytes(random_bytes()?);
+            write_atomically(&parent.join(BIRTH_FILE), birth_text(birth).as_bytes())?;
+        }
         if !path.is_dir() {
             fs::create_dir_all(&path).map_err(DiskError::io("create", &path))?;
             sync_directory(&path)?;
@@ -254,6 +281,12 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
 fn sync_parent(path: &Path) -> Result<(), DiskError> {
     let absolute = fs::canonicalize(path).map_err(DiskError::io("find", path))?;
     absolute.parent().map_or(Ok(()), sync_directory)
+}
+
+/// Sixteen digits, their checksum, a line end.
+fn birth_text(birth: u64) -> String {
+    let digits = format!("{birth:016x}");
+    format!("{digits} {:08x}\n", crc32c::crc32c(digits.as_bytes()))
 }
 
 fn shard_name(shard: u32) -> String {
