@@ -35,8 +35,18 @@ pub struct Size {
 /// Some megabytes of log: several segments, snapshots and parts.
 pub const MEDIUM: Size = Size { rows: 150_000, lanes: 2, batch_rows: 1_000, hours: 240, keys: 200 };
 
+/// For the tests: one or two snapshots of each shard.
+pub const BRISK: Size = Size { rows: 25_000, lanes: 2, batch_rows: 500, hours: 48, keys: 50 };
+
 /// Some tens of kilobytes.
 pub const SMALL: Size = Size { rows: 1_500, lanes: 2, batch_rows: 75, hours: 48, keys: 5 };
+
+impl Size {
+    /// The size for jobs that are disturbed at random moments.
+    pub fn of(setting: &Setting) -> Size {
+        if setting.quick { BRISK } else { MEDIUM }
+    }
+}
 
 /// What may differ from start to start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
