@@ -13,6 +13,7 @@ pub mod key;
 pub mod layout;
 pub mod limits;
 pub mod partial;
+mod partial_check;
 pub mod result;
 pub mod rows;
 pub mod sketch;

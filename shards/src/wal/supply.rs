@@ -53,8 +53,13 @@ pub struct Supply {
 }
 
 impl Supply {
-    /// Starts with what recovery found.
-    pub fn new(config: SupplyConfig, spans: Vec<SegmentSpan>, spares: Vec<Spare>, next: SegmentId) -> Supply {
+    /// Starts with what recovery found. Spares smaller than what would be made now might not hold a block: from the
+    /// first such one on they are made anew under the same names.
+    pub fn new(config: SupplyConfig, spans: Vec<SegmentSpan>, mut spares: Vec<Spare>, next: SegmentId) -> Supply {
+        let size_min = config.segment_size_first.min(config.segment_size);
+        let usable = spares.iter().position(|spare| spare.size < size_min).unwrap_or(spares.len());
+        let next = spares.get(usable).map_or(next, |spare| spare.segment);
+        spares.truncate(usable);
         let mut spans = VecDeque::from(spans);
         spans.reserve(1024);
         Supply {
