@@ -22,6 +22,7 @@ pub mod lifecycle;
 pub mod links;
 pub mod progress;
 pub mod recover;
+pub mod salvage;
 pub mod shard_core;
 pub mod source;
 pub mod sql;

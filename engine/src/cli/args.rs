@@ -273,6 +273,24 @@ pub enum InspectDetail {
     Records,
 }
 
+/// `corefold salvage`.
+#[derive(Args, Clone, PartialEq, Eq, Debug)]
+#[command(
+    after_help = "Examples:\n  See what would be lost:\n    corefold salvage state/\n\n  Give it up:\n    corefold \
+                        salvage state/ --yes\n\nNothing is deleted: damaged files stay beside the log as `*.damaged`, and \
+                        `salvaged.ndjson` says what was\ngiven up. Exit code 0 if there is nothing to do or all is done, 1 \
+                        if something would be lost, 74 if\nthe directory cannot be read."
+)]
+pub struct SalvageArgs {
+    /// Data directory that an engine refuses to start with
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+
+    /// Give up what cannot be read, after all [default: only tell]
+    #[arg(long)]
+    pub yes: bool,
+}
+
 /// `corefold doctor`.
 #[derive(Args, Clone, PartialEq, Eq, Debug)]
 #[command(after_help = "Example:\n  corefold doctor --data-dir /var/lib/corefold --shards 4\n\nEach line begins with \

@@ -16,6 +16,7 @@ use crate::exit::ExitCode;
 use crate::guard::catch;
 use crate::inspect::InspectError;
 use crate::progress::ProgressStyleWanted;
+use crate::salvage::SalvageError;
 use crate::sql::SqlError;
 use corefold_aggregator::spec::SpecError;
 use glommio::{LocalExecutorBuilder, Placement};
@@ -84,6 +85,9 @@ pub enum CommandError {
     /// A look into a log.
     #[error(transparent)]
     Inspect(#[from] InspectError),
+    /// A salvage.
+    #[error(transparent)]
+    Salvage(#[from] SalvageError),
     /// Standard output.
     #[error("cannot write to standard output: {0}")]
     Output(#[from] std::io::Error),
@@ -95,6 +99,7 @@ impl CommandError {
         match self {
             CommandError::Engine(EngineError::Export(error)) => error.is_broken_pipe(),
             CommandError::Inspect(error) => error.is_broken_pipe(),
+            CommandError::Salvage(error) => error.is_broken_pipe(),
             CommandError::Output(error) => error.kind() == std::io::ErrorKind::BrokenPipe,
             _ => false,
         }
@@ -107,6 +112,7 @@ impl CommandError {
             CommandError::Expression { .. } | CommandError::Spec(_) | CommandError::Usage(_) => ExitCode::Usage,
             CommandError::Config(errors) => errors.exit_code(),
             CommandError::Inspect(error) => error.exit_code(),
+            CommandError::Salvage(error) => error.exit_code(),
             CommandError::Output(_) => ExitCode::Io,
         }
     }

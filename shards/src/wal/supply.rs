@@ -53,10 +53,15 @@ pub struct Supply {
 }
 
 impl Supply {
-    /// Starts with what recovery found. Spares smaller than what would be made now might not hold a block: from the
-    /// first such one on they are made anew under the same names.
-    pub fn new(config: SupplyConfig, spans: Vec<SegmentSpan>, mut spares: Vec<Spare>, next: SegmentId) -> Supply {
-        let size_min = config.segment_size_first.min(config.segment_size);
+    /// Starts with what recovery found. From the first spare on that is smaller than `size_min`, and so might not hold a
+    /// block, spares are made anew under the same names.
+    pub fn new(
+        config: SupplyConfig,
+        spans: Vec<SegmentSpan>,
+        mut spares: Vec<Spare>,
+        next: SegmentId,
+        size_min: u64,
+    ) -> Supply {
         let usable = spares.iter().position(|spare| spare.size < size_min).unwrap_or(spares.len());
         let next = spares.get(usable).map_or(next, |spare| spare.segment);
         spares.truncate(usable);
