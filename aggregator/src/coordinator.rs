@@ -3,6 +3,7 @@
 //! Timers, channels and files are not here. A pull asks every shard for the panes of every view below one
 //! time; a second pull starts when all have answered the first, so at most one set of panes is under way.
 
+use crate::pane_log::LogCursor;
 use crate::partial::{Partial, PartialError};
 use crate::result::ResultBatch;
 use crate::time::EventTime;
@@ -11,21 +12,23 @@ use crate::view::{View, ViewError, ViewPlan};
 /// The merged state of all shards.
 #[derive(Debug)]
 pub struct Coordinator {
-    views: Vec<View>,
-    shards: Vec<ShardLink>,
+    pub(crate) views: Vec<View>,
+    pub(crate) shards: Vec<ShardLink>,
     /// Time of the pull under way or done last.
-    pulled: EventTime,
+    pub(crate) pulled: EventTime,
     /// Windows up to this time are out.
     emitted: EventTime,
-    /// Reused for every archive that is read.
-    partial: Partial,
+    /// What is written to the log; `None` without one.
+    pub(crate) log: Option<LogCursor>,
+    /// Reused for every archive that is read or written.
+    pub(crate) partial: Partial,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct ShardLink {
+pub(crate) struct ShardLink {
     frontier: EventTime,
     /// Every pane below this time has been received from the shard.
-    answered: EventTime,
+    pub(crate) answered: EventTime,
 }
 
 /// Why the coordinator cannot go on.
@@ -53,6 +56,7 @@ impl Coordinator {
             shards: vec![link; shards],
             pulled: EventTime::MIN,
             emitted: EventTime::MIN,
+            log: None,
             partial: Partial::default(),
         }
     }
@@ -71,7 +75,8 @@ impl Coordinator {
     /// The time of a new pull, if one is due: every shard is to be asked for its panes below it.
     pub fn start_pull(&mut self) -> Option<EventTime> {
         let frontier = self.frontier();
-        if self.is_pulling() || frontier <= self.pulled || !self.closes_a_pane(frontier) {
+        // What was pulled last is given out before more is pulled.
+        if self.is_pulling() || self.emitted < self.pulled || frontier <= self.pulled || !self.closes_a_pane(frontier) {
             return None;
         }
         self.pulled = frontier;
@@ -102,12 +107,14 @@ impl Coordinator {
     }
 
     /// Gives every window that became final to `sink(view, rows)` and returns the time below which shards may
-    /// forget their panes; `None` while a pull is under way or nothing is new.
+    /// forget their panes (with a log: once what was written is durable); `None` while a pull is under way or not
+    /// wholly written to the log, or if nothing is new.
     pub fn emit<E: From<CoordinatorError>>(
         &mut self,
         mut sink: impl FnMut(usize, &ResultBatch) -> Result<(), E>,
     ) -> Result<Option<EventTime>, E> {
-        if self.is_pulling() || self.emitted >= self.pulled {
+        let is_logged = self.log.as_ref().is_none_or(|log| log.has_logged(self.pulled));
+        if self.is_pulling() || self.emitted >= self.pulled || !is_logged {
             return Ok(None);
         }
         for (index, view) in self.views.iter_mut().enumerate() {
@@ -120,6 +127,11 @@ impl Coordinator {
         }
         self.emitted = self.pulled;
         Ok(Some(self.emitted))
+    }
+
+    /// Whether all that was pulled is merged and given out.
+    pub fn has_settled(&self) -> bool {
+        !self.is_pulling() && self.emitted >= self.pulled
     }
 
     /// Whether every window of a finished input is out.

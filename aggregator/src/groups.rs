@@ -56,10 +56,7 @@ impl Groups {
 
     /// Takes a shard's word that its `slot` is the group `key`.
     pub fn announce(&mut self, shard: usize, slot: u32, key: &[u8]) {
-        let ours = match self.slots.get(key) {
-            Some(&ours) => ours,
-            None => self.add(key),
-        };
+        let ours = self.intern(key);
         self.entries[ours as usize].uses += 1;
         let map = &mut self.maps[shard];
         if map.len() <= slot as usize {
@@ -67,6 +64,14 @@ impl Groups {
         }
         debug_assert_eq!(map[slot as usize], UNMAPPED, "a slot is retired before it is announced again");
         map[slot as usize] = ours;
+    }
+
+    /// The slot of the group `key`, made if there is none. The caller holds it at once: until then nothing keeps it.
+    pub fn intern(&mut self, key: &[u8]) -> u32 {
+        match self.slots.get(key) {
+            Some(&slot) => slot,
+            None => self.add(key),
+        }
     }
 
     /// Takes a shard's word that its `slot` names no group any more.

@@ -12,6 +12,7 @@ pub mod groups;
 pub mod key;
 pub mod layout;
 pub mod limits;
+pub mod pane_log;
 pub mod partial;
 mod partial_check;
 pub mod result;

@@ -3,7 +3,8 @@
 //! Rows go by the shard's own slots; a slot's key is announced with the first partial that names it. Where a
 //! partial is kept and how often it is asked for is not here.
 
-use crate::rows::{Rows, Sides};
+use crate::layout::RowLayout;
+use crate::rows::{Rows, Sides, copy_row};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 
@@ -61,6 +62,14 @@ impl Partial {
         self.announced.push(slot);
         self.keys.extend_from_slice(key);
         self.key_ends.push(self.keys.len() as u32);
+    }
+
+    /// Adds a copy of the row of `slot`, which is row `source_row` where it lies.
+    pub fn push_row(&mut self, layout: &RowLayout, slot: u32, source: &[u64], source_sides: &Sides, source_row: u32) {
+        let (row, at) = (self.slots.len() as u32, self.words.len());
+        self.slots.push(slot);
+        self.words.extend_from_slice(source);
+        copy_row(layout, (&mut self.words[at..], &mut self.sides, row), (source, source_sides, source_row));
     }
 
     /// Archives into `buffer`, whose memory is used again.

@@ -81,6 +81,28 @@ pub struct Rows {
     pub sides: Sides,
 }
 
+/// Copies one row into `target`, which then belongs to row `row` of `sides`: what lies beside the source is copied and
+/// named anew. `target` must be empty before, so that nothing lies beside it yet.
+pub fn copy_row(
+    layout: &RowLayout,
+    (target, sides, row): (&mut [u64], &mut Sides, u32),
+    (source, source_sides, source_row): (&[u64], &Sides, u32),
+) {
+    target.copy_from_slice(source);
+    for &word in &layout.handles {
+        if let Some(side) = source_sides.get(source[word]) {
+            target[word] = sides.add(side.clone());
+        }
+    }
+    if !source_sides.spills.is_empty() {
+        for state in 0..layout.states.len() {
+            if let Some(spill) = source_sides.spilled(source_row, state) {
+                sides.spills.insert((row, state as u16), spill.clone());
+            }
+        }
+    }
+}
+
 /// Whether merged rows describe the same pane (seen by several shards) or different panes of a window.
 /// Only `top` cares: past its exact size it may reduce within a pane, never across.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,6 +124,14 @@ impl Rows {
         while self.words.len() < count * layout.stride {
             self.words.extend_from_slice(&layout.template);
         }
+    }
+
+    /// Appends a copy of a row that lies elsewhere.
+    pub fn push_row(&mut self, layout: &RowLayout, source: &[u64], source_sides: &Sides, source_row: u32) {
+        let row = self.count(layout) as u32;
+        self.words.extend_from_slice(source);
+        let at = row as usize * layout.stride;
+        copy_row(layout, (&mut self.words[at..], &mut self.sides, row), (source, source_sides, source_row));
     }
 
     /// Forgets all rows, keeps the memory.

@@ -12,7 +12,7 @@ use crate::rows::{MergeScope, Rows};
 use crate::slide::{Pane, Slide};
 use crate::spec::{Field, FieldType, OutputType, Overflow, SpecError, StreamSpec, ViewSpec};
 use crate::time::{EventTime, PaneId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Rows finalized at a time.
 const BLOCK_ROWS: usize = 4096;
@@ -103,12 +103,16 @@ pub enum ViewError {
 #[derive(Debug)]
 pub struct View {
     plan: ViewPlan,
-    groups: Groups,
+    pub(crate) groups: Groups,
     /// Panes that some shards have answered, none of them in a window yet.
-    collecting: BTreeMap<PaneId, Pane>,
+    pub(crate) collecting: BTreeMap<PaneId, Pane>,
     slide: Slide,
     /// Windows below this number are out or were empty.
-    window_next: i64,
+    pub(crate) window_next: i64,
+    /// Windows that were given out and may have to be given out again after a restart, with their rows.
+    pub(crate) recent: VecDeque<(i64, u64)>,
+    /// Whether `recent` is kept.
+    pub(crate) keeps_recent: bool,
     /// By slot: row in the pane being merged; kept to save its memory.
     row_of: Vec<u32>,
     block: Rows,
@@ -130,6 +134,8 @@ impl View {
             collecting: BTreeMap::new(),
             slide: Slide::new(),
             window_next: i64::MIN,
+            recent: VecDeque::new(),
+            keeps_recent: false,
             row_of: Vec::new(),
             block: Rows::default(),
             output: ResultBatch { rows: 0, columns, other_rows: Vec::new() },
@@ -245,6 +251,9 @@ impl View {
         }
         let folded = self.fold_overflow(&mut slots);
         self.windows_out += 1;
+        if self.keeps_recent {
+            self.recent.push_back((number, slots.len() as u64));
+        }
         for chunk in slots.chunks(BLOCK_ROWS) {
             self.block.clear();
             self.block.grow(layout, chunk.len());

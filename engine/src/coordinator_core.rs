@@ -7,6 +7,7 @@ use crate::error::EngineError;
 use crate::export_core::ExportMessage;
 use crate::guard::PanicGuard;
 use crate::links::{CoordinatorEnds, FromShard, Progress, Shared, ToShard};
+use crate::pane_core::{PaneCore, PanePlan};
 use corefold_aggregator::coordinator::{Coordinator, CoordinatorError};
 use corefold_aggregator::result::ResultBatch;
 use corefold_aggregator::time::EventTime;
@@ -25,6 +26,8 @@ const ANSWER_POLL: Duration = Duration::from_micros(200);
 pub struct CoordinatorCore {
     /// The state machine.
     pub coordinator: Coordinator,
+    /// Its log, to be opened; `None` for a job that keeps none.
+    pub panes: Option<PanePlan>,
     /// Ends to every shard.
     pub shards: Vec<CoordinatorEnds>,
     /// To the exporter's thread.
@@ -45,15 +48,17 @@ impl CoordinatorCore {
     }
 
     async fn work(&mut self) -> Result<(), EngineError> {
+        let mut panes = self.panes.take().map(|plan| PaneCore::open(plan, &mut self.coordinator)).transpose()?;
         let mut pulled_at = Instant::now();
         loop {
             if self.shared.has_failed() {
                 return Ok(());
             }
             let answered = self.take_answers()?;
-            self.emit()?;
+            let logged = self.write_panes(&mut panes)?;
+            self.emit(panes.is_some())?;
             if self.coordinator.is_finished() {
-                return self.finish().await;
+                return self.finish(panes).await;
             }
             let drained = self.is_drained();
             // Every call is taken: one pull answers all.
@@ -64,12 +69,12 @@ impl CoordinatorCore {
                 pulled_at = Instant::now();
                 self.pull()?;
             }
-            if drained && !self.coordinator.is_pulling() {
-                return self.finish().await;
+            if drained && self.coordinator.has_settled() {
+                return self.finish(panes).await;
             }
             if answered {
                 glommio::executor().yield_if_needed().await;
-            } else if self.coordinator.is_pulling() {
+            } else if self.coordinator.is_pulling() || !logged {
                 glommio::timer::sleep(ANSWER_POLL).await;
             } else {
                 let rest = self.pull_interval.saturating_sub(pulled_at.elapsed());
@@ -115,7 +120,20 @@ impl CoordinatorCore {
         Ok(())
     }
 
-    fn emit(&mut self) -> Result<(), EngineError> {
+    /// Writes merged panes to their log, and tells the shards what they may forget. Returns whether all is written.
+    fn write_panes(&mut self, panes: &mut Option<PaneCore>) -> Result<bool, EngineError> {
+        let Some(panes) = panes else { return Ok(true) };
+        let is_all = panes.turn(&mut self.coordinator, |_| EventTime::MIN)?;
+        if self.shards.iter().all(|shard| shard.orders.slots() > 0)
+            && let Some(time) = panes.take_release()
+        {
+            self.tell(|| ToShard::Release(time));
+        }
+        Ok(is_all)
+    }
+
+    /// Gives out what became final. Without a log of panes the shards may forget them then.
+    fn emit(&mut self, is_logged: bool) -> Result<(), EngineError> {
         if self.shards.iter().any(|shard| shard.orders.slots() == 0) {
             return Ok(());
         }
@@ -125,8 +143,8 @@ impl CoordinatorCore {
             send(exports, ExportMessage::Rows { view, batch: batch.clone() }, shared).map_err(Stop::Engine)
         });
         match release {
-            Ok(Some(time)) => self.tell(|| ToShard::Release(time)),
-            Ok(None) => {}
+            Ok(Some(time)) if !is_logged => self.tell(|| ToShard::Release(time)),
+            Ok(_) => {}
             Err(Stop::Engine(error)) => return Err(error),
             Err(Stop::Coordinator(error)) => return Err(error.into()),
         }
@@ -142,17 +160,27 @@ impl CoordinatorCore {
     }
 
     /// Tells the exporter and the shards that all is out, and waits for the shards to end.
-    async fn finish(&mut self) -> Result<(), EngineError> {
+    async fn finish(&mut self, mut panes: Option<PaneCore>) -> Result<(), EngineError> {
         let views = self.coordinator.views().iter().map(|view| (view.windows_out, view.rows_out)).collect();
         let finished = self.coordinator.is_finished();
         send(&self.exports, ExportMessage::Finish { views, finished }, &self.shared)?;
         let mut told = vec![false; self.shards.len()];
         while !self.shared.has_failed() {
             self.take_answers()?;
+            self.write_panes(&mut panes)?;
+            if let Some(panes) = &mut panes {
+                // Shards hear of the last release before their end, so that their last snapshots are small.
+                if !panes.has_settled() {
+                    glommio::timer::sleep(ANSWER_POLL).await;
+                    continue;
+                }
+                panes.seal();
+            }
             for (shard, told) in self.shards.iter_mut().zip(&mut told) {
                 *told = *told || shard.orders.is_abandoned() || shard.orders.push(ToShard::Finish).is_ok();
             }
-            if self.shards.iter().all(|shard| shard.answers.is_abandoned() && shard.answers.is_empty()) {
+            let is_sealed = panes.as_ref().is_none_or(PaneCore::is_drained);
+            if is_sealed && self.shards.iter().all(|shard| shard.answers.is_abandoned() && shard.answers.is_empty()) {
                 return Ok(());
             }
             glommio::timer::sleep(LOOK_EVERY).await;

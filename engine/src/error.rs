@@ -9,7 +9,9 @@ use crate::recover::RecoverError;
 use crate::source::error::{Road, SourceError};
 use crate::topology::TopologyError;
 use corefold_aggregator::coordinator::CoordinatorError;
+use corefold_aggregator::partial::PartialError;
 use corefold_shards::shard::ShardError;
+use corefold_shards::wal::WalError;
 
 /// The first thing that went wrong in a running engine.
 #[derive(Debug, thiserror::Error)]
@@ -34,17 +36,23 @@ pub enum EngineError {
     /// The data directory or the ring.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The pane log is latched.
+    #[error("the pane log: {0}")]
+    PaneLog(WalError),
+    /// A pane cannot be written to the pane log, or read back.
+    #[error("the pane log: {0}; this is a bug")]
+    Pane(PartialError),
     /// Reading back what was durable.
     #[error(transparent)]
     Recover(#[from] RecoverError),
     /// No log segment can be had.
     #[error(
-        "shard {shard}: the log cannot go on: no room for another segment in {directory} ({reason}); free some space \
-         and run the same command again, nothing that was accepted is lost"
+        "the log of {whose} cannot go on: no room for another segment in {directory} ({reason}); free some space and \
+         run the same command again, nothing that was accepted is lost"
     )]
     LogStalled {
-        /// Which shard.
-        shard: usize,
+        /// Whose log.
+        whose: String,
         /// Its directory.
         directory: String,
         /// The operating system's word.
@@ -96,8 +104,9 @@ impl EngineError {
             },
             EngineError::Export(_) | EngineError::Disk(_) | EngineError::LogStalled { .. } => ExitCode::Io,
             EngineError::Recover(error) => error.exit_code(),
-            EngineError::Shard { error: ShardError::Wal(_), .. } => ExitCode::Io,
-            EngineError::Shard { .. }
+            EngineError::Shard { error: ShardError::Wal(_), .. } | EngineError::PaneLog(_) => ExitCode::Io,
+            EngineError::Pane(_)
+            | EngineError::Shard { .. }
             | EngineError::Coordinator(_)
             | EngineError::Topology(_)
             | EngineError::Executor { .. }

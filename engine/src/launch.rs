@@ -3,7 +3,6 @@
 //! What each thread does is in its own file.
 
 use crate::coordinator_core::CoordinatorCore;
-use crate::disk::{DiskOptions, SegmentKeeper, ShardDisk, Store};
 use crate::error::EngineError;
 use crate::export_core::{EXPORTS_MAX, ExportCore, ViewOutputs, ViewSummary};
 use crate::feed::Routing;
@@ -12,16 +11,18 @@ use crate::feed::lanes::{DealtLane, LaneGauge, LaneSource};
 use crate::feed::parsers::{BatchPlan, ParserThread};
 use crate::feed::reader::Reader;
 use crate::feed::stamps::{DealtLanes, DealtPlan};
+use crate::launch_store::{Opened, StorePlan, StoreStarts};
 use crate::lifecycle::Lifecycle;
 use crate::links::{self, DealerEnds, ShardEnds, Shared};
-use crate::recover::{RecoveredLog, RecoveredStore, take_logs_of};
+use crate::pane_core::PanePlan;
+use crate::recover::ShardStart;
 use crate::shard_core::ShardCore;
 use crate::source::error::SourceError;
 use crate::topology::Topology;
 use corefold_aggregator::coordinator::Coordinator;
+use corefold_aggregator::view::ViewPlan;
 use corefold_shards::counters::ShardCounts;
 use corefold_shards::shard::{Shard, ShardPlan};
-use corefold_shards::wal::{Appender, AppenderConfig, ResumePoint};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -56,18 +57,6 @@ pub struct EnginePlan {
     pub pull_interval: Duration,
     /// The data directory, if there is one.
     pub store: Option<StorePlan>,
-}
-
-/// A data directory that was read once.
-pub struct StorePlan {
-    /// The directory, locked.
-    pub directory: Arc<Store>,
-    /// Who creates segments.
-    pub keeper: Arc<SegmentKeeper>,
-    /// What it says.
-    pub recovered: RecoveredStore,
-    /// The log of each shard, but for its identity.
-    pub log: Box<dyn Fn(u32) -> AppenderConfig + Send>,
 }
 
 /// What a finished engine tells.
@@ -108,18 +97,23 @@ pub fn launch(
     let drops_unfinished = !plan.keeps_unfinished;
     let exporter = spawn("exporter", move || exporter.run())?;
 
-    let views = plan.shards.views.iter().map(|view| view.plan.clone()).collect();
+    let views: Vec<ViewPlan> = plan.shards.views.iter().map(|view| view.plan.clone()).collect();
+    let mut store = plan.store;
+    let panes = store.as_mut().and_then(|store| PanePlan::of(store, &views));
     let coordinator = CoordinatorCore {
         coordinator: Coordinator::new(views, count),
+        panes,
         shards: coordinator_ends,
         exports: exports_in,
         pull_interval: plan.pull_interval,
         shared: Arc::clone(shared),
     };
     let mut cores = vec![start_core("the coordinator", plan.topology.coordinator, shared, move || coordinator.run())?];
-    // Segments are created as long as a log may ask for one.
-    let keeper = plan.store.as_ref().map(|store| Arc::clone(&store.keeper));
-    let starts = start_shards(&plan.topology, &plan.shards, plan.store, shard_ends, shared);
+    // Segments and snapshots are written as long as a shard may ask for it.
+    let keepers = store.as_ref().map(|store| {
+        (Arc::clone(&store.keeper), store.snapshots.as_ref().map(|snapshots| Arc::clone(&snapshots.keeper)))
+    });
+    let starts = start_shards(&plan.topology, &plan.shards, store, shard_ends, shared);
     let started = starts.and_then(|shards| {
         cores.extend(shards);
         shared.lifecycle.advance(Lifecycle::Running).map_err(|_| EngineError::Stopped)?;
@@ -152,7 +146,7 @@ pub fn launch(
             shared.fail(executor_error("an executor", &error.to_string()));
         }
     }
-    drop(keeper);
+    drop(keepers);
     let views = join_exporter(exporter, shared)?;
     observe(shared);
     // Readers and parsers may be blocked in a read; they hold nothing that has to be finished.
@@ -192,57 +186,32 @@ fn start_shards(
     shared: &Arc<Shared<EngineError>>,
 ) -> Result<Vec<ExecutorJoinHandle<()>>, EngineError> {
     let count = ends.len();
-    let (mut logs, store) = match store {
-        None => (Vec::new(), None),
-        Some(StorePlan { directory, keeper, recovered, log }) => (recovered.logs, Some((directory, keeper, log))),
-    };
+    let mut store = store.map(|store| StoreStarts::new(store, count)).transpose()?;
     let mut cores = Vec::with_capacity(count);
     for (index, ends) in ends.into_iter().enumerate() {
-        let replays = take_logs_of(&mut logs, index, count);
+        let start = store.as_mut().map_or_else(ShardStart::default, |store| store.start_of(index, count));
+        let parts = store.as_ref().map(|store| store.parts_of(index as u32, plan));
         let plan = plan.clone();
         let of_shard = Arc::clone(shared);
         let core = topology.shards[index];
-        let store = match &store {
-            None => None,
-            Some((directory, keeper, log)) => Some((Arc::clone(directory), Arc::clone(keeper), log(index as u32))),
-        };
         cores.push(start_core(&format!("shard {index}"), core, shared, move || async move {
-            let opened = match store {
-                None => Ok((None, None, None)),
-                Some((directory, keeper, config)) => open_log(&directory, &keeper, config, index as u32, &replays)
-                    .map(|(log, disk)| (Some(log), Some(disk), Some(directory))),
-            };
-            match opened {
-                Ok((log, disk, store)) => {
+            match parts.map(|parts| parts.open(index as u32, &start)).transpose() {
+                Ok(opened) => {
+                    let (log, disk, store, snapshots) = match opened {
+                        None => (None, None, None, None),
+                        Some(Opened { log, disk, store, snapshots }) => (Some(log), Some(disk), Some(store), snapshots),
+                    };
                     let shard = Shard::new(plan, log);
                     let directory = store.as_ref().map(|store| store.shard_path(index as u32).display().to_string());
                     let directory = directory.unwrap_or_default();
-                    ShardCore { index, shard, ends, disk, directory, replays, store, shared: of_shard }.run().await;
+                    let shared = of_shard;
+                    ShardCore { index, shard, ends, disk, directory, start, store, snapshots, shared }.run().await;
                 }
                 Err(error) => of_shard.fail(error),
             }
         })?);
     }
     Ok(cores)
-}
-
-fn open_log(
-    store: &Store,
-    keeper: &SegmentKeeper,
-    config: AppenderConfig,
-    index: u32,
-    replays: &[RecoveredLog],
-) -> Result<(Appender, ShardDisk), EngineError> {
-    let directory = store.log_directory(index)?;
-    let own = replays.iter().find(|log| log.shard == index);
-    if let Some(own) = own {
-        directory.discard(&own.log.discard)?;
-    }
-    let resume = own.map_or_else(ResumePoint::fresh, |own| own.log.resume.clone());
-    let log = Appender::start(config, resume.clone());
-    let options = DiskOptions::new(config.durability);
-    let disk = ShardDisk::open(directory, &resume, log.share(), keeper, store.lock(), options)?;
-    Ok((log, disk))
 }
 
 struct FeedPlan {

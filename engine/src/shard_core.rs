@@ -2,15 +2,17 @@
 //!
 //! What a step does is in `corefold_shards::shard`; this file moves values between it, the rings and the disk.
 
-use crate::disk::{BellListener, ShardDisk, Store};
+use crate::disk::{BellListener, ShardDisk, SnapshotClient, Store};
 use crate::error::EngineError;
 use crate::guard::PanicGuard;
 use crate::links::{ARRIVALS_MAX, FromShard, PANES_CLOSED_MAX, ShardEnds, Shared, ToShard};
-use crate::recover::{RecoverError, RecoveredLog};
+use crate::recover::{RecoverError, RecoveredShard, ShardStart, open_snapshot, witness_of};
 use corefold_aggregator::time::EventTime;
 use corefold_shards::shard::{BATCHES_PER_STEP_MAX, Inbox, Outbox, Shard, ShardError};
+use corefold_shards::snapshot::format::file_name;
+use corefold_shards::snapshot::{SnapshotConfig, SnapshotError, SnapshotWriter};
 use corefold_shards::wal::{RecordKind, ScanOptions, replay};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -40,12 +42,28 @@ pub struct ShardCore {
     pub disk: Option<ShardDisk>,
     /// Directory of its log, for errors.
     pub directory: String,
-    /// Logs to fold again before anything arrives: its own and those of shards that are no more.
-    pub replays: Vec<RecoveredLog>,
-    /// Where they lie.
+    /// What it begins with: what it left in the last run, and what shards left that are no more.
+    pub start: ShardStart,
+    /// Where that lies.
     pub store: Option<Arc<Store>>,
+    /// Its snapshots; `None` for a job that keeps its whole log.
+    pub snapshots: Option<ShardSnapshots>,
     /// Shared by all threads.
     pub shared: Arc<Shared<EngineError>>,
+}
+
+/// How a shard's snapshots are taken.
+pub struct ShardSnapshots {
+    /// The thread that writes them.
+    pub client: SnapshotClient,
+    /// When.
+    pub config: SnapshotConfig,
+    /// The time below which every pane is in the pane log.
+    pub released: EventTime,
+    /// The first batch of each lane that is not durable.
+    pub lane_starts: Arc<BTreeMap<u32, u64>>,
+    /// Whether batches that were lost come again.
+    pub is_salvaged: bool,
 }
 
 /// What the core keeps besides the shard.
@@ -56,6 +74,8 @@ struct State {
     answers: VecDeque<FromShard>,
     started: Instant,
     finishing: bool,
+    /// Whether the last snapshot has been asked for.
+    closing: bool,
     stalled_since: Option<Instant>,
 }
 
@@ -78,9 +98,12 @@ impl ShardCore {
             answers: VecDeque::new(),
             started: Instant::now(),
             finishing: false,
+            closing: false,
             stalled_since: None,
         };
-        self.replay_logs(&mut state).await?;
+        self.take_snapshots()?;
+        self.replay_logs(&mut state)?;
+        self.end_replay()?;
         let far_end = self.disk.as_mut().and_then(ShardDisk::take_far_end);
         let mut bell = far_end.map(BellListener::new).transpose()?;
         let mut idle_looks = 0;
@@ -120,6 +143,8 @@ impl ShardCore {
         if let Some(disk) = &mut self.disk {
             disk.reap(&mut state.inbox.completions)?;
         }
+        let snapshots = self.snapshots.as_ref().map(|snapshots| &snapshots.client);
+        let ordered = ordered | snapshots.is_some_and(|client| client.reap(&mut state.inbox.snapshot_completions));
         Ok(ordered || before != (state.inbox.arrivals.len(), state.inbox.completions.len()))
     }
 
@@ -158,6 +183,11 @@ impl ShardCore {
             disk.submit(&outbox.requests)?;
         }
         outbox.requests.clear();
+        if let Some(snapshots) = &self.snapshots {
+            any |= !outbox.snapshot_requests.is_empty();
+            snapshots.client.submit(outbox.snapshot_requests.drain(..));
+            self.retire()?;
+        }
         let safe: u64 = outbox.acknowledged.len() as u64;
         if safe > 0 {
             self.ends.board.batches_safe.fetch_add(safe, Ordering::Relaxed);
@@ -204,6 +234,12 @@ impl ShardCore {
         if !state.finishing {
             return false;
         }
+        if !std::mem::replace(&mut state.closing, true) {
+            self.shard.want_snapshot();
+        }
+        if self.shard.snapshots().is_some_and(|snapshots| !snapshots.is_settled()) {
+            return false;
+        }
         if let Some(log) = self.shard.log_mut() {
             log.seal();
         }
@@ -219,9 +255,9 @@ impl ShardCore {
         if state.stalled_since.get_or_insert_with(Instant::now).elapsed() < STALL_MAX {
             return Ok(());
         }
-        let directory = self.directory.clone();
+        let (whose, directory) = (format!("shard {}", self.index), self.directory.clone());
         let reason = std::io::Error::from_raw_os_error(stall.errno);
-        Err(EngineError::LogStalled { shard: self.index, directory, reason })
+        Err(EngineError::LogStalled { whose, directory, reason })
     }
 
     /// Sleeps until the disk rings or for a while that grows with idleness.
@@ -243,22 +279,50 @@ impl ShardCore {
         Ok(())
     }
 
+    /// Takes the snapshots in with which the shard begins.
+    fn take_snapshots(&mut self) -> Result<(), EngineError> {
+        let (Some(store), Some(snapshots)) = (&self.store, &self.snapshots) else { return Ok(()) };
+        let own = self.start.shards.iter().find(|shard| shard.shard as usize == self.index);
+        let (kept, stale) =
+            own.map(|own| (own.snapshots.kept.clone(), own.snapshots.stale.clone())).unwrap_or_default();
+        self.shard.keep_snapshots(SnapshotWriter::new(snapshots.config, kept, stale));
+        self.shard.start_at(snapshots.released);
+        for from in &self.start.shards {
+            let Some(kept) = from.snapshot() else { continue };
+            let adopted = open_snapshot(store, from.shard, kept.generation).and_then(|mut file| {
+                match file.header().plan == snapshots.config.plan {
+                    true => self.shard.adopt(&mut file),
+                    false => Err(SnapshotError::OtherPlan),
+                }
+            });
+            adopted.map_err(|error| {
+                let file = store.shard_path(from.shard).join(file_name(kept.generation)).display().to_string();
+                EngineError::Recover(RecoverError::Snapshot { file, error })
+            })?;
+        }
+        // Not before all are in: what one shard promised says nothing of the panes of another.
+        self.shard.publish(self.start.frontier);
+        Ok(())
+    }
+
     /// Folds again what is in the logs, answering pulls meanwhile.
-    async fn replay_logs(&mut self, state: &mut State) -> Result<(), EngineError> {
-        let Some(store) = self.store.take() else { return Ok(()) };
-        for log in std::mem::take(&mut self.replays) {
-            self.replay_log(&store, &log, state).await?;
+    fn replay_logs(&mut self, state: &mut State) -> Result<(), EngineError> {
+        let Some(store) = self.store.clone() else { return Ok(()) };
+        for mut shard in std::mem::take(&mut self.start.shards) {
+            self.replay_log(&store, &shard, state)?;
+            shard.frontiers = Vec::new();
+            self.start.shards.push(shard);
         }
         Ok(())
     }
 
-    async fn replay_log(&mut self, store: &Store, log: &RecoveredLog, state: &mut State) -> Result<(), EngineError> {
-        let directory = store.log_directory(log.shard)?;
-        let options = ScanOptions::new(directory.identity());
-        let mut frontiers = log.frontiers.iter();
+    fn replay_log(&mut self, store: &Store, from: &RecoveredShard, state: &mut State) -> Result<(), EngineError> {
+        let directory = store.log_directory(from.shard)?;
+        let options = ScanOptions { from: from.snapshots.lsn(), ..ScanOptions::new(directory.identity()) };
+        let mut frontiers = from.frontiers.iter();
         let mut records = 0;
         let index = self.index;
-        replay::<_, EngineError, _>(&mut directory.files()?, &options, &log.log, |record| {
+        replay::<_, EngineError, _>(&mut directory.files_as_they_are()?, &options, &from.log, |record| {
             if record.kind != RecordKind::BATCH {
                 return Ok(());
             }
@@ -272,6 +336,30 @@ impl ShardCore {
             Ok(())
         })?;
         self.serve_replay(state)
+    }
+
+    /// Everything of earlier runs is in the shard now.
+    fn end_replay(&mut self) -> Result<(), EngineError> {
+        let start = std::mem::take(&mut self.start);
+        let (Some(store), Some(snapshots)) = (&self.store, &self.snapshots) else { return Ok(()) };
+        let lane_starts = &snapshots.lane_starts;
+        self.shard.end_replay(|lane| lane_starts.get(&lane).copied().unwrap_or(0), snapshots.is_salvaged);
+        let mut adopted = start.adopted;
+        for orphan in start.shards.iter().filter(|shard| shard.shard as usize != self.index) {
+            adopted.push(witness_of(store, orphan.shard)?);
+        }
+        self.shard.note_adopted(adopted);
+        Ok(())
+    }
+
+    /// Deletes directories of shards that are no more, once this shard's snapshots hold what they held. To be done at
+    /// once: the next snapshot does not name them any more.
+    fn retire(&mut self) -> Result<(), EngineError> {
+        let Some(store) = &self.store else { return Ok(()) };
+        for orphan in self.shard.take_retirable() {
+            store.retire_shard(orphan.shard)?;
+        }
+        Ok(())
     }
 
     /// Answers the coordinator in the middle of a replay; waits while it does not keep up.

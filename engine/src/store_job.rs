@@ -4,8 +4,8 @@
 
 use crate::cli::job::AggregateJob;
 use crate::config::{Durability, EngineConfig, ViewConfig};
-use crate::disk::{SegmentKeeper, Store};
-use crate::launch::StorePlan;
+use crate::disk::{SegmentKeeper, SnapshotKeeper, Store};
+use crate::launch_store::{SnapshotPlan, StorePlan};
 use crate::recover::{RecoverError, recover};
 use crate::source::error::SourceError;
 use crate::source::input::Input;
@@ -136,17 +136,39 @@ fn input_facts(input: &Input) -> Result<Value, SourceError> {
     }))
 }
 
+/// How the logs of a job are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct LogPlan {
+    /// What durable means.
+    pub durability: Durability,
+    /// Size of a segment in the long run.
+    pub segment_size: u64,
+    /// When snapshots are taken; `None` for a job that keeps its whole log and no pane log.
+    pub snapshots: Option<SnapshotsWanted>,
+}
+
+/// When snapshots are taken, and how long merged panes are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct SnapshotsWanted {
+    /// Bytes of the log after which one is due.
+    pub wal_bytes: u64,
+    /// Batches after which one is due.
+    pub batches: u64,
+    /// How long merged panes stay although no window needs them.
+    pub pane_retention: Duration,
+}
+
 /// Opens the data directory of a job, or makes it, and reads what it holds. Returns it with the number of parts that
 /// batches are cut into: `parts` for a new directory, what it began with for an old one.
 pub fn open_store(
     path: &Path,
     job: JobText,
     parts: u16,
-    durability: Durability,
-    segment_size: u64,
+    log: LogPlan,
     lanes: usize,
     delay_of: impl Fn(u32) -> Duration,
 ) -> Result<(StorePlan, u16), RecoverError> {
+    let LogPlan { durability, segment_size, snapshots } = log;
     let mut facts = job;
     facts.0.insert(PARTS.into(), json!(parts));
     let text = Value::Object(facts.0.clone()).to_string();
@@ -163,21 +185,27 @@ pub fn open_store(
         return Err(RecoverError::OtherJob { path: path.display().to_string(), difference });
     }
     let parts = known.0.get(PARTS).and_then(Value::as_u64).map_or(parts, |parts| parts as u16);
-    let recovered = recover(&directory, lanes, delay_of)?;
+    let recovered = recover(&directory, lanes, delay_of, snapshots.is_some())?;
     let directory = Arc::new(directory);
     let uuid = directory.uuid();
     let durability = match durability {
         Durability::Os => wal::Durability::Os,
         Durability::Sync | Durability::None => wal::Durability::Sync,
     };
-    let log = Box::new(move |shard| {
+    let log = Arc::new(move |shard| {
         let mut config = AppenderConfig::new(LogIdentity { store: uuid, shard }, durability);
         config.supply.segment_size = segment_size;
         config.supply.segment_size_first = config.supply.segment_size_first.min(segment_size);
         config
     });
     let keeper = Arc::new(SegmentKeeper::start()?);
-    Ok((StorePlan { directory, keeper, recovered, log }, parts))
+    let snapshots = match snapshots {
+        None => None,
+        Some(SnapshotsWanted { wal_bytes, batches, pane_retention }) => {
+            Some(SnapshotPlan { keeper: Arc::new(SnapshotKeeper::start()?), wal_bytes, batches, pane_retention })
+        }
+    };
+    Ok((StorePlan { directory, keeper, recovered, log, snapshots }, parts))
 }
 
 #[cfg(test)]
@@ -190,8 +218,8 @@ mod tests {
         let scratch = tempfile::tempdir().expect("a directory");
         let path = scratch.path().join("store");
         let open = |parts| {
-            let durability = Durability::Os;
-            open_store(&path, JobText(Map::new()), parts, durability, 64 << 20, 1, |_| Duration::ZERO).expect("opens").1
+            let log = LogPlan { durability: Durability::Os, segment_size: 64 << 20, snapshots: None };
+            open_store(&path, JobText(Map::new()), parts, log, 1, |_| Duration::ZERO).expect("opens").1
         };
         assert_eq!(open(4), 4);
         assert_eq!(open(1), 4);

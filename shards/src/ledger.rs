@@ -40,6 +40,11 @@ impl ProducerLedger {
         self.lanes.entry(LaneKey::of(stamp)).or_default().insert(stamp.sequence)
     }
 
+    /// Notes all of `start..end` of a lane part as seen.
+    pub fn insert_range(&mut self, key: LaneKey, start: u64, end: u64) {
+        self.lanes.entry(key).or_default().insert_range(start, end);
+    }
+
     /// Adds all that `other` has seen.
     pub fn unite(&mut self, other: &ProducerLedger) {
         for (key, set) in &other.lanes {

@@ -6,7 +6,11 @@
 pub mod batch;
 pub mod counters;
 pub mod fold;
+mod image;
+pub mod lane_notes;
 pub mod late;
 pub mod ledger;
+pub mod pane_log;
 pub mod shard;
+pub mod snapshot;
 pub mod wal;

@@ -8,8 +8,10 @@
 use crate::batch::wire::{AlignedBytes, BatchView, Stamp, UnverifiedBatch};
 use crate::counters::ShardCounts;
 use crate::fold::view_fold::{FoldError, ShardView, ViewFold};
+use crate::lane_notes::{LaneNote, LaneNotes};
 use crate::late::LateRows;
 use crate::ledger::ProducerLedger;
+use crate::snapshot::{Adopted, SnapshotCompletion, SnapshotRequest, SnapshotWriter};
 use crate::wal::{Appender, DiskCompletion, DiskRequest, Lsn, RecordKind, WalError};
 use corefold_aggregator::partial::{Partial, PartialError};
 use corefold_aggregator::spec::Field;
@@ -45,6 +47,22 @@ pub struct ShardPlan {
     pub late_wanted: bool,
 }
 
+impl ShardPlan {
+    /// Tells apart plans whose states do not fit each other: other streams, keys, windows or rows.
+    pub fn fingerprint(&self) -> u64 {
+        let mut words: Vec<u64> = self.streams.iter().map(|stream| stream.fingerprint).collect();
+        for view in &self.views {
+            let window = view.plan.spec.window;
+            words.extend([window.size() as u64, window.slide() as u64, window.offset() as u64]);
+            words.push(view.plan.by.len() as u64);
+            words.extend(view.plan.spec.by.iter().map(|&field| field as u64));
+            let states = &view.plan.layout.states;
+            words.extend(states.iter().flat_map(|state| [state.kind as u64, state.field as u64, state.offset as u64]));
+        }
+        xxhash_rust::xxh3::xxh3_64(bytemuck::cast_slice(&words))
+    }
+}
+
 /// Something that came in.
 #[derive(Debug)]
 pub enum Arrival {
@@ -61,6 +79,8 @@ pub struct Inbox {
     pub arrivals: VecDeque<Arrival>,
     /// What the disk reports.
     pub completions: Vec<DiskCompletion>,
+    /// What it reports of snapshots.
+    pub snapshot_completions: Vec<SnapshotCompletion>,
     /// A new pull: every pane below this time is asked for.
     pub pull: Option<EventTime>,
     /// Panes below this time are safe at the coordinator.
@@ -74,6 +94,8 @@ pub struct Inbox {
 pub struct Outbox {
     /// For the disk.
     pub requests: Vec<DiskRequest>,
+    /// For the disk, about snapshots.
+    pub snapshot_requests: Vec<SnapshotRequest>,
     /// Batches that are as durable as was asked for, duplicates included.
     pub acknowledged: Vec<Stamp>,
     /// Archived partial aggregates.
@@ -122,18 +144,33 @@ pub enum ShardError {
 #[derive(Debug)]
 pub struct Shard {
     streams: Vec<ShardStream>,
-    views: Vec<ViewFold>,
+    pub(crate) views: Vec<ViewFold>,
     late_wanted: bool,
-    log: Option<Appender>,
-    ledger: ProducerLedger,
-    counts: ShardCounts,
+    pub(crate) log: Option<Appender>,
+    pub(crate) snapshots: Option<SnapshotWriter>,
+    pub(crate) ledger: ProducerLedger,
+    /// Kept for snapshots only: without them the log tells all.
+    pub(crate) notes: LaneNotes,
+    pub(crate) counts: ShardCounts,
     /// Appended and not durable yet, in order of their records.
-    pending: VecDeque<Pending>,
+    pub(crate) pending: VecDeque<Pending>,
     /// The last record appended.
-    last_record: Option<Lsn>,
-    frontier: EventTime,
+    pub(crate) last_record: Option<Lsn>,
+    /// Where the log went on when it was attached.
+    pub(crate) log_start: Lsn,
+    pub(crate) frontier: EventTime,
+    /// Panes below this time are safe at the coordinator and forgotten here.
+    pub(crate) released: EventTime,
+    /// Panes below this time have been given out.
+    pub(crate) answered: EventTime,
+    /// Shards of earlier runs whose state is part of this one's.
+    pub(crate) adopted: Vec<Adopted>,
+    /// The first snapshot that names all of `adopted`.
+    pub(crate) adopted_since: u64,
+    /// What the log is still to say about them.
+    pub(crate) adopted_record: Vec<u8>,
     pull: Option<PullState>,
-    partial: Partial,
+    pub(crate) partial: Partial,
     partial_buffers: Vec<AlignedVec>,
     partials_out: usize,
     late_rows: Vec<u32>,
@@ -141,9 +178,9 @@ pub struct Shard {
 
 /// Something that may leave once a record is durable.
 #[derive(Debug)]
-struct Pending {
+pub(crate) struct Pending {
     record: Option<Lsn>,
-    frontier: EventTime,
+    pub(crate) frontier: EventTime,
     acknowledge: Option<Stamp>,
 }
 
@@ -166,12 +203,20 @@ impl Shard {
             streams: plan.streams,
             views: plan.views.into_iter().map(ViewFold::new).collect(),
             late_wanted: plan.late_wanted,
+            log_start: log.as_ref().map_or(Lsn::ZERO, Appender::appended),
             log,
+            snapshots: None,
             ledger: ProducerLedger::default(),
+            notes: LaneNotes::default(),
             counts,
             pending: VecDeque::new(),
             last_record: None,
             frontier: EventTime::MIN,
+            released: EventTime::MIN,
+            answered: EventTime::MIN,
+            adopted: Vec::new(),
+            adopted_since: 0,
+            adopted_record: Vec::new(),
             pull: None,
             partial: Partial::default(),
             partial_buffers: Vec::new(),
@@ -188,6 +233,7 @@ impl Shard {
         // Without a log, and for frontiers that wait for nothing, this is the moment.
         self.release_acknowledgements(outbox);
         self.answer_pull(inbox, outbox)?;
+        self.take_snapshot(inbox, outbox)?;
         if let Some(log) = &mut self.log {
             log.poll(now_ns, &mut outbox.requests);
         }
@@ -200,6 +246,7 @@ impl Shard {
         let (stream, batch) = self.verify(payload)?;
         if self.ledger.insert(&batch.stamp()) {
             self.fold(stream, &batch, outbox)?;
+            self.note(&batch, payload.len());
         } else {
             self.count_duplicate(stream, &batch);
         }
@@ -230,6 +277,7 @@ impl Shard {
     /// Gives the shard its log after replay, before the first arrival.
     pub fn attach_log(&mut self, log: Appender) {
         assert!(self.pending.is_empty(), "a log is attached before the first arrival");
+        self.log_start = log.appended();
         self.log = Some(log);
     }
 
@@ -245,7 +293,8 @@ impl Shard {
 
     /// Whether nothing waits: no record to become durable, no pull to answer.
     pub fn is_idle(&self) -> bool {
-        self.has_settled() && self.log.as_ref().is_none_or(Appender::is_drained)
+        let is_settled = self.snapshots.as_ref().is_none_or(SnapshotWriter::is_settled);
+        self.has_settled() && is_settled && self.log.as_ref().is_none_or(Appender::is_drained)
     }
 
     fn take_completions(&mut self, now_ns: u64, inbox: &mut Inbox) -> Result<(), ShardError> {
@@ -316,6 +365,7 @@ impl Shard {
         }
         self.ledger.insert(&stamp);
         self.fold(stream, &batch, outbox)?;
+        self.note(&batch, bytes.as_slice().len());
         self.pending.push_back(Pending {
             record: self.last_record,
             frontier: stamp.frontier,
@@ -360,6 +410,14 @@ impl Shard {
         Ok(())
     }
 
+    /// Keeps what a snapshot will have to say of a batch.
+    fn note(&mut self, batch: &BatchView<'_>, bytes: usize) {
+        let Some(snapshots) = &mut self.snapshots else { return };
+        snapshots.count(bytes);
+        let time_max = (batch.rows() > 0).then(|| batch.time_max());
+        self.notes.add(LaneNote { stamp: batch.stamp(), rows: batch.rows() as u64, time_max });
+    }
+
     fn count_duplicate(&mut self, stream: usize, batch: &BatchView<'_>) {
         let rows = batch.rows() as u64 + u64::from(batch.stamp().rejected);
         self.counts.streams[stream].received += rows;
@@ -371,14 +429,17 @@ impl Shard {
         self.partial_buffers.append(&mut inbox.spent_partials);
         if let Some(release) = inbox.release.take() {
             self.views.iter_mut().for_each(|view| view.release(release));
+            self.notes.release(release);
+            self.released = self.released.max(release);
         }
         if let Some(up_to) = inbox.pull.take() {
             debug_assert!(up_to <= self.frontier, "nobody pulls beyond what this shard has published");
-            self.pull = Some(PullState { up_to, view: 0, from: PaneId(i64::MIN) });
+            self.pull = Some(PullState { up_to, view: 0, from: self.unanswered(0) });
         }
         while let Some(pull) = self.pull {
             if pull.view == self.views.len() {
                 outbox.pulled = Some(pull.up_to);
+                self.answered = self.answered.max(pull.up_to);
                 self.pull = None;
                 return Ok(());
             }
@@ -386,8 +447,8 @@ impl Shard {
                 return Ok(());
             }
             let view = &mut self.views[pull.view];
-            self.pull = match view.write_partial(pull.view as u32, pull.from, pull.up_to, &mut self.partial) {
-                None => Some(PullState { view: pull.view + 1, from: PaneId(i64::MIN), ..pull }),
+            let next = match view.write_partial(pull.view as u32, pull.from, pull.up_to, &mut self.partial) {
+                None => Some(PullState { view: pull.view + 1, from: self.unanswered(pull.view + 1), ..pull }),
                 Some(next) => {
                     let buffer = self.partial_buffers.pop().unwrap_or_default();
                     let archived = self.partial.archive(buffer);
@@ -397,8 +458,15 @@ impl Shard {
                     Some(PullState { from: next, ..pull })
                 }
             };
+            self.pull = next;
         }
         Ok(())
+    }
+
+    /// The first pane of a view that was not given out: a pull may come before the release of the one before it.
+    fn unanswered(&self, view: usize) -> PaneId {
+        let view = self.views.get(view);
+        view.map_or(PaneId(i64::MIN), |view| view.view().plan.spec.window.open_from(self.answered))
     }
 
     fn assert_invariants(&self) {

@@ -67,7 +67,7 @@ fn the_bytes_are_as_documented() {
     let mut rig = Rig::new(tiny());
     rig.now_ns = 0x1122_3344;
     rig.append_settled(RecordKind::BATCH, b"eleven byte");
-    rig.append(RecordKind::RELEASE, &[7; 24]).expect("room");
+    rig.append(RecordKind::PANE, &[7; 24]).expect("room");
     rig.settle();
     rig.append(RecordKind::BATCH, &[9; 3000]).expect("room");
     rig.seal();

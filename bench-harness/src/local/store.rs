@@ -7,7 +7,7 @@ use crate::agree::RunError;
 use crate::entropy::Entropy;
 use corefold_aggregator::time::{Duration, EventTime};
 use corefold_engine::feed::lanes::LaneStart;
-use corefold_engine::recover::{FirstPass, RecoveredLog, RecoveredStore, take_logs_of};
+use corefold_engine::recover::{FirstPass, RecoveredShard, Snapshots, take_start_of};
 use corefold_shards::batch::AlignedBytes;
 use corefold_shards::wal::memory::MemoryDisk;
 use corefold_shards::wal::supply::SupplyConfig;
@@ -80,15 +80,18 @@ impl LocalStore {
     ) -> Result<(BTreeMap<u32, LaneStart>, Vec<ShardStart>), RunError> {
         let mut pass = FirstPass::default();
         for (&shard, disk) in &mut self.disks {
-            pass.read_log(shard, disk, &options(shard), "memory").map_err(broken("recovery"))?;
+            let none = Snapshots::default();
+            let read = pass.read_shard(shard, none, EventTime::MIN, disk, &options(shard), "memory", |_| false);
+            read.map_err(broken("recovery"))?;
         }
-        let RecoveredStore { mut logs, lanes: starts, .. } = pass.finish(lanes, |_| delay);
+        let mut recovered = pass.finish(lanes, |_| delay);
+        let starts = std::mem::take(&mut recovered.lanes);
         self.check_acknowledged(&starts)?;
         let shape = log_shape(self.block_size, entropy);
         let mut shards = Vec::with_capacity(count);
         for index in 0..count {
-            let own_logs = take_logs_of(&mut logs, index, count);
-            shards.push(self.start_shard(index as u32, shape, &own_logs, entropy)?);
+            let start = take_start_of(&mut recovered, index, count);
+            shards.push(self.start_shard(index as u32, shape, &start.shards, entropy)?);
         }
         Ok((starts, shards))
     }
@@ -97,7 +100,7 @@ impl LocalStore {
         &mut self,
         shard: u32,
         shape: AppenderConfig,
-        logs: &[RecoveredLog],
+        logs: &[RecoveredShard],
         entropy: &mut Entropy,
     ) -> Result<ShardStart, RunError> {
         let mut replays = VecDeque::new();
@@ -179,7 +182,7 @@ fn log_shape(block_size: usize, entropy: &mut Entropy) -> AppenderConfig {
 /// The second pass: batches with what may be published after each.
 fn read_again(
     disk: &mut MemoryDisk,
-    log: &RecoveredLog,
+    log: &RecoveredShard,
     replays: &mut VecDeque<(AlignedBytes, EventTime)>,
 ) -> Result<(), RunError> {
     let mut frontiers = log.frontiers.iter().copied();

@@ -13,7 +13,8 @@ use crate::export::{self, LateWriter, Table, Target};
 use crate::export_core::ViewOutputs;
 use crate::feed::lanes::{LaneSource, LaneStart};
 use crate::guard::catch;
-use crate::launch::{EnginePlan, EngineSummary, StorePlan, launch};
+use crate::launch::{EnginePlan, EngineSummary, launch};
+use crate::launch_store::StorePlan;
 use crate::lifecycle::Lifecycle;
 use crate::links::Shared;
 use crate::progress::ProgressDisplay;
@@ -23,7 +24,7 @@ use crate::source::input::{Input, resolve};
 use crate::source::plan::ReadPlan;
 use crate::source::times;
 use crate::sql::{self, ParsedAggregate, SqlError, StreamColumns};
-use crate::store_job::{JobText, open_store};
+use crate::store_job::{JobText, LogPlan, open_store};
 use crate::summary::{self, ViewLine};
 use crate::topology::Topology;
 use corefold_aggregator::spec::{FieldType, StreamSpec, ViewSpec};
@@ -217,7 +218,9 @@ fn open_job_store(
     let text = JobText::of(job, &asked.stream, &asked.inputs)?;
     let delay = asked.stream.delay_max;
     let lanes = asked.inputs.len();
-    Ok(open_store(directory, text, parts, job.durability, SEGMENT_SIZE_DEFAULT, lanes, move |_| delay)?)
+    // Results appear at the end of the input, so all of it is kept until then: the log alone tells everything.
+    let log = LogPlan { durability: job.durability, segment_size: SEGMENT_SIZE_DEFAULT, snapshots: None };
+    Ok(open_store(directory, text, parts, log, lanes, move |_| delay)?)
 }
 
 fn open_outputs(

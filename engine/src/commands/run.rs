@@ -19,7 +19,7 @@ use crate::progress::ProgressDisplay;
 use crate::source::input::{Input, resolve};
 use crate::source::times;
 use crate::sql::{self, StreamColumns};
-use crate::store_job::{JobText, open_store};
+use crate::store_job::{JobText, LogPlan, SnapshotsWanted, open_store};
 use crate::summary::{self, ViewLine};
 use crate::topology::Topology;
 use corefold_aggregator::result::OutputSchema;
@@ -66,8 +66,14 @@ pub fn run(file: &Path, console: &Console) -> Result<(), CommandError> {
             let job = JobText::of_config(&config, inputs.iter().map(|(_, input)| input))?;
             let lanes = inputs.len();
             let delay_of = move |lane: u32| delays.get(lane as usize).copied().unwrap_or(Duration::ZERO);
-            let (store, parts) =
-                open_store(directory, job, parts, config.durability, config.segment_size, lanes, delay_of)?;
+            let snapshots = SnapshotsWanted {
+                wal_bytes: config.snapshot.wal_bytes,
+                batches: config.snapshot.batches,
+                pane_retention: config.pane_retention,
+            };
+            let (durability, segment_size) = (config.durability, config.segment_size);
+            let log = LogPlan { durability, segment_size, snapshots: Some(snapshots) };
+            let (store, parts) = open_store(directory, job, parts, log, lanes, delay_of)?;
             (Some(store), parts)
         }
     };

@@ -45,6 +45,8 @@ pub struct EngineTable {
     pub coordinator_core: Option<Spanned<AutoOr>>,
     /// How often closed panes are pulled.
     pub pull_interval: Option<Spanned<DurationText>>,
+    /// How long merged panes are kept.
+    pub pane_retention: Option<Spanned<DurationText>>,
     /// How batches are spread.
     pub routing: Option<Spanned<String>>,
     /// Most rows per batch.

@@ -58,6 +58,8 @@ pub struct EngineConfig {
     pub coordinator_core: AutoOr,
     /// How often closed panes are pulled.
     pub pull_interval: std::time::Duration,
+    /// How long merged panes are kept although no window needs them any more.
+    pub pane_retention: Duration,
     /// How batches are spread over the shards.
     pub routing: Routing,
     /// Most rows per batch.

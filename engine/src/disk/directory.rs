@@ -158,6 +158,11 @@ impl Store {
         self.root.join(shard_name(shard))
     }
 
+    /// Whose a shard's files are.
+    pub fn log_identity(&self, shard: u32) -> LogIdentity {
+        LogIdentity { store: self.uuid, shard }
+    }
+
     /// The log directory of a shard; made durably if it is not there.
     pub fn log_directory(&self, shard: u32) -> Result<LogDirectory, DiskError> {
         self.make_log_directory(&shard_name(shard), shard)

@@ -11,6 +11,7 @@ pub mod keeper;
 pub mod offline;
 pub mod options;
 pub mod probe;
+pub mod snapshots;
 pub mod uring;
 
 pub use directory::{Store, StoreLock};
@@ -19,4 +20,5 @@ pub use error::DiskError;
 pub use files::{LogDirectory, LogFiles};
 pub use keeper::SegmentKeeper;
 pub use options::{DiskOptions, DiskReport};
+pub use snapshots::{SnapshotClient, SnapshotKeeper, SnapshotReader};
 pub use uring::ShardDisk;

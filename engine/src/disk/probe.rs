@@ -94,6 +94,12 @@ pub fn io_uring() -> Result<(), String> {
     }
 }
 
+/// Has clean pages of `file` dropped from the cache, so that what is read next comes from the device. Only a wish.
+pub(super) fn forget_cached(file: &std::fs::File) {
+    // SAFETY: a plain system call on a descriptor that `file` holds open.
+    unsafe { libc::posix_fadvise(std::os::fd::AsRawFd::as_raw_fd(file), 0, 0, libc::POSIX_FADV_DONTNEED) };
+}
+
 /// A ring in the best way that this kernel knows. It belongs to the thread that makes it.
 pub(super) fn build_ring(entries: u32) -> Result<IoUring, DiskError> {
     let modern = IoUring::builder().setup_single_issuer().setup_coop_taskrun().setup_taskrun_flag().build(entries);

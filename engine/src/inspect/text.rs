@@ -197,7 +197,9 @@ pub(super) fn time_text(time: EventTime) -> String {
 pub(super) fn kind_text(kind: RecordKind) -> String {
     match kind {
         RecordKind::BATCH => "batch".to_owned(),
-        RecordKind::RELEASE => "release".to_owned(),
+        RecordKind::PANE => "pane".to_owned(),
+        RecordKind::PULLED => "pulled".to_owned(),
+        RecordKind::ADOPTED => "adopted".to_owned(),
         RecordKind::OPENING => "opening".to_owned(),
         RecordKind::IDLE => "idle".to_owned(),
         RecordKind::SEAL => "seal".to_owned(),

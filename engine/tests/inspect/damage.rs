@@ -16,7 +16,7 @@ fn a_torn_tail_is_explained() {
     let mut rig = filled();
     // Two writes in flight; the second one reaches the disk, the first only in part.
     for record in [[3; 2000].as_slice(), batch(9).as_slice()] {
-        rig.appender.try_append(RecordKind::RELEASE, record).expect("room");
+        rig.appender.try_append(RecordKind::PANE, record).expect("room");
         rig.turn();
     }
     let first = rig.disk.pending()[0].offset;

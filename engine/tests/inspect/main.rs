@@ -139,8 +139,8 @@ fn all_ways_to_a_log_lead_to_it() {
 #[test]
 fn a_record_that_began_in_the_segment_before_does_not_spoil_a_lone_file() {
     let mut rig = Rig::new();
-    rig.append(RecordKind::RELEASE, &[1; 30_000]);
-    rig.append(RecordKind::RELEASE, &[2; 10]);
+    rig.append(RecordKind::PANE, &[1; 30_000]);
+    rig.append(RecordKind::PANE, &[2; 10]);
     let root = rig.store();
     let segments = rig.disk.files().len() as u64;
     assert!(segments > 3);

@@ -100,6 +100,33 @@ impl GroupTable {
         slot
     }
 
+    /// The slot of a key that was kept elsewhere, made if there is none. `is_int`: keys are one integer column.
+    pub fn intern(&mut self, key: &[u8], is_int: bool) -> u32 {
+        let int = int_of(key).filter(|_| is_int);
+        let found = match int {
+            Some(value) => Some(self.find_int(value)).filter(|&slot| slot != NO_SLOT),
+            None => self.find(key),
+        };
+        found.unwrap_or_else(|| self.insert(key, int))
+    }
+
+    /// Lets slots go in time that no pane holds although they were interned; before any slot was freed.
+    pub fn settle(&mut self, frontier: EventTime) {
+        debug_assert!(self.free.is_empty(), "a free slot must not be freed again");
+        for (slot, entry) in self.slots.iter_mut().enumerate().skip(1) {
+            if self.panes[slot] == 0 && entry.idle_since.is_none() {
+                entry.idle_since = Some(frontier);
+                self.idle.push_back((slot as u32, frontier));
+            }
+        }
+    }
+
+    /// The first slot from `from` on that a pane holds, "other" aside.
+    pub fn next_held(&self, from: u32) -> Option<u32> {
+        let rest = self.panes.get(from as usize..)?;
+        rest.iter().position(|&panes| panes > 0).map(|at| from + at as u32)
+    }
+
     /// Encoded key of `slot`.
     pub fn key(&self, slot: u32) -> &[u8] {
         &self.slots[slot as usize].key
@@ -155,10 +182,8 @@ impl GroupTable {
                 found.remove();
             }
             Err(_) => {
-                if let Some((_, value)) = key.split_first_chunk::<1>()
-                    && let Ok(value) = value.try_into()
-                {
-                    self.ints.remove(key::unorder_i64(value));
+                if let Some(value) = int_of(&key) {
+                    self.ints.remove(value);
                 }
             }
         }
@@ -175,6 +200,12 @@ impl GroupTable {
     pub fn take_retired(&mut self, into: &mut Vec<u32>) {
         into.append(&mut self.retired);
     }
+}
+
+/// The value in the key of a single integer column; `None` for null.
+fn int_of(key: &[u8]) -> Option<i64> {
+    let (_, value) = key.split_first_chunk::<1>()?;
+    value.try_into().ok().map(key::unorder_i64)
 }
 
 /// Open addressing with linear probing: one cache line per look-up as a rule. Slot 0 ("other") has no key, so

@@ -2,6 +2,7 @@
 
 pub mod filter;
 pub mod group_table;
+pub mod image;
 pub(crate) mod kernels;
 pub mod local_keys;
 pub mod pane;

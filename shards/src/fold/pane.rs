@@ -5,7 +5,7 @@
 
 use corefold_aggregator::layout::RowLayout;
 use corefold_aggregator::partial::{OTHER_SLOT, Partial};
-use corefold_aggregator::rows::{MergeScope, Rows, Side, Sides};
+use corefold_aggregator::rows::{MergeScope, Rows, Side, Sides, copy_row};
 use corefold_aggregator::time::{EventTime, PaneId};
 use std::collections::BinaryHeap;
 
@@ -29,6 +29,17 @@ impl PagePool {
         PagePool { template, stride: layout.stride, free: Vec::new() }
     }
 
+    /// A page that holds the same rows as `page`.
+    fn copy_of(&mut self, page: &[u64]) -> Box<[u64]> {
+        match self.free.pop() {
+            Some(mut copy) => {
+                copy.copy_from_slice(page);
+                copy
+            }
+            None => page.into(),
+        }
+    }
+
     fn take(&mut self) -> Box<[u64]> {
         match self.free.pop() {
             Some(mut page) => {
@@ -50,6 +61,8 @@ pub struct Pane {
     /// First instant after it.
     pub end: EventTime,
     pages: Vec<Option<Box<[u64]>>>,
+    /// The pane as it was when a snapshot began. Its pages are not in `pages` until they are needed there.
+    frozen: Option<Box<Frozen>>,
     stride: usize,
     /// Slots that got a row, in order of their first event. A group moved to "other" later has no events.
     slots: Vec<u32>,
@@ -61,6 +74,15 @@ pub struct Pane {
     ranked: BinaryHeap<(u64, u32)>,
 }
 
+/// What a snapshot sees of a pane.
+#[derive(Debug)]
+struct Frozen {
+    pages: Vec<Option<Box<[u64]>>>,
+    sides: Sides,
+    /// How many of the pane's slots had a row.
+    slots: usize,
+}
+
 impl Pane {
     /// A pane with no rows.
     pub fn new(id: PaneId, start: EventTime, end: EventTime, pool: &PagePool) -> Pane {
@@ -69,6 +91,7 @@ impl Pane {
             start,
             end,
             pages: Vec::new(),
+            frozen: None,
             stride: pool.stride,
             slots: Vec::new(),
             sides: Sides::default(),
@@ -80,6 +103,11 @@ impl Pane {
     /// Groups with events in the pane, "other" aside.
     pub fn groups(&self) -> u32 {
         self.groups
+    }
+
+    /// Whether `slot` has events in the pane.
+    pub fn holds(&self, slot: u32) -> bool {
+        self.words(slot).is_some_and(|words| words[0] != 0)
     }
 
     /// The row of `slot`, made if its page is missing. Valid until the pane is recycled.
@@ -99,12 +127,60 @@ impl Pane {
         if self.pages.len() <= page {
             self.pages.resize_with(page + 1, || None);
         }
-        self.pages[page].get_or_insert_with(|| pool.take())
+        let frozen = self.frozen.as_ref().and_then(|frozen| frozen.pages.get(page)?.as_deref());
+        self.pages[page].get_or_insert_with(|| match frozen {
+            // The snapshot keeps the page as it was; from here on the fold has one of its own.
+            Some(rows) => pool.copy_of(rows),
+            None => pool.take(),
+        })
     }
 
     fn words(&self, slot: u32) -> Option<&[u64]> {
-        let page = self.pages.get(slot as usize / PAGE_ROWS)?.as_ref()?;
+        let index = slot as usize / PAGE_ROWS;
+        let frozen = || self.frozen.as_ref()?.pages.get(index)?.as_ref();
+        let page = self.pages.get(index).and_then(Option::as_ref).or_else(frozen)?;
         Some(&page[slot as usize % PAGE_ROWS * self.stride..][..self.stride])
+    }
+
+    /// Keeps the pane as it is for a snapshot. Costs nothing per row: a page is copied when the fold next needs it.
+    pub fn freeze(&mut self) {
+        let pages = std::mem::take(&mut self.pages);
+        self.frozen = Some(Box::new(Frozen { pages, sides: self.sides.clone(), slots: self.slots.len() }));
+    }
+
+    /// Ends what `freeze` began.
+    pub fn thaw(&mut self, pool: &mut PagePool) {
+        let Some(frozen) = self.frozen.take() else { return };
+        if self.pages.len() < frozen.pages.len() {
+            self.pages.resize_with(frozen.pages.len(), || None);
+        }
+        for (page, before) in self.pages.iter_mut().zip(frozen.pages) {
+            match page {
+                None => *page = before,
+                Some(_) => pool.free.extend(before),
+            }
+        }
+    }
+
+    /// Copies rows into `partial` as they were when the pane was frozen: about `rows_max`, from the `from`-th on.
+    /// Returns where to go on; `None` when that was all, or nothing was kept of this pane.
+    pub fn write_frozen(
+        &self,
+        from: usize,
+        rows_max: usize,
+        layout: &RowLayout,
+        partial: &mut Partial,
+    ) -> Option<usize> {
+        let frozen = self.frozen.as_ref()?;
+        let end = frozen.slots.min(from + rows_max);
+        for &slot in &self.slots[from..end] {
+            let Some(Some(page)) = frozen.pages.get(slot as usize / PAGE_ROWS) else { continue };
+            let words = &page[slot as usize % PAGE_ROWS * self.stride..][..self.stride];
+            if words[0] != 0 {
+                partial.push_row(layout, slot, words, &frozen.sides, slot);
+            }
+        }
+        (end < frozen.slots).then_some(end)
     }
 
     fn words_mut(&mut self, slot: u32) -> Option<&mut [u64]> {
@@ -146,23 +222,58 @@ impl Pane {
 
     fn move_to_other(&mut self, slot: u32, layout: &RowLayout, table: &mut GroupTable, pool: &mut PagePool) {
         self.row(OTHER_SLOT, pool);
+        self.row(slot, pool);
         let mut evicted = self.take_row(slot, layout);
         evicted.grow(layout, 1);
-        // "Other" is row 0 of its own, as it is slot 0 of the pane: its spills keep their names.
-        const _: () = assert!(OTHER_SLOT == 0);
-        let mut other = Rows::default();
-        other.words.extend_from_slice(self.words(OTHER_SLOT).unwrap_or(&layout.template));
-        other.sides = std::mem::take(&mut self.sides);
-        let is_new = other.words[0] == 0;
-        other.merge(layout, &[0], &evicted, &[0], MergeScope::SamePane);
-        self.sides = other.sides;
-        if let Some(words) = self.words_mut(OTHER_SLOT) {
-            words.copy_from_slice(&other.words);
-        }
+        let is_new = self.words(OTHER_SLOT).is_none_or(|words| words[0] == 0);
+        self.merge_row(OTHER_SLOT, &evicted, layout);
         self.groups -= 1;
         if is_new {
             self.slots.push(OTHER_SLOT);
             table.hold(OTHER_SLOT);
+        }
+    }
+
+    /// Adds a row that was kept elsewhere: the first of its slot here, or one to be merged with it.
+    pub fn adopt_row(
+        &mut self,
+        slot: u32,
+        (words, sides, row): (&[u64], &Sides, u32),
+        layout: &RowLayout,
+        table: &mut GroupTable,
+        pool: &mut PagePool,
+    ) {
+        self.row(slot, pool);
+        if self.words(slot).is_some_and(|words| words[0] != 0) {
+            let mut source = Rows::default();
+            source.push_row(layout, words, sides, row);
+            return self.merge_row(slot, &source, layout);
+        }
+        let mut own = std::mem::take(&mut self.sides);
+        if let Some(target) = self.words_mut(slot) {
+            copy_row(layout, (target, &mut own, slot), (words, sides, row));
+        }
+        self.sides = own;
+        self.admit(slot, table);
+    }
+
+    /// Merges row 0 of `source` into the row of `slot`, whose page is there.
+    fn merge_row(&mut self, slot: u32, source: &Rows, layout: &RowLayout) {
+        let mut target = Rows::default();
+        target.words.extend_from_slice(self.words(slot).unwrap_or(&layout.template));
+        target.sides.items = std::mem::take(&mut self.sides.items);
+        for state in 0..layout.states.len() {
+            if let Some(spill) = self.sides.spills.remove(&(slot, state as u16)) {
+                target.sides.spills.insert((0, state as u16), spill);
+            }
+        }
+        target.merge(layout, &[0], source, &[0], MergeScope::SamePane);
+        self.sides.items = target.sides.items;
+        for ((_, state), spill) in target.sides.spills {
+            self.sides.spills.insert((slot, state), spill);
+        }
+        if let Some(words) = self.words_mut(slot) {
+            words.copy_from_slice(&target.words);
         }
     }
 
@@ -195,9 +306,7 @@ impl Pane {
         partial.pane = self.id.0;
         table.take_retired(&mut partial.retired);
         for &slot in &self.slots {
-            let page = &self.pages[slot as usize / PAGE_ROWS];
-            let Some(page) = page else { continue };
-            let words = &page[slot as usize % PAGE_ROWS * self.stride..][..self.stride];
+            let Some(words) = self.words(slot) else { continue };
             if words[0] == 0 {
                 continue;
             }
@@ -222,5 +331,9 @@ impl Pane {
             table.release(slot, frontier);
         }
         pool.free.extend(self.pages.drain(..).flatten());
+        if let Some(frozen) = self.frozen {
+            // What a snapshot has not written yet of this pane is in the pane log by now.
+            pool.free.extend(frozen.pages.into_iter().flatten());
+        }
     }
 }

@@ -102,6 +102,21 @@ impl PaneRing {
         self.panes[index as usize].take()
     }
 
+    /// Marks panes below `limit` as released without ever having been here; they must be empty.
+    pub fn start_at(&mut self, limit: PaneId) {
+        self.released = self.released.max(limit);
+    }
+
+    /// Whether pane `id` is released.
+    pub fn is_released(&self, id: PaneId) -> bool {
+        id < self.released
+    }
+
+    /// All panes held, oldest first.
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Pane> {
+        self.panes.iter_mut().flatten()
+    }
+
     /// Panes that close at or before `frontier` and are not released.
     pub fn closed(&self, frontier: EventTime) -> usize {
         self.by_id.range(..self.window.open_from(frontier)).count()

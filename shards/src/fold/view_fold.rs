@@ -79,11 +79,13 @@ pub enum FoldError {
 /// State of one view in one shard.
 #[derive(Debug)]
 pub struct ViewFold {
-    view: ShardView,
+    pub(super) view: ShardView,
     fields: Vec<FieldStates>,
-    table: GroupTable,
-    pool: PagePool,
-    ring: PaneRing,
+    pub(super) table: GroupTable,
+    pub(super) pool: PagePool,
+    pub(super) ring: PaneRing,
+    /// Whether events of released panes are expected: while batches are folded again, whose panes the pane log has.
+    pub(crate) passes_released: bool,
     scratch: Scratch,
 }
 
@@ -110,6 +112,7 @@ impl ViewFold {
             pool: PagePool::new(&view.plan.layout),
             ring: PaneRing::new(view.plan.spec.window),
             table: GroupTable::new(),
+            passes_released: false,
             scratch: Scratch { readers, ..Scratch::default() },
             fields,
             view,
@@ -240,10 +243,12 @@ impl ViewFold {
                         late.push(event as u32);
                         continue;
                     }
-                    pane_index = self.ring.index_of(id, &self.pool).ok_or_else(|| FoldError::BelowRelease {
-                        view: self.view.plan.spec.name.clone(),
-                        time: EventTime(time),
-                    })?;
+                    let Some(index) = self.ring.index_of(id, &self.pool) else {
+                        self.pass_released(time)?;
+                        counts.aggregated += 1;
+                        continue;
+                    };
+                    pane_index = index;
                     let pane = self.ring.pane(pane_index);
                     (pane_start, pane_end) = (pane.start.0, pane.end.0);
                 } else if may_be_late && EventTime(pane_end) <= watermark {
@@ -268,6 +273,15 @@ impl ViewFold {
         }
         scratch.selection = selection;
         Ok(counts)
+    }
+
+    /// An event of a pane that is released: the pane log has it already, or something is wrong.
+    #[cold]
+    fn pass_released(&self, time: i64) -> Result<(), FoldError> {
+        if self.passes_released {
+            return Ok(());
+        }
+        Err(FoldError::BelowRelease { view: self.view.plan.spec.name.clone(), time: EventTime(time) })
     }
 
     /// Counts the events of the block in their rows and adds their values.

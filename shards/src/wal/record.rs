@@ -15,8 +15,12 @@ pub struct RecordKind(pub u8);
 impl RecordKind {
     /// A batch as received.
     pub const BATCH: RecordKind = RecordKind(1);
-    /// The coordinator's word that panes below a time are safe elsewhere.
-    pub const RELEASE: RecordKind = RecordKind(2);
+    /// A piece of a merged pane, in the pane log.
+    pub const PANE: RecordKind = RecordKind(2);
+    /// The word that a pull is complete, in the pane log.
+    pub const PULLED: RecordKind = RecordKind(3);
+    /// Shards of earlier runs whose state snapshots of this one hold from here on.
+    pub const ADOPTED: RecordKind = RecordKind(4);
     /// Control: the first entry of a segment.
     pub const OPENING: RecordKind = RecordKind(0xF0);
     /// Control: nothing happened for a while; tells what is durable.
@@ -266,7 +270,7 @@ mod tests {
         let middle = Fragment::cut(RecordKind::BATCH, &record, 2, 2);
         let last = Fragment::cut(RecordKind::BATCH, &record, 4, 2);
         let full = Fragment::cut(RecordKind::BATCH, &record, 0, 6);
-        let other = Fragment { kind: RecordKind::RELEASE, ..middle };
+        let other = Fragment { kind: RecordKind::PANE, ..middle };
         let mut assembler = Assembler::default();
         assert_eq!(assembler.take(middle), Assembled::Orphan);
         assert_eq!(assembler.take(last), Assembled::Orphan);

@@ -36,6 +36,8 @@ pub struct ScanOptions {
     pub identity: LogIdentity,
     /// Records below are covered elsewhere (by a snapshot) and not handed out; all from here on must be there.
     pub from: Lsn,
+    /// Whether the log may begin later than `from`: it is its owner's business what is still needed of it.
+    pub from_anywhere: bool,
     /// What may be given up.
     pub policy: ScanPolicy,
     /// Bytes read at once.
@@ -45,7 +47,7 @@ pub struct ScanOptions {
 impl ScanOptions {
     /// Everything of a log, refusing damage.
     pub fn new(identity: LogIdentity) -> ScanOptions {
-        ScanOptions { identity, from: Lsn::ZERO, policy: ScanPolicy::Refuse, piece_size: 1 << 20 }
+        ScanOptions { identity, from: Lsn::ZERO, from_anywhere: false, policy: ScanPolicy::Refuse, piece_size: 1 << 20 }
     }
 }
 
@@ -287,7 +289,8 @@ where
     {
         let id = segment.header.segment;
         let from = self.options.from;
-        if !place.begun && header.first_lsn > from {
+        let from_anywhere = self.options.from_anywhere;
+        if !place.begun && header.first_lsn > from && !from_anywhere {
             let reason = RefusalReason::StartsLate { first: header.first_lsn, needed: from };
             return Err(self.reader.refusal(id, place.offset, reason).into());
         }
@@ -316,7 +319,7 @@ where
                         (self.on_record)(Record { lsn, kind: fragment.kind, payload })?;
                     }
                     Assembled::Whole(_) | Assembled::Open => {}
-                    Assembled::Orphan if lsn < from => {}
+                    Assembled::Orphan if lsn < from || from_anywhere => {}
                     Assembled::Orphan => {
                         fault = Some(RefusalReason::StartsLate { first: lsn, needed: from });
                         break;

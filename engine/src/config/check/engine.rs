@@ -12,6 +12,7 @@ use crate::config::{
     SEGMENT_SIZE_DEFAULT, SEGMENT_SIZE_MAX, SEGMENT_SIZE_MIN, SEGMENT_SIZE_STEP, SHARDS_MAX, SnapshotConfig,
 };
 use crate::units;
+use corefold_aggregator::time::Duration;
 
 /// The part of the configuration that is about the machine.
 pub(super) struct Engine {
@@ -19,6 +20,7 @@ pub(super) struct Engine {
     pub shards: AutoOr,
     pub coordinator_core: AutoOr,
     pub pull_interval: std::time::Duration,
+    pub pane_retention: Duration,
     pub routing: Routing,
     pub batch_rows: u32,
     pub durability: Durability,
@@ -49,6 +51,12 @@ pub(super) fn check(checker: &mut Checker<'_>, typed: &FileConfig) -> Engine {
             PULL_INTERVAL_DEFAULT,
             PULL_INTERVAL_MIN..=PULL_INTERVAL_MAX,
         )),
+        pane_retention: checker.duration(
+            table.pane_retention.as_ref(),
+            "engine.pane_retention",
+            Duration::ZERO,
+            Duration::ZERO..=Duration::MAX,
+        ),
         routing: checker.choice(table.routing.as_ref(), "engine.routing", "routing").unwrap_or_default(),
         batch_rows: checker.number(
             table.batch_rows.as_ref(),
@@ -58,7 +66,7 @@ pub(super) fn check(checker: &mut Checker<'_>, typed: &FileConfig) -> Engine {
         ),
         durability,
         segment_size: segment_size(checker, typed),
-        snapshot: snapshot(checker, typed),
+        snapshot: snapshot(checker, typed, data_dir.is_some()),
         data_dir,
     }
 }
@@ -94,17 +102,15 @@ fn segment_size(checker: &mut Checker<'_>, typed: &FileConfig) -> u64 {
     size
 }
 
-fn snapshot(checker: &mut Checker<'_>, typed: &FileConfig) -> SnapshotConfig {
+fn snapshot(checker: &mut Checker<'_>, typed: &FileConfig, has_data_dir: bool) -> SnapshotConfig {
     let default = SnapshotConfig::default();
     let Some(table) = &typed.snapshot else { return default };
-    checker.note(
-        table,
-        "snapshot",
-        "snapshots are not written yet: these keys are checked but have no effect, and a restart replays the whole log",
-    );
+    if !has_data_dir {
+        checker.note(table, "snapshot", "there is no `data_dir`, so no snapshots are taken");
+    }
     let typed = table.get_ref();
     SnapshotConfig {
-        wal_bytes: checker.size(typed.wal_bytes.as_ref(), "snapshot.wal_bytes", default.wal_bytes, 1 << 20..=1 << 40),
+        wal_bytes: checker.size(typed.wal_bytes.as_ref(), "snapshot.wal_bytes", default.wal_bytes, 64 << 10..=1 << 40),
         batches: checker.number(typed.batches.as_ref(), "snapshot.batches", default.batches, 1..=1_000_000_000_000),
     }
 }

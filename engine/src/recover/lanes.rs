@@ -1,0 +1,177 @@
+//! Where every lane goes on: what snapshots and logs of all shards together say of its batches.
+//!
+//! What a lane is, is in [`crate::feed::lanes`].
+
+use super::error::RecoverError;
+use super::snapshots::Snapshots;
+use super::{RecoveredShard, RecoveredStore};
+use crate::feed::lanes::{KnownBatch, LANE_ENDED, LaneStart};
+use corefold_aggregator::time::{Duration, EventTime};
+use corefold_shards::batch::UnverifiedBatch;
+use corefold_shards::batch::wire::Stamp;
+use corefold_shards::ledger::{LaneKey, ProducerLedger, SequenceSet};
+use corefold_shards::snapshot::{Adopted, SnapshotHead};
+use corefold_shards::wal::{RecordKind, ScanOptions, SegmentSource, scan};
+use std::collections::BTreeMap;
+
+/// What is gathered of one whole batch, over its parts.
+#[derive(Clone, Copy, Debug)]
+struct Gathered {
+    stamp: Stamp,
+    parts: u16,
+    rows: u64,
+    time_max: Option<EventTime>,
+}
+
+impl Gathered {
+    fn is_whole(&self) -> bool {
+        self.parts == self.stamp.parts
+    }
+}
+
+/// The first pass over the shards of a store, one after the other.
+#[derive(Debug, Default)]
+pub struct FirstPass {
+    shards: Vec<RecoveredShard>,
+    ledger: ProducerLedger,
+    batches: BTreeMap<(u32, u64), Gathered>,
+    rows: u64,
+}
+
+impl FirstPass {
+    /// Reads what shard `shard` left: its snapshots, which were looked at, and its log from there on. `directory` is what
+    /// errors call it; `released` the time below which the pane log holds all; `is_there` tells whether a shard that
+    /// was adopted still has its directory.
+    #[expect(clippy::too_many_arguments, reason = "each is read by one caller and one simulator")]
+    pub fn read_shard<S: SegmentSource + ?Sized>(
+        &mut self,
+        shard: u32,
+        snapshots: Snapshots,
+        released: EventTime,
+        source: &mut S,
+        options: &ScanOptions,
+        directory: &str,
+        is_there: impl Fn(&Adopted) -> bool,
+    ) -> Result<(), RecoverError> {
+        let mut snapshot_frontier = EventTime::MIN;
+        if let Some(head) = &snapshots.head {
+            if EventTime(head.released) > released {
+                return Err(RecoverError::PanesBehind {
+                    directory: directory.to_owned(),
+                    released: EventTime(head.released).to_string(),
+                    reached: released.to_string(),
+                });
+            }
+            snapshot_frontier = EventTime(head.frontier);
+            self.take_head(head);
+        }
+        let mut frontiers = Vec::new();
+        let log = scan::<_, RecoverError, _>(source, options, |record| {
+            match record.kind {
+                RecordKind::BATCH => {}
+                RecordKind::ADOPTED => {
+                    // No snapshot covers this record: the directories must still be there, to be taken over again.
+                    let lost = Adopted::all_of(record.payload).unwrap_or_default().into_iter().find(|o| !is_there(o));
+                    return match lost {
+                        None => Ok(()),
+                        Some(orphan) => Err(RecoverError::AdoptedLost {
+                            directory: directory.to_owned(),
+                            lsn: record.lsn.0,
+                            orphan: orphan.shard,
+                        }),
+                    };
+                }
+                _ => return Ok(()),
+            }
+            let batch = UnverifiedBatch::new(record.payload);
+            let (Some(stamp), Some(extent)) = (batch.stamp(), batch.extent()) else {
+                let what = "it has no stamp".to_owned();
+                return Err(RecoverError::Record { directory: directory.to_owned(), lsn: record.lsn.0, what });
+            };
+            frontiers.push(stamp.frontier);
+            if self.ledger.insert(&stamp) {
+                self.rows += extent.rows + u64::from(stamp.rejected);
+                gather(&mut self.batches, stamp, extent.rows, extent.time_max);
+            }
+            Ok(())
+        })?;
+        self.shards.push(RecoveredShard { shard, snapshots, snapshot_frontier, log, frontiers });
+        Ok(())
+    }
+
+    fn take_head(&mut self, head: &SnapshotHead) {
+        self.ledger.unite(&head.ledger());
+        self.rows += head.shard_counts().streams.iter().map(|stream| stream.accepted + stream.rejected).sum::<u64>();
+        for note in head.lane_notes() {
+            gather(&mut self.batches, note.stamp, note.rows, note.time_max);
+        }
+    }
+
+    /// What all shards together say of `lanes` lanes. `delay_of` tells the disorder that a lane's stream allows.
+    pub fn finish(self, lanes: usize, delay_of: impl Fn(u32) -> Duration) -> RecoveredStore {
+        let starts = lane_starts(&self.ledger, &self.batches, delay_of);
+        // A batch that is dealt again is stamped with a frontier no lower than its lane's watermark then, and so is
+        // all that follows: nothing may be published beyond the lowest place where a lane goes on.
+        let begun = starts.len() >= lanes;
+        let floor = starts.values().map(LaneStart::watermark_floor).min().filter(|_| begun);
+        RecoveredStore {
+            shards: self.shards,
+            adopted: Vec::new(),
+            lanes: starts,
+            rows: self.rows,
+            limit: floor.unwrap_or(EventTime::MIN),
+            panes: None,
+            released: EventTime::MIN,
+        }
+    }
+}
+
+fn gather(batches: &mut BTreeMap<(u32, u64), Gathered>, stamp: Stamp, rows: u64, time_max: Option<EventTime>) {
+    let batch =
+        batches.entry((stamp.lane, stamp.sequence)).or_insert(Gathered { stamp, parts: 0, rows: 0, time_max: None });
+    batch.parts += 1;
+    batch.rows += rows;
+    batch.time_max = batch.time_max.max(time_max);
+}
+
+/// Unites what all shards have: each lane goes on at its first batch that is not whole.
+fn lane_starts(
+    ledger: &ProducerLedger,
+    batches: &BTreeMap<(u32, u64), Gathered>,
+    delay_of: impl Fn(u32) -> Duration,
+) -> BTreeMap<u32, LaneStart> {
+    let mut lanes: BTreeMap<u32, LaneStart> = BTreeMap::new();
+    for (LaneKey { lane, part, .. }, sequences) in ledger.lanes() {
+        lanes.entry(*lane).or_default().parts.insert(*part, sequences.clone());
+    }
+    for (&lane, start) in &mut lanes {
+        let of_lane = |from: u64| batches.range((lane, from)..=(lane, u64::MAX)).map(|((_, at), batch)| (*at, batch));
+        let parts = of_lane(0).map(|(_, batch)| batch.stamp.parts).max().unwrap_or(1);
+        let seen = |part| start.parts.get(&part).map_or(0, SequenceSet::first_missing);
+        let whole_below = (0..parts).map(seen).min().unwrap_or(0);
+        // Without a note of the batch before, the lane is read from its beginning and what is durable is passed over.
+        let before = whole_below.checked_sub(1).and_then(|last| batches.get(&(lane, last)));
+        if let Some(before) = before.filter(|before| before.is_whole()) {
+            go_behind(start, before, delay_of(lane));
+        }
+        for (sequence, batch) in of_lane(start.sequence).filter(|(_, batch)| batch.is_whole()) {
+            if sequence == start.sequence && start.known.is_empty() {
+                go_behind(start, batch, delay_of(lane));
+            } else {
+                start.known.insert(sequence, KnownBatch { rows: batch.rows, time_max: batch.time_max });
+            }
+        }
+    }
+    lanes
+}
+
+fn go_behind(start: &mut LaneStart, batch: &Gathered, delay: Duration) {
+    let stamp = &batch.stamp;
+    start.sequence = stamp.sequence + 1;
+    start.position = stamp.position;
+    start.rows = stamp.first_row + batch.rows;
+    start.ended = stamp.position == LANE_ENDED;
+    let behind = batch.time_max.map_or(EventTime::MIN, |time| time.minus(delay));
+    let watermark = stamp.watermark.max(behind);
+    start.watermark = (watermark != EventTime::MIN).then_some(watermark);
+}
