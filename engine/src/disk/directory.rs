@@ -31,6 +31,9 @@ const STORE_FORMAT: u32 = 1;
 /// Names the logs whose repair was begun and not ended.
 pub const SALVAGE_FILE: &str = "salvage.pending";
 
+/// Says what salvages have given up.
+pub const SALVAGED_FILE: &str = "salvaged.ndjson";
+
 /// How long a lock is waited for: after a kill the kernel may still be finishing the dead process's writes.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -119,6 +122,12 @@ impl Store {
     /// The lock, for rings.
     pub fn lock(&self) -> &Arc<StoreLock> {
         &self.lock
+    }
+
+    /// Whether anything durable was ever given up here.
+    pub fn was_salvaged(&self) -> Result<bool, DiskError> {
+        let path = self.root.join(SALVAGED_FILE);
+        fs::exists(&path).map_err(DiskError::io("read", &path))
     }
 
     /// The text that the owner has stored.

@@ -11,7 +11,7 @@ use corefold_shards::wal::{RecoveryError, ResumePoint, ScanOptions, SegmentId, s
 use serde_json::json;
 
 use super::{Finding, LogPlace, SalvageError};
-use crate::disk::directory::{SALVAGE_FILE, sync_directory, write_atomically};
+use crate::disk::directory::{SALVAGE_FILE, SALVAGED_FILE, sync_directory, write_atomically};
 use crate::disk::offline::write_session;
 use crate::disk::{DiskError, LogDirectory, Store};
 
@@ -98,11 +98,9 @@ fn aside(path: &Path) -> PathBuf {
     paths.find(|path| !path.exists()).unwrap_or_else(|| named(ASIDE))
 }
 
-/// Where what was given up is written down, a line for each log.
-const RECORD_FILE: &str = "salvaged.ndjson";
-
+/// Writes down what was given up, a line for each log.
 fn record(store: &Store, damaged: &[(LogPlace, Finding)]) -> Result<(), DiskError> {
-    let path = store.root().join(RECORD_FILE);
+    let path = store.root().join(SALVAGED_FILE);
     let mut lines = String::new();
     for (log, finding) in damaged {
         let (reason, lost) = match finding {

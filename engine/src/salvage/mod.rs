@@ -11,7 +11,9 @@ use std::io;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use corefold_shards::wal::{LogIdentity, Recovered, RecoveryError, RefusalReason, ScanOptions, ScanPolicy, scan};
+use corefold_shards::wal::{
+    LogEnd, LogIdentity, Recovered, RecoveryError, RefusalReason, ScanOptions, ScanPolicy, scan,
+};
 
 use crate::disk::{DiskError, LogDirectory, Store};
 use crate::exit::ExitCode;
