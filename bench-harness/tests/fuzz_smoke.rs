@@ -80,6 +80,8 @@ smoke! {
     batch: "batch",
     wal: "wal",
     partial: "partial",
+    snapshot: "snapshot",
+    panes: "panes",
     config: "config",
     filter: "where",
     aggregates: "agg",

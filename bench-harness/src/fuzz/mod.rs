@@ -13,7 +13,9 @@ mod inputs;
 mod log;
 mod mutate;
 mod packed;
+mod panes;
 mod partials;
+mod snapshots;
 mod stage;
 
 use crate::entropy::Entropy;
@@ -36,7 +38,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub static TARGETS: [Target; 9] = [
+pub static TARGETS: [Target; 11] = [
     Target {
         name: "batch",
         about: "batch verifier, reader, fold, partial aggregates, windows",
@@ -56,6 +58,20 @@ pub static TARGETS: [Target; 9] = [
         about: "archived partial aggregates, merged and finalized",
         body: partials::body,
         sound: partials::sound,
+        words: &[],
+    },
+    Target {
+        name: "snapshot",
+        about: "a shard's snapshot, adopted, checksums put right on demand",
+        body: snapshots::body,
+        sound: snapshots::sound,
+        words: &[],
+    },
+    Target {
+        name: "panes",
+        about: "records of the pane log, put back into windows",
+        body: panes::body,
+        sound: panes::sound,
         words: &[],
     },
     Target {

@@ -120,7 +120,7 @@ pub fn encode(set: &ColumnSet, sequence: u64) -> AlignedBytes {
 pub fn run(plan: &ShardPlan, batches: impl IntoIterator<Item = AlignedBytes>) -> u64 {
     let mut hash = Xxh3::new();
     let mut views = views(plan, 1);
-    fold(plan, batches, &mut hash, |bytes, hash| {
+    fold(&mut Shard::new(plan.clone(), None), batches, &mut hash, |bytes, hash| {
         merge(plan, &mut views, 0, bytes, hash);
     });
     finish(&mut views, &mut hash);
@@ -130,7 +130,7 @@ pub fn run(plan: &ShardPlan, batches: impl IntoIterator<Item = AlignedBytes>) ->
 /// The archived partial aggregates of sound batches.
 pub fn partials(batches: impl IntoIterator<Item = AlignedBytes>) -> Vec<AlignedVec> {
     let mut partials = Vec::new();
-    fold(&PLAN, batches, &mut Xxh3::new(), |bytes, _| partials.push(bytes.clone()));
+    fold(&mut Shard::new(PLAN.clone(), None), batches, &mut Xxh3::new(), |bytes, _| partials.push(bytes.clone()));
     partials
 }
 
@@ -139,14 +139,13 @@ pub fn views(plan: &ShardPlan, shards: usize) -> Vec<View> {
     plan.views.iter().map(|view| View::new(view.plan.clone(), shards)).collect()
 }
 
-/// Folds batches in a shard of their own and asks it for all panes.
-fn fold(
-    plan: &ShardPlan,
+/// Folds batches and asks for all panes.
+pub fn fold(
+    shard: &mut Shard,
     batches: impl IntoIterator<Item = AlignedBytes>,
     hash: &mut Xxh3,
     mut take: impl FnMut(&AlignedVec, &mut Xxh3),
 ) {
-    let mut shard = Shard::new(plan.clone(), None);
     let (mut inbox, mut outbox) = (Inbox::default(), Outbox::default());
     for batch in batches {
         inbox.arrivals.push_back(Arrival::Batch(batch));
@@ -205,7 +204,8 @@ pub fn finish(views: &mut [View], hash: &mut Xxh3) {
     }
 }
 
-fn digest(rows: &ResultBatch, hash: &mut Xxh3) {
+/// Notes result rows, which must be whole.
+pub fn digest(rows: &ResultBatch, hash: &mut Xxh3) {
     hash.update(&(rows.rows as u64).to_le_bytes());
     for column in &rows.columns {
         if let OutputColumn::String { offsets, bytes, valid } = column {
