@@ -49,7 +49,7 @@ impl Scene {
             "--time time --by key --window 1h --max-delay 5m --agg count(),sum(number),last(value) --batch-rows 100";
         let mut line = vec!["aggregate", text(&input), "--output", text(&output), "--data-dir", text(&store)];
         line.extend(query.split(' '));
-        line.extend(["--shards", "2", "--progress", "never"]);
+        line.extend(["--shards", "2", "--routing", "round-robin", "--progress", "never"]);
         run(&mut corefold(&line))
     }
 

@@ -7,13 +7,15 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use corefold_shards::wal::{RecoveryError, ResumePoint, ScanOptions, SegmentId, scan};
+use corefold_aggregator::time::Duration;
+use corefold_shards::wal::{Lsn, ResumePoint, SegmentId};
 use serde_json::json;
 
-use super::{Finding, LogPlace, SalvageError};
+use super::{Case, Finding, SalvageError};
 use crate::disk::directory::{SALVAGE_FILE, SALVAGED_FILE, sync_directory, write_atomically};
 use crate::disk::offline::write_session;
 use crate::disk::{DiskError, LogDirectory, Store};
+use crate::recover::{PANES, recover};
 
 /// What names the evidence.
 const ASIDE: &str = "damaged";
@@ -28,46 +30,55 @@ pub(super) fn pending(root: &Path) -> Result<Vec<String>, DiskError> {
     }
 }
 
-/// Gives up what the findings name.
-pub(super) fn give_up(store: &Store, damaged: &[(LogPlace, Finding)]) -> Result<(), SalvageError> {
+/// Gives up what the cases name.
+pub(super) fn give_up(store: &Store, damaged: &[Case]) -> Result<(), SalvageError> {
     let marker = store.root().join(SALVAGE_FILE);
-    let names: String = damaged.iter().map(|(log, _)| format!("{}\n", log.name)).collect();
+    let names: String = damaged.iter().map(|case| format!("{}\n", case.name)).collect();
     write_atomically(&marker, names.as_bytes())?;
-    for (log, finding) in damaged {
-        repair(log, finding)?;
-        let options = ScanOptions::new(log.directory.identity());
-        let again = scan::<_, RecoveryError, _>(&mut log.directory.files_as_they_are()?, &options, |_| Ok(()));
-        again.map_err(|error| SalvageError::NotRepaired { name: log.name.clone(), error })?;
+    for case in damaged {
+        for (path, _) in &case.aside {
+            fs::rename(path, aside(path)).map_err(DiskError::io("rename", path))?;
+            path.parent().map_or(Ok(()), sync_directory)?;
+        }
+        repair(case)?;
     }
     record(store, damaged)?;
+    let keeps_panes = store.root().join(PANES).is_dir();
+    recover(store, 0, |_| Duration::ZERO, keeps_panes).map_err(SalvageError::NotRepaired)?;
     fs::remove_file(&marker).map_err(DiskError::io("delete", &marker))?;
     sync_directory(store.root())?;
     Ok(())
 }
 
-fn repair(log: &LogPlace, finding: &Finding) -> Result<(), DiskError> {
-    match finding {
-        Finding::Sound(_) | Finding::Foreign(_) => Ok(()),
+fn repair(case: &Case) -> Result<(), DiskError> {
+    let log = &case.directory;
+    match &case.finding {
+        Finding::Sound(_) | Finding::Hopeless { .. } => Ok(()),
         Finding::Unrecorded(recovered) => {
-            log.directory.discard(&recovered.discard)?;
+            log.discard(&recovered.discard)?;
             let resume = ResumePoint { is_salvaged: true, is_sealed: false, ..recovered.resume.clone() };
-            write_session(&log.directory, resume)
+            write_session(log, resume)
         }
         Finding::Cut { kept, .. } => {
             // The segment in which the log now ends stays in its place, and may be used again some day.
             if kept.resume.previous != SegmentId::NONE {
-                copy_aside(&log.directory, kept.resume.previous)?;
+                copy_aside(log, kept.resume.previous)?;
             }
-            set_aside(&log.directory, &kept.discard)?;
-            write_session(&log.directory, kept.resume.clone())
+            set_aside(log, &kept.discard)?;
+            write_session(log, kept.resume.clone())
         }
-        Finding::Empty { .. } => {
-            let mut segments = log.directory.files_as_they_are()?.into_segments();
+        Finding::Anew { .. } => {
+            let mut segments = log.files_as_they_are()?.into_segments();
             segments.sort_unstable_by(|a, b| b.cmp(a));
-            set_aside(&log.directory, &segments)?;
-            let next_segment = segments.first().map_or(SegmentId::FIRST, |newest| newest.next());
-            let resume = ResumePoint { next_segment, is_salvaged: true, is_sealed: false, ..ResumePoint::fresh() };
-            write_session(&log.directory, resume)
+            set_aside(log, &segments)?;
+            let resume = ResumePoint {
+                next_lsn: case.begin.as_ref().map_or(Lsn::ZERO, |(_, lsn)| *lsn),
+                next_segment: segments.first().map_or(SegmentId::FIRST, |newest| newest.next()),
+                is_salvaged: true,
+                is_sealed: false,
+                ..ResumePoint::fresh()
+            };
+            write_session(log, resume)
         }
     }
 }
@@ -99,24 +110,26 @@ fn aside(path: &Path) -> PathBuf {
 }
 
 /// Writes down what was given up, a line for each log.
-fn record(store: &Store, damaged: &[(LogPlace, Finding)]) -> Result<(), DiskError> {
+fn record(store: &Store, damaged: &[Case]) -> Result<(), DiskError> {
     let path = store.root().join(SALVAGED_FILE);
     let mut lines = String::new();
-    for (log, finding) in damaged {
-        let (reason, lost) = match finding {
-            Finding::Sound(_) => continue,
-            Finding::Foreign(error) => (error.to_string(), None),
-            Finding::Unrecorded(_) => ("an interrupted salvage was ended".to_owned(), None),
-            Finding::Cut { refusal, kept } => (refusal.to_string(), kept.lost),
-            Finding::Empty { refusal, .. } => (refusal.to_string(), None),
+    for case in damaged {
+        let (reason, lost) = match &case.finding {
+            Finding::Sound(_) => (None, None),
+            Finding::Unrecorded(_) => (Some("an interrupted salvage was ended".to_owned()), None),
+            Finding::Cut { refusal, kept } => (Some(refusal.to_string()), kept.lost),
+            Finding::Anew { refusal, .. } | Finding::Hopeless { refusal, .. } => (Some(refusal.clone()), None),
         };
+        let snapshots: Vec<String> =
+            case.aside.iter().map(|(path, reason)| format!("{}: {reason}", path.display())).collect();
         let line = json!({
             "time": jiff::Timestamp::now().to_string(),
-            "log": log.name,
+            "log": case.name,
             "reason": reason,
-            "all": matches!(finding, Finding::Empty { .. }),
+            "all": matches!(case.finding, Finding::Anew { .. }),
             "lost_from_lsn": lost.map(|range| range.from.0),
             "lost_to_lsn": lost.map(|range| range.to.0),
+            "snapshots": snapshots,
         });
         lines.push_str(&format!("{line}\n"));
     }

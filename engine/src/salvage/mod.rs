@@ -1,22 +1,22 @@
 //! `corefold salvage`: what of a data directory recovery refuses, what giving that up would cost, and, on an explicit
 //! order, giving it up.
 //!
-//! Nothing is deleted: what is given up is set aside under the name `….damaged`. Whether a log is sound is recovery's
+//! Nothing is deleted: what is given up is set aside under the name `….damaged`. Whether a file is sound is recovery's
 //! judgement and not made here.
 
 mod carry;
+mod examine;
 mod text;
 
 use std::io;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use corefold_shards::wal::{
-    LogEnd, LogIdentity, Recovered, RecoveryError, RefusalReason, ScanOptions, ScanPolicy, scan,
-};
+use corefold_shards::wal::{Lsn, Recovered, RecoveryError};
 
 use crate::disk::{DiskError, LogDirectory, Store};
 use crate::exit::ExitCode;
+use crate::recover::RecoverError;
 
 /// Why a salvage ends before its work is done.
 #[derive(Debug, thiserror::Error)]
@@ -27,14 +27,11 @@ pub enum SalvageError {
     /// A log cannot be read.
     #[error(transparent)]
     Log(#[from] RecoveryError),
-    /// A repair did not do what it should: the log is refused as before.
-    #[error("{name} is refused even after its repair: {error}; the files that were set aside hold all that was there")]
-    NotRepaired {
-        /// Which log.
-        name: String,
-        /// What recovery says.
-        error: RecoveryError,
-    },
+    /// A repair did not do what it should: recovery refuses as before.
+    #[error(
+        "the directory is refused even after its repair: {0}; the files that were set aside hold all that was there"
+    )]
+    NotRepaired(RecoverError),
     /// What was found cannot be told.
     #[error("cannot write what was found: {0}")]
     Output(#[source] io::Error),
@@ -49,18 +46,29 @@ impl SalvageError {
     /// The exit code it stands for.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            SalvageError::NotRepaired { .. } => ExitCode::Failure,
+            SalvageError::NotRepaired(_) => ExitCode::Failure,
             SalvageError::Disk(_) | SalvageError::Log(_) | SalvageError::Output(_) => ExitCode::Io,
         }
     }
 }
 
-/// One log of the directory.
+/// One log of the directory, with the snapshots before it.
 #[derive(Debug)]
-struct LogPlace {
+struct Case {
     /// What people call it: `shard 3`.
     name: String,
     directory: LogDirectory,
+    finding: Finding,
+    /// The snapshot that recovery would begin with: its file, and the LSN it reaches.
+    begin: Option<(PathBuf, Lsn)>,
+    /// Snapshots that must go, each with the reason.
+    aside: Vec<(PathBuf, String)>,
+}
+
+impl Case {
+    fn is_sound(&self) -> bool {
+        matches!(self.finding, Finding::Sound(_)) && self.aside.is_empty()
+    }
 }
 
 /// What recovery says of a log, and what salvage can do about it.
@@ -77,21 +85,20 @@ enum Finding {
         /// What is left.
         kept: Box<Recovered>,
     },
-    /// Nothing of it can be read in order: only giving it all up helps.
-    Empty {
+    /// Nothing of it is of use behind the snapshot, if there is one: it begins anew.
+    Anew {
         /// Why it is refused.
-        refusal: RecoveryError,
+        refusal: String,
         /// What stands in the way of cutting it; nothing where nothing is left.
-        also: Option<RefusalReason>,
+        also: Option<String>,
     },
-    /// It is not this store's, or of another version: nothing that a salvage may touch.
-    Foreign(RecoveryError),
-}
-
-impl Finding {
-    fn is_sound(&self) -> bool {
-        matches!(self, Finding::Sound(_))
-    }
+    /// Nothing that a salvage may touch, or can make good: why, and what to do.
+    Hopeless {
+        /// Why it is refused.
+        refusal: String,
+        /// What to do.
+        advice: &'static str,
+    },
 }
 
 /// Looks through the data directory in `root`, tells what of it would be lost, and with `yes` gives that up.
@@ -100,17 +107,15 @@ impl Finding {
 pub fn salvage(root: &Path, yes: bool, out: &mut dyn Write) -> Result<ExitCode, SalvageError> {
     let store = Store::open_for_looking(root)?;
     let pending = carry::pending(root)?;
-    let mut logs = Vec::new();
-    for log in places(&store)? {
-        let finding = examine(&log, pending.contains(&log.name))?;
-        text::log(out, &log, &finding).map_err(SalvageError::Output)?;
-        logs.push((log, finding));
+    let cases = examine::directory(&store, &pending)?;
+    for case in &cases {
+        text::case(out, case).map_err(SalvageError::Output)?;
     }
-    let foreign = logs.iter().any(|(_, finding)| matches!(finding, Finding::Foreign(_)));
-    let damaged: Vec<(LogPlace, Finding)> = logs.into_iter().filter(|(_, finding)| !finding.is_sound()).collect();
-    let ending = match (damaged.is_empty() && pending.is_empty(), foreign, yes) {
+    let is_hopeless = cases.iter().any(|case| matches!(case.finding, Finding::Hopeless { .. }));
+    let damaged: Vec<Case> = cases.into_iter().filter(|case| !case.is_sound()).collect();
+    let ending = match (damaged.is_empty() && pending.is_empty(), is_hopeless, yes) {
         (true, ..) => text::Ending::Nothing,
-        (false, true, _) => text::Ending::Foreign,
+        (false, true, _) => text::Ending::Hopeless,
         (false, false, false) => text::Ending::Asked,
         (false, false, true) => {
             carry::give_up(&store, &damaged)?;
@@ -120,47 +125,6 @@ pub fn salvage(root: &Path, yes: bool, out: &mut dyn Write) -> Result<ExitCode, 
     text::ending(out, root, ending).map_err(SalvageError::Output)?;
     Ok(match ending {
         text::Ending::Nothing | text::Ending::Done => ExitCode::Done,
-        text::Ending::Asked | text::Ending::Foreign => ExitCode::Failure,
+        text::Ending::Asked | text::Ending::Hopeless => ExitCode::Failure,
     })
-}
-
-/// Every log of the store.
-fn places(store: &Store) -> Result<Vec<LogPlace>, DiskError> {
-    let place = |name: String, path: PathBuf, shard| {
-        let directory = LogDirectory::new(path.join("wal"), LogIdentity { store: store.uuid(), shard });
-        LogPlace { name, directory }
-    };
-    let mut places: Vec<LogPlace> = store
-        .shards()?
-        .into_iter()
-        .map(|shard| place(format!("shard {shard}"), store.shard_path(shard), shard))
-        .collect();
-    places.retain(|log| log.directory.path().is_dir());
-    Ok(places)
-}
-
-/// Asks recovery, first as a start would, then with the leave to cut.
-fn examine(log: &LogPlace, is_pending: bool) -> Result<Finding, SalvageError> {
-    let mut files = log.directory.files_as_they_are()?;
-    let options = ScanOptions::new(log.directory.identity());
-    let refusal = match scan::<_, RecoveryError, _>(&mut files, &options, |_| Ok(())) {
-        Ok(recovered) if is_pending => return Ok(Finding::Unrecorded(Box::new(recovered))),
-        Ok(recovered) => return Ok(Finding::Sound(Box::new(recovered))),
-        Err(refusal @ RecoveryError::Refused { .. }) => refusal,
-        Err(error) => return Err(error.into()),
-    };
-    let options = ScanOptions { policy: ScanPolicy::Salvage, ..options };
-    match scan::<_, RecoveryError, _>(&mut files, &options, |_| Ok(())) {
-        Ok(kept) if kept.end == LogEnd::Salvaged => Ok(Finding::Cut { refusal, kept: Box::new(kept) }),
-        // Spares without the log that they were made for.
-        Ok(_) => Ok(Finding::Empty { refusal, also: None }),
-        Err(error @ RecoveryError::Refused { reason, .. }) => Ok(match reason {
-            RefusalReason::OtherStore
-            | RefusalReason::OtherShard { .. }
-            | RefusalReason::OtherSegment { .. }
-            | RefusalReason::OtherVersion { .. } => Finding::Foreign(error),
-            also => Finding::Empty { refusal, also: Some(also) },
-        }),
-        Err(error) => Err(error.into()),
-    }
 }

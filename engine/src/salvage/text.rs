@@ -1,11 +1,12 @@
 //! What a salvage tells people, before it does anything.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 
-use corefold_shards::wal::{Recovered, RecoveryError};
+use corefold_shards::wal::Recovered;
 
-use super::{Finding, LogPlace};
+use super::{Case, Finding};
 
 /// How it ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,44 +15,61 @@ pub(super) enum Ending {
     Nothing,
     /// There is something to give up, and nobody has ordered it.
     Asked,
-    /// Something belongs elsewhere, so nothing was touched.
-    Foreign,
+    /// Something cannot be made good, so nothing was touched.
+    Hopeless,
     /// What was listed is given up.
     Done,
 }
 
-pub(super) fn log(out: &mut dyn Write, log: &LogPlace, finding: &Finding) -> io::Result<()> {
-    let name = &log.name;
-    match finding {
+pub(super) fn case(out: &mut dyn Write, case: &Case) -> io::Result<()> {
+    let name = &case.name;
+    match &case.finding {
+        Finding::Sound(recovered) if case.aside.is_empty() => {
+            writeln!(out, "{name}: sound, {} records up to LSN {}", recovered.records, recovered.resume.next_lsn)?;
+        }
         Finding::Sound(recovered) => {
-            writeln!(out, "{name}: sound, {} records up to LSN {}", recovered.records, recovered.resume.next_lsn)
+            writeln!(out, "{name}: its log is sound, its newest snapshot is of no use")?;
+            kept(out, recovered)?;
         }
         Finding::Unrecorded(recovered) => {
             writeln!(out, "{name}: an interrupted salvage has left it without its record")?;
-            kept(out, recovered)
+            kept(out, recovered)?;
         }
         Finding::Cut { refusal, kept: recovered } => {
             refused(out, name, refusal)?;
             lost(out, recovered)?;
             kept(out, recovered)?;
-            set_aside(out, log, recovered)
+            set_aside(out, case, recovered)?;
         }
-        Finding::Empty { refusal, also } => {
+        Finding::Anew { refusal, also } => {
             refused(out, name, refusal)?;
             if let Some(also) = also {
                 writeln!(out, "  cannot be cut there: {also}")?;
             }
-            writeln!(out, "  lost: everything in it; it begins anew")?;
-            writeln!(out, "  set aside as .damaged: every segment in {}", log.directory.path().display())
+            match &case.begin {
+                None => writeln!(out, "  lost: everything in it, all that was open; it begins anew")?,
+                Some((path, lsn)) => {
+                    writeln!(
+                        out,
+                        "  lost: everything in it from LSN {lsn} on, behind the snapshot {}",
+                        path.display()
+                    )?;
+                }
+            }
+            writeln!(out, "  set aside as .damaged: every segment in {}", case.directory.path().display())?;
         }
-        Finding::Foreign(error) => {
-            refused(out, name, error)?;
-            writeln!(out, "  nothing that a salvage may touch; move the file back to where it belongs")
+        Finding::Hopeless { refusal, advice } => {
+            refused(out, name, refusal)?;
+            writeln!(out, "  nothing that a salvage can make good: {advice}")?;
         }
     }
+    for (path, reason) in &case.aside {
+        writeln!(out, "  set aside as .damaged: {}: {reason}", path.display())?;
+    }
+    Ok(())
 }
 
-fn refused(out: &mut dyn Write, name: &str, refusal: &RecoveryError) -> io::Result<()> {
+fn refused(out: &mut dyn Write, name: &str, refusal: &dyn Display) -> io::Result<()> {
     writeln!(out, "{name}: refused")?;
     writeln!(out, "  {refusal}")
 }
@@ -75,13 +93,13 @@ fn kept(out: &mut dyn Write, recovered: &Recovered) -> io::Result<()> {
     writeln!(out, "  kept: {} records below LSN {at}, {} bytes", recovered.records, recovered.bytes)
 }
 
-fn set_aside(out: &mut dyn Write, log: &LogPlace, recovered: &Recovered) -> io::Result<()> {
+fn set_aside(out: &mut dyn Write, case: &Case, recovered: &Recovered) -> io::Result<()> {
     if recovered.tail.segment.0 > 0 {
-        let path = log.directory.segment_path(recovered.tail.segment);
+        let path = case.directory.segment_path(recovered.tail.segment);
         writeln!(out, "  copied as .damaged: {}, cut at byte {}", path.display(), recovered.tail.offset)?;
     }
     for &segment in recovered.discard.iter().rev() {
-        writeln!(out, "  set aside as .damaged: {}", log.directory.segment_path(segment).display())?;
+        writeln!(out, "  set aside as .damaged: {}", case.directory.segment_path(segment).display())?;
     }
     Ok(())
 }
@@ -95,7 +113,7 @@ pub(super) fn ending(out: &mut dyn Write, root: &Path, ending: Ending) -> io::Re
             "\nNothing was changed. Restore the files from a copy if there is one; `corefold salvage {root} --yes` gives up \
              what is listed as lost.\nFile inputs deal lost batches again when the job goes on, as long as they are there."
         ),
-        Ending::Foreign => writeln!(out, "\nNothing was changed: files of another directory are in the way."),
+        Ending::Hopeless => writeln!(out, "\nNothing was changed: not all of it can be made good."),
         Ending::Done => writeln!(
             out,
             "\nDone. What was given up is written down in {root}/salvaged.ndjson, and what was set aside is still there \
