@@ -14,7 +14,7 @@ pub mod layout;
 pub mod limits;
 pub mod pane_log;
 pub mod partial;
-mod partial_check;
+pub mod partial_check;
 pub mod result;
 pub mod rows;
 pub mod sketch;

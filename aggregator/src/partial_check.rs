@@ -5,7 +5,7 @@
 
 use crate::key;
 use crate::layout::StateKind;
-use crate::partial::{OTHER_SLOT, Partial, PartialError};
+use crate::partial::{ArchivedPartial, OTHER_SLOT, Partial, PartialError};
 use crate::rows::{Side, Sides};
 use crate::spec::FieldType;
 use crate::time::EventTime;
@@ -101,5 +101,41 @@ fn is_sound(side: &Side) -> bool {
         Side::Distinct(sketch) => sketch.is_consistent(),
         Side::Top(sketch) => sketch.is_consistent(),
         Side::Text(text) => std::str::from_utf8(text).is_ok(),
+    }
+}
+
+/// What an archived partial aggregate says of itself, whatever view it is of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PartialOutline {
+    /// Index of the view.
+    pub view: u32,
+    /// The pane.
+    pub pane: i64,
+    /// Groups that it announces.
+    pub groups: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Words of all rows.
+    pub words: u64,
+    /// Sketches and texts.
+    pub sides: u64,
+    /// Sums with a spill.
+    pub spills: u64,
+}
+
+impl PartialOutline {
+    /// Looks at an archive without taking it apart.
+    pub fn of(bytes: &[u8]) -> Result<PartialOutline, PartialError> {
+        let archived = rkyv::access::<ArchivedPartial, rkyv::rancor::Error>(bytes)
+            .map_err(|error| PartialError::Archive(error.to_string()))?;
+        Ok(PartialOutline {
+            view: archived.view.to_native(),
+            pane: archived.pane.to_native(),
+            groups: archived.announced.len() as u64,
+            rows: archived.slots.len() as u64,
+            words: archived.words.len() as u64,
+            sides: archived.sides.items.len() as u64,
+            spills: archived.sides.spills.len() as u64,
+        })
     }
 }

@@ -51,9 +51,13 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             std::io::stdout().write_all(&page)?;
         }
         Command::Inspect(args) => {
-            let InspectWhat::Wal(args) = args.what;
             let mut out = std::io::stdout().lock();
-            return Ok(inspect::wal(&args.path, InspectOptions::from(&args), &mut out)?.exit_code());
+            let seen = match args.what {
+                InspectWhat::Wal(args) => inspect::wal(&args.path, InspectOptions::from(&args), &mut out)?,
+                InspectWhat::Snapshot(args) => inspect::snapshot(&args.path, args.shard, args.json, &mut out)?,
+                InspectWhat::Panes(args) => inspect::panes(&args.path, args.json, &mut out)?,
+            };
+            return Ok(seen.exit_code());
         }
     }
     Ok(ExitCode::Done)

@@ -95,6 +95,8 @@ mod tests {
             "corefold agregate",
             "corefold run",
             "corefold inspect wal",
+            "corefold inspect snapshot",
+            "corefold inspect panes a b",
             "corefold salvage",
             "corefold salvage state --no",
             "corefold aggregate a.csv",
