@@ -32,3 +32,4 @@ pub mod store_job;
 pub mod summary;
 pub mod topology;
 pub mod units;
+pub mod verify;

@@ -8,7 +8,7 @@ use corefold_engine::commands::{self, CommandError, Console};
 use corefold_engine::doctor;
 use corefold_engine::exit::ExitCode;
 use corefold_engine::inspect::{self, InspectOptions};
-use corefold_engine::salvage;
+use corefold_engine::{salvage, verify};
 use std::io::Write;
 
 fn main() -> std::process::ExitCode {
@@ -40,6 +40,10 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             let report = doctor::examine(args.data_dir.as_deref(), args.shards);
             print(&if args.json { format!("{}\n", report.to_json()) } else { report.to_string() })?;
             return Ok(report.exit_code());
+        }
+        Command::Verify(args) => {
+            let mut out = std::io::stdout().lock();
+            return Ok(verify::verify(&args.dir, args.json, &mut out)?);
         }
         Command::Salvage(args) => {
             let mut out = std::io::stdout().lock();

@@ -333,6 +333,23 @@ pub enum InspectDetail {
     Records,
 }
 
+/// `corefold verify`.
+#[derive(Args, Clone, PartialEq, Eq, Debug)]
+#[command(
+    after_help = "Example:\n  corefold verify state/\n\nReads the whole directory and the outputs that it names; \
+                        no engine may run on it meanwhile. Exit code 0 if\nall is sound, 1 if something is not, 74 if \
+                        something cannot be read."
+)]
+pub struct VerifyArgs {
+    /// Data directory to check: snapshots, logs, pane log, outputs
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+
+    /// Print one JSON object a line instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `corefold salvage`.
 #[derive(Args, Clone, PartialEq, Eq, Debug)]
 #[command(

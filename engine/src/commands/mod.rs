@@ -18,6 +18,7 @@ use crate::inspect::InspectError;
 use crate::progress::ProgressStyleWanted;
 use crate::salvage::SalvageError;
 use crate::sql::SqlError;
+use crate::verify::VerifyError;
 use corefold_aggregator::spec::SpecError;
 use glommio::{LocalExecutorBuilder, Placement};
 use std::io::{IsTerminal, Write};
@@ -85,6 +86,9 @@ pub enum CommandError {
     /// A look into a log.
     #[error(transparent)]
     Inspect(#[from] InspectError),
+    /// A look at all checksums.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
     /// A salvage.
     #[error(transparent)]
     Salvage(#[from] SalvageError),
@@ -100,6 +104,7 @@ impl CommandError {
             CommandError::Engine(EngineError::Export(error)) => error.is_broken_pipe(),
             CommandError::Inspect(error) => error.is_broken_pipe(),
             CommandError::Salvage(error) => error.is_broken_pipe(),
+            CommandError::Verify(error) => error.is_broken_pipe(),
             CommandError::Output(error) => error.kind() == std::io::ErrorKind::BrokenPipe,
             _ => false,
         }
@@ -113,6 +118,7 @@ impl CommandError {
             CommandError::Config(errors) => errors.exit_code(),
             CommandError::Inspect(error) => error.exit_code(),
             CommandError::Salvage(error) => error.exit_code(),
+            CommandError::Verify(error) => error.exit_code(),
             CommandError::Output(_) => ExitCode::Io,
         }
     }
