@@ -166,6 +166,12 @@ impl Coordinator {
         Ok((index, PaneId(self.partial.pane)))
     }
 
+    /// Windows of a view that end here or before are not given out any more, or never again.
+    pub fn given_through(&self, view: usize) -> EventTime {
+        let (window, next) = (self.views[view].plan().spec.window, self.views[view].window_next);
+        if next == i64::MIN { EventTime::MIN } else { window.pane_start(window.window_end_pane(next - 1)) }
+    }
+
     /// Goes on behind `last`, the last pull in the log, after all that belongs to it has been restored: windows that
     /// may not be in every output are given out again by the next emission.
     pub fn resume(&mut self, last: &Pulled) -> Result<(), PartialError> {
@@ -176,7 +182,7 @@ impl Coordinator {
             word.verify(&view.plan().spec.window)?;
         }
         for (view, word) in self.views.iter_mut().zip(&last.views) {
-            view.window_next = word.window_floor;
+            (view.window_next, view.window_floor) = (word.window_floor, word.window_floor);
             (view.windows_out, view.rows_out) = (word.windows, word.rows);
         }
         let time = EventTime(last.time);
@@ -227,7 +233,9 @@ impl View {
             EventTime::MAX => i64::MAX,
             time => window.first_window_of(window.open_from(time)),
         };
-        let window_floor = self.window_next.min(safe);
+        // What was once given up is gone, whatever is said later.
+        let window_floor = self.window_next.min(safe).max(self.window_floor);
+        self.window_floor = window_floor;
         while self.recent.front().is_some_and(|&(number, _)| number < window_floor) {
             self.recent.pop_front();
         }

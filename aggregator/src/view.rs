@@ -109,6 +109,8 @@ pub struct View {
     slide: Slide,
     /// Windows below this number are out or were empty.
     pub(crate) window_next: i64,
+    /// Windows below this number need not be given out again after a restart.
+    pub(crate) window_floor: i64,
     /// Windows that were given out and may have to be given out again after a restart, with their rows.
     pub(crate) recent: VecDeque<(i64, u64)>,
     /// Whether `recent` is kept.
@@ -134,6 +136,7 @@ impl View {
             collecting: BTreeMap::new(),
             slide: Slide::new(),
             window_next: i64::MIN,
+            window_floor: i64::MIN,
             recent: VecDeque::new(),
             keeps_recent: false,
             row_of: Vec::new(),

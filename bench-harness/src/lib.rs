@@ -8,6 +8,7 @@ pub mod compare;
 pub mod entropy;
 pub mod fuzz;
 pub mod generate;
+pub mod live;
 pub mod local;
 pub mod oracle;
 pub mod text;

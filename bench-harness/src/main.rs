@@ -9,6 +9,9 @@ use corefold_bench::agree::{CorefoldProgram, EngineUnderTest, check_seed};
 use corefold_bench::fuzz::drive::{self, Run, Watch};
 use corefold_bench::fuzz::{TARGETS, Target};
 use corefold_bench::generate::{DataSet, Order, generate};
+use corefold_bench::live::Setting;
+use corefold_bench::live::report::{attempt, markdown};
+use corefold_bench::live::rows::ROWS;
 use corefold_bench::local::LocalEngine;
 use corefold_bench::oracle;
 use corefold_bench::text;
@@ -40,6 +43,8 @@ enum Command {
     Agree(Agree),
     /// Put damaged inputs to everything that reads bytes from outside
     Fuzz(Fuzz),
+    /// Try faults on the corefold program
+    Faults(Faults),
     /// List data sets, formats and checks
     List,
 }
@@ -131,6 +136,30 @@ fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
     range.filter(|range| !range.is_empty()).ok_or_else(|| format!("`{text}` is no range such as 0..1000"))
 }
 
+#[derive(Args)]
+struct Faults {
+    /// Rows of the fault matrix; all if none is named
+    rows: Vec<String>,
+    /// The corefold program
+    #[arg(long, default_value = "target/release/corefold")]
+    corefold: PathBuf,
+    /// Directory for everything that is made; on ext4 or XFS
+    #[arg(long, default_value = "target/faults")]
+    scratch: PathBuf,
+    /// How often to disturb, instead of each row's own number
+    #[arg(long)]
+    times: Option<u64>,
+    /// The small half of each row
+    #[arg(long)]
+    quick: bool,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Also write a report in Markdown to this file
+    #[arg(long)]
+    report: Option<PathBuf>,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum DataSetName {
     FlightsLike,
@@ -151,6 +180,7 @@ fn main() -> ExitCode {
         Command::Oracle(arguments) => run_oracle(&arguments),
         Command::Agree(arguments) => run_agree(&arguments),
         Command::Fuzz(arguments) => run_fuzz(&arguments).unwrap_or_else(|error| fail(&error)),
+        Command::Faults(arguments) => run_faults(&arguments),
         Command::List => {
             run_list();
             ExitCode::SUCCESS
@@ -296,6 +326,33 @@ fn run_fuzz(arguments: &Fuzz) -> Result<ExitCode, String> {
     Ok(if findings == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+fn run_faults(arguments: &Faults) -> ExitCode {
+    if let Some(unknown) = arguments.rows.iter().find(|name| !ROWS.iter().any(|row| row.number == **name)) {
+        return fail(&format!(
+            "there is no row {unknown}; known: {}",
+            ROWS.iter().map(|row| row.number).collect::<Vec<_>>().join(" ")
+        ));
+    }
+    let Faults { corefold, scratch, times, quick, seed, .. } = arguments;
+    let setting =
+        Setting { corefold: corefold.clone(), scratch: scratch.clone(), times: *times, quick: *quick, seed: *seed };
+    let mut outcomes = Vec::new();
+    for row in
+        ROWS.iter().filter(|row| arguments.rows.is_empty() || arguments.rows.iter().any(|name| name == row.number))
+    {
+        let outcome = attempt(row, &setting);
+        println!("{}", outcome.line());
+        outcomes.push(outcome);
+    }
+    if let Some(path) = &arguments.report {
+        let command = format!("scripts/faults.sh {}", arguments.rows.join(" "));
+        if let Err(error) = fs::write(path, markdown(&outcomes, command.trim_end(), *seed)) {
+            return fail(&format!("cannot write {}: {error}", path.display()));
+        }
+    }
+    if outcomes.iter().any(|outcome| outcome.word() == "FAIL") { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
 fn run_list() {
     println!("data sets (bench-harness generate):");
     println!("  zipf          ts timestamp(ms), key u64 by Zipf, value f64");
@@ -303,6 +360,7 @@ fn run_list() {
     println!("formats: {}", Format::ALL.map(Format::name).join(", "));
     println!("checks:");
     println!("  oracle SEED   a random job and its right answer");
+    println!("  faults        rows of the fault matrix on the corefold program");
     println!("  agree         random jobs through the corefold program, or in process with crashes");
     println!("  fuzz TARGET   damaged inputs; the targets:");
     for Target { name, about, .. } in &TARGETS {

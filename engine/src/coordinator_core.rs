@@ -4,13 +4,15 @@
 //! thread.
 
 use crate::error::EngineError;
-use crate::export_core::ExportMessage;
+use crate::export::text::push_time;
+use crate::export_core::{CommitPoint, ExportBoard, ExportMessage};
 use crate::guard::PanicGuard;
 use crate::links::{CoordinatorEnds, FromShard, Progress, Shared, ToShard};
 use crate::pane_core::{PaneCore, PanePlan};
 use corefold_aggregator::coordinator::{Coordinator, CoordinatorError};
 use corefold_aggregator::result::ResultBatch;
 use corefold_aggregator::time::EventTime;
+use corefold_shards::counters::ShardCounts;
 use crossbeam_channel::{SendTimeoutError, Sender};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -32,6 +34,8 @@ pub struct CoordinatorCore {
     pub shards: Vec<CoordinatorEnds>,
     /// To the exporter's thread.
     pub exports: Sender<ExportMessage>,
+    /// How far that has committed.
+    pub board: Arc<ExportBoard>,
     /// Time between pulls.
     pub pull_interval: Duration,
     /// Shared by all threads.
@@ -49,6 +53,7 @@ impl CoordinatorCore {
 
     async fn work(&mut self) -> Result<(), EngineError> {
         let mut panes = self.panes.take().map(|plan| PaneCore::open(plan, &mut self.coordinator)).transpose()?;
+        self.check_outputs()?;
         let mut pulled_at = Instant::now();
         loop {
             if self.shared.has_failed() {
@@ -81,6 +86,19 @@ impl CoordinatorCore {
                 glommio::timer::sleep(rest.clamp(ANSWER_POLL, LOOK_EVERY)).await;
             }
         }
+    }
+
+    /// That every window which is not committed in the outputs will be given out. An output that has nothing committed
+    /// is new, and gets what there still is.
+    fn check_outputs(&self) -> Result<(), EngineError> {
+        for (view, of) in self.coordinator.views().iter().enumerate() {
+            let (given, committed) = (self.coordinator.given_through(view), self.board.through(view));
+            if committed != EventTime::MIN && committed < given {
+                let (view, committed, given) = (of.plan().spec.name.clone(), time_text(committed), time_text(given));
+                return Err(EngineError::WindowsLost { view, committed, given });
+            }
+        }
+        Ok(())
     }
 
     /// Whether the engine was stopped before its input ended, and nothing more will come.
@@ -123,7 +141,7 @@ impl CoordinatorCore {
     /// Writes merged panes to their log, and tells the shards what they may forget. Returns whether all is written.
     fn write_panes(&mut self, panes: &mut Option<PaneCore>) -> Result<bool, EngineError> {
         let Some(panes) = panes else { return Ok(true) };
-        let is_all = panes.turn(&mut self.coordinator, |_| EventTime::MIN)?;
+        let is_all = panes.turn(&mut self.coordinator, |view| self.board.through(view))?;
         if self.shards.iter().all(|shard| shard.orders.slots() > 0)
             && let Some(time) = panes.take_release()
         {
@@ -143,8 +161,16 @@ impl CoordinatorCore {
             send(exports, ExportMessage::Rows { view, batch: batch.clone() }, shared).map_err(Stop::Engine)
         });
         match release {
-            Ok(Some(time)) if !is_logged => self.tell(|| ToShard::Release(time)),
-            Ok(_) => {}
+            Ok(Some(time)) => {
+                let mut ledger = ShardCounts::default();
+                self.shards.iter().for_each(|shard| ledger.add(&shard.board.counts()));
+                let point = Box::new(CommitPoint { ledger, frontier: time });
+                send(&self.exports, ExportMessage::Commit(point), &self.shared)?;
+                if !is_logged {
+                    self.tell(|| ToShard::Release(time));
+                }
+            }
+            Ok(None) => {}
             Err(Stop::Engine(error)) => return Err(error),
             Err(Stop::Coordinator(error)) => return Err(error.into()),
         }
@@ -203,6 +229,12 @@ fn send(
             Err(_) => return Err(EngineError::Stopped),
         }
     }
+}
+
+fn time_text(time: EventTime) -> String {
+    let mut text = Vec::new();
+    push_time(&mut text, time.0);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 fn count(progress: &Progress, batch: &ResultBatch) {

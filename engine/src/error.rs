@@ -58,6 +58,20 @@ pub enum EngineError {
         /// The operating system's word.
         reason: std::io::Error,
     },
+    /// Outputs lack windows that are not there any more.
+    #[error(
+        "the outputs of the view `{view}` are committed up to {committed}, but this data directory only has windows \
+         that end after {given}: its manifest is older than its panes; restore `manifest.ndjson` and the outputs as \
+         they were, or give the exports of the view other paths"
+    )]
+    WindowsLost {
+        /// The view.
+        view: String,
+        /// Up to when its outputs are committed.
+        committed: String,
+        /// Up to when windows are gone.
+        given: String,
+    },
     /// The cores.
     #[error(transparent)]
     Topology(#[from] TopologyError),
@@ -102,7 +116,10 @@ impl EngineError {
                 Road::Io => ExitCode::Io,
                 Road::Usage => ExitCode::Usage,
             },
-            EngineError::Export(_) | EngineError::Disk(_) | EngineError::LogStalled { .. } => ExitCode::Io,
+            EngineError::Export(_)
+            | EngineError::Disk(_)
+            | EngineError::LogStalled { .. }
+            | EngineError::WindowsLost { .. } => ExitCode::Io,
             EngineError::Recover(error) => error.exit_code(),
             EngineError::Shard { error: ShardError::Wal(_), .. } | EngineError::PaneLog(_) => ExitCode::Io,
             EngineError::Pane(_)

@@ -3,20 +3,27 @@
 //! Formats and files are in [`crate::export`].
 
 use crate::error::EngineError;
-use crate::export::{ExportSummary, Exporter, LateWriter, Table};
+use crate::export::{CommitNote, ExportSummary, Exporter, LateWriter, Table};
 use crate::guard::PanicGuard;
 use crate::links::Shared;
+use crate::summary::Ledger;
 use corefold_aggregator::result::ResultBatch;
+use corefold_aggregator::time::EventTime;
+use corefold_shards::counters::ShardCounts;
 use corefold_shards::late::LateRows;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
 /// Messages that wait for the exporter.
 pub const EXPORTS_MAX: usize = 16;
 
 /// How often a waiting exporter looks whether the engine has failed.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How often outputs are committed at most, the end and complete parts aside: each commit syncs every open file.
+const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
 /// What the coordinator sends.
 #[derive(Debug)]
@@ -35,6 +42,8 @@ pub enum ExportMessage {
         /// The rows.
         rows: LateRows,
     },
+    /// All rows of an emission have been sent; what was written may be made durable.
+    Commit(Box<CommitPoint>),
     /// Everything is out.
     Finish {
         /// Windows and rows per view.
@@ -44,15 +53,56 @@ pub enum ExportMessage {
     },
 }
 
+/// How things stood when all rows of an emission had been sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CommitPoint {
+    /// What became of every event, over all shards.
+    pub ledger: ShardCounts,
+    /// Every window that ends here or before has been sent.
+    pub frontier: EventTime,
+}
+
+/// How far each view is safe in its outputs; written by the exporter's thread, read by the coordinator.
+#[derive(Debug)]
+pub struct ExportBoard {
+    through: Vec<AtomicI64>,
+}
+
+impl ExportBoard {
+    /// What the outputs say of themselves before anything is written: what earlier runs have committed.
+    pub fn of(outputs: &[ViewOutputs]) -> ExportBoard {
+        ExportBoard { through: outputs.iter().map(|view| AtomicI64::new(view.committed_through().0)).collect() }
+    }
+
+    /// All windows of the view that end here or before are committed in every export of it, and need not come again.
+    /// [`EventTime::MIN`]: none; [`EventTime::MAX`]: all there will ever be, or nobody wants them.
+    pub fn through(&self, view: usize) -> EventTime {
+        EventTime(self.through[view].load(Ordering::Acquire))
+    }
+
+    fn publish(&self, view: usize, through: EventTime) {
+        self.through[view].store(through.0, Ordering::Release);
+    }
+}
+
 /// Outputs of one view.
 #[derive(Default)]
 pub struct ViewOutputs {
+    /// Index of its stream, for the ledger.
+    pub stream: usize,
     /// Where its rows go.
     pub exporters: Vec<Box<dyn Exporter>>,
     /// Where its late rows go.
     pub late: Option<LateWriter>,
     /// What is shown of it at the end.
     pub table: Option<Table>,
+}
+
+impl ViewOutputs {
+    /// All windows that end here or before are committed in every export.
+    pub fn committed_through(&self) -> EventTime {
+        self.exporters.iter().map(|exporter| exporter.committed_through()).min().unwrap_or(EventTime::MAX)
+    }
 }
 
 /// What one view came to.
@@ -70,19 +120,31 @@ pub struct ViewSummary {
 
 /// The thread's ends.
 pub struct ExportCore {
-    /// One per view.
-    pub views: Vec<ViewOutputs>,
-    /// From the coordinator.
-    pub messages: Receiver<ExportMessage>,
-    /// Whether outputs of an unfinished input are completed too (a long-running engine) or dropped (a finite job).
-    pub keeps_unfinished: bool,
-    /// Shared by all threads.
-    pub shared: Arc<Shared<EngineError>>,
+    views: Vec<ViewOutputs>,
+    messages: Receiver<ExportMessage>,
+    keeps_unfinished: bool,
+    board: Arc<ExportBoard>,
+    shared: Arc<Shared<EngineError>>,
+    /// The newest point that is not committed yet.
+    due: Option<Box<CommitPoint>>,
+    committed_at: Option<Instant>,
 }
 
 impl ExportCore {
-    /// Writes until the coordinator says that all is out; `None` after a failure or an early end. What is not
-    /// completed leaves nothing behind.
+    /// An exporter of `views`. `keeps_unfinished`: outputs of an unfinished input are kept (a long-running engine)
+    /// or dropped (a finite job).
+    pub fn new(
+        views: Vec<ViewOutputs>,
+        messages: Receiver<ExportMessage>,
+        keeps_unfinished: bool,
+        board: Arc<ExportBoard>,
+        shared: Arc<Shared<EngineError>>,
+    ) -> ExportCore {
+        ExportCore { views, messages, keeps_unfinished, board, shared, due: None, committed_at: None }
+    }
+
+    /// Writes until the coordinator says that all is out; `None` after a failure or an early end. What is neither
+    /// completed nor committed leaves nothing behind.
     pub fn run(mut self) -> Option<Vec<ViewSummary>> {
         let _guard = PanicGuard::new(&self.shared);
         match self.work() {
@@ -105,38 +167,74 @@ impl ExportCore {
                     for exporter in &mut outputs.exporters {
                         exporter.write(&batch)?;
                     }
+                    // A part may have been completed on the way.
+                    self.board.publish(view, outputs.committed_through());
                 }
                 Ok(ExportMessage::Late { view, rows }) => {
                     if let Some(late) = &mut self.views[view].late {
                         late.add(rows)?;
                     }
                 }
+                Ok(ExportMessage::Commit(point)) => {
+                    self.due = Some(point);
+                    self.commit_if_due()?;
+                }
                 Ok(ExportMessage::Finish { views, finished }) => {
                     if !finished && !self.keeps_unfinished {
                         return Ok(None);
                     }
-                    return self.finish(&views).map(Some);
+                    return self.finish(&views, finished).map(Some);
                 }
-                Err(RecvTimeoutError::Timeout) if !self.shared.has_failed() => {}
+                Err(RecvTimeoutError::Timeout) if !self.shared.has_failed() => self.commit_if_due()?,
                 Err(_) => return Ok(None),
             }
         }
     }
 
-    fn finish(&mut self, views: &[(u64, u64)]) -> Result<Vec<ViewSummary>, EngineError> {
+    fn commit_if_due(&mut self) -> Result<(), EngineError> {
+        if self.committed_at.is_none_or(|at| at.elapsed() >= COMMIT_EVERY) {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    /// Rows of a later emission may have been written since the point; they are committed with it.
+    fn commit(&mut self) -> Result<(), EngineError> {
+        let Some(point) = self.due.take() else { return Ok(()) };
+        for (view, outputs) in self.views.iter_mut().enumerate() {
+            let stream = point.ledger.streams.get(outputs.stream).copied().unwrap_or_default();
+            let folded = point.ledger.views.get(view).copied().unwrap_or_default();
+            let note = CommitNote { ledger: Ledger::of(stream, folded), through: point.frontier };
+            outputs.exporters.iter_mut().try_for_each(|exporter| exporter.commit(note))?;
+            self.board.publish(view, outputs.committed_through());
+        }
+        self.committed_at = Some(Instant::now());
+        Ok(())
+    }
+
+    fn finish(&mut self, views: &[(u64, u64)], finished: bool) -> Result<Vec<ViewSummary>, EngineError> {
+        self.commit()?;
         let mut summaries = Vec::with_capacity(views.len());
         // What lacks room shows here, before any output has its name.
         for outputs in &mut self.views {
-            outputs.exporters.iter_mut().try_for_each(|exporter| exporter.prepare())?;
+            for exporter in &mut outputs.exporters {
+                let goes_on = !finished && exporter.suspend()?;
+                if !goes_on {
+                    exporter.prepare()?;
+                }
+            }
             outputs.late.as_mut().map_or(Ok(()), LateWriter::prepare)?;
         }
-        for (outputs, &(windows, rows)) in self.views.drain(..).zip(views) {
+        for (view, (outputs, &(windows, rows))) in self.views.drain(..).zip(views).enumerate() {
             let mut summary = ViewSummary { windows, rows, table: outputs.table, ..ViewSummary::default() };
             for exporter in outputs.exporters {
                 let written = exporter.finish()?;
                 summary.written.rows += written.rows;
                 summary.written.files += written.files;
                 summary.written.bytes += written.bytes;
+            }
+            if finished {
+                self.board.publish(view, EventTime::MAX);
             }
             if let Some(late) = outputs.late {
                 late.finish()?;

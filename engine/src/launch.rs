@@ -4,7 +4,7 @@
 
 use crate::coordinator_core::CoordinatorCore;
 use crate::error::EngineError;
-use crate::export_core::{EXPORTS_MAX, ExportCore, ViewOutputs, ViewSummary};
+use crate::export_core::{EXPORTS_MAX, ExportBoard, ExportCore, ViewOutputs, ViewSummary};
 use crate::feed::Routing;
 use crate::feed::dealer::Dealer;
 use crate::feed::lanes::{DealtLane, LaneGauge, LaneSource};
@@ -45,7 +45,7 @@ pub struct EnginePlan {
     pub shards: ShardPlan,
     /// Outputs, one per view.
     pub outputs: Vec<ViewOutputs>,
-    /// Whether outputs of an unfinished input are completed too.
+    /// Whether outputs of an unfinished input are kept.
     pub keeps_unfinished: bool,
     /// How batches are made, per read plan.
     pub plans: Vec<BatchPlan>,
@@ -88,12 +88,9 @@ pub fn launch(
     }
     let boards: Vec<_> = coordinator_ends.iter().map(|ends| Arc::clone(&ends.board)).collect();
     let (exports_in, exports_out) = crossbeam_channel::bounded(EXPORTS_MAX);
-    let exporter = ExportCore {
-        views: plan.outputs,
-        messages: exports_out,
-        keeps_unfinished: plan.keeps_unfinished,
-        shared: Arc::clone(shared),
-    };
+    let board = Arc::new(ExportBoard::of(&plan.outputs));
+    let exporter =
+        ExportCore::new(plan.outputs, exports_out, plan.keeps_unfinished, Arc::clone(&board), Arc::clone(shared));
     let drops_unfinished = !plan.keeps_unfinished;
     let exporter = spawn("exporter", move || exporter.run())?;
 
@@ -105,6 +102,7 @@ pub fn launch(
         panes,
         shards: coordinator_ends,
         exports: exports_in,
+        board,
         pull_interval: plan.pull_interval,
         shared: Arc::clone(shared),
     };

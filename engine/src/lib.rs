@@ -21,6 +21,7 @@ pub mod launch;
 pub mod launch_store;
 pub mod lifecycle;
 pub mod links;
+pub mod manifest;
 pub mod pane_core;
 pub mod progress;
 pub mod recover;

@@ -7,6 +7,7 @@ use crate::progress::thousands;
 use crate::units;
 use corefold_shards::counters::{ShardCounts, StreamCounts};
 use corefold_shards::fold::view_fold::FoldCounts;
+use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -56,7 +57,8 @@ pub fn render(
 
 /// What became of the events of one view. `received = aggregated + late + duplicate + rejected + shed`, where
 /// received are the rows read but for those that the view's filter does not ask for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Ledger {
     /// Rows that the view asks for.
     pub received: u64,
@@ -89,8 +91,10 @@ impl Ledger {
     }
 
     /// Whether nothing vanished.
-    pub const fn balances(&self) -> bool {
-        self.received == self.aggregated + self.late + self.duplicate + self.rejected + self.shed
+    pub fn balances(&self) -> bool {
+        // Added in a wider type: a ledger may come from a file.
+        let parts = [self.aggregated, self.late, self.duplicate, self.rejected, self.shed];
+        u128::from(self.received) == parts.into_iter().map(u128::from).sum::<u128>()
     }
 }
 

@@ -22,6 +22,7 @@ impl Shard {
             view.start_at(released);
             view.passes_released = true;
         });
+        self.is_replaying = true;
         self.released = released;
         self.answered = released;
         self.publish(released);
@@ -71,6 +72,7 @@ impl Shard {
             view.passes_released = keeps_passing;
         });
         self.notes.settle(start_of);
+        self.is_replaying = false;
     }
 
     /// Notes that the state of these shards is in here now, and has that made safe.
@@ -110,7 +112,7 @@ impl Shard {
 
     /// Moves a snapshot on by one piece, or begins one that is due.
     pub(crate) fn take_snapshot(&mut self, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), ShardError> {
-        let Some(snapshots) = &mut self.snapshots else { return Ok(()) };
+        let Some(snapshots) = self.snapshots.as_mut().filter(|_| !self.is_replaying) else { return Ok(()) };
         let mut thaws = false;
         for completion in inbox.snapshot_completions.drain(..) {
             thaws |= snapshots.complete(completion, &mut outbox.snapshot_requests);
@@ -132,7 +134,8 @@ impl Shard {
             head.adopted.clone_from(&self.adopted);
             self.views.iter_mut().for_each(|view| view.freeze());
             snapshots.begin(lsn, &head, &mut outbox.snapshot_requests)?;
-        } else if snapshots.is_busy() {
+        } else {
+            // Also while none is under way: an old snapshot may be left to delete.
             thaws |= snapshots.advance(&mut self.views, durable, &mut self.partial, &mut outbox.snapshot_requests)?;
         }
         if thaws {

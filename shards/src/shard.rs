@@ -163,6 +163,8 @@ pub struct Shard {
     pub(crate) released: EventTime,
     /// Panes below this time have been given out.
     pub(crate) answered: EventTime,
+    /// Whether logs are being folded again: until that is done, no snapshot would be of any one moment.
+    pub(crate) is_replaying: bool,
     /// Shards of earlier runs whose state is part of this one's.
     pub(crate) adopted: Vec<Adopted>,
     /// The first snapshot that names all of `adopted`.
@@ -214,6 +216,7 @@ impl Shard {
             frontier: EventTime::MIN,
             released: EventTime::MIN,
             answered: EventTime::MIN,
+            is_replaying: false,
             adopted: Vec::new(),
             adopted_since: 0,
             adopted_record: Vec::new(),

@@ -244,7 +244,7 @@ fn open_outputs(
         )?),
     };
     let table = shows_table.then(|| Table::new(schema, TABLE_ROWS_EACH));
-    Ok(ViewOutputs { exporters: vec![exporter], late, table })
+    Ok(ViewOutputs { stream: 0, exporters: vec![exporter], late, table })
 }
 
 fn show(

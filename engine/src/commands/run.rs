@@ -8,13 +8,15 @@ use crate::assemble::{self, ViewRequest};
 use crate::config::error::Faults;
 use crate::config::{self, ConfigError, ConfigErrors, EngineConfig, ExportConfig, ExportTarget, SourceConfig};
 use crate::error::EngineError;
-use crate::export::{self, PartsExporter, Rotation, Target};
+use crate::export::{self, Booking, ExportError, Exporter, PartsExporter, Rotation, Target};
 use crate::export_core::ViewOutputs;
 use crate::feed::lanes::{LaneSource, LaneStart};
 use crate::feed::parsers::BatchPlan;
 use crate::launch::{EnginePlan, launch};
+use crate::launch_store::StorePlan;
 use crate::lifecycle::Lifecycle;
 use crate::links::Shared;
+use crate::manifest::{MANIFEST_FILE, Manifest, ManifestError, SharedManifest};
 use crate::progress::ProgressDisplay;
 use crate::source::input::{Input, resolve};
 use crate::source::times;
@@ -27,8 +29,8 @@ use corefold_aggregator::spec::{StreamSpec, ViewSpec};
 use corefold_aggregator::time::Duration;
 use corefold_shards::shard::ShardPlan;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 /// Checks the file, form and meaning; returns what the user should know besides.
 pub fn check(file: &Path) -> Result<Vec<ConfigError>, CommandError> {
@@ -85,7 +87,7 @@ pub fn run(file: &Path, console: &Console) -> Result<(), CommandError> {
     });
     let lanes = lanes.collect();
     let plan = EnginePlan {
-        outputs: open_outputs(&config, &meaning.plan)?,
+        outputs: open_outputs(&config, &meaning.plan, store.as_ref(), console)?,
         keeps_unfinished: true,
         plans: batch_plans(&config, &meaning, parts),
         shards: meaning.plan,
@@ -219,26 +221,60 @@ fn batch_plans(config: &EngineConfig, meaning: &Meaning, parts: u16) -> Vec<Batc
     config.sources.iter().map(plan).collect()
 }
 
-fn open_outputs(config: &EngineConfig, plan: &ShardPlan) -> Result<Vec<ViewOutputs>, CommandError> {
+/// Opens all outputs. With a data directory its manifest says where they go on; without one they begin anew.
+fn open_outputs(
+    config: &EngineConfig,
+    plan: &ShardPlan,
+    store: Option<&StorePlan>,
+    console: &Console,
+) -> Result<Vec<ViewOutputs>, CommandError> {
+    let manifest = match store {
+        None => None,
+        Some(store) => Some(open_manifest(store, console)?),
+    };
     let mut outputs = Vec::new();
     for (view, shard_view) in config.views.iter().zip(&plan.views) {
-        let mut exporters = Vec::new();
-        for export in &view.exports {
-            exporters.push(open_export(export, &shard_view.plan.schema)?);
-        }
-        outputs.push(ViewOutputs { exporters, ..ViewOutputs::default() });
+        let booking = manifest.clone().map(|manifest| Booking { manifest, view: view.name.clone() });
+        let schema = &shard_view.plan.schema;
+        let opened = view.exports.iter().map(|export| open_export(export, schema, booking.as_ref()));
+        let exporters = opened.collect::<Result<Vec<_>, CommandError>>()?;
+        outputs.push(ViewOutputs { stream: view.stream, exporters, ..ViewOutputs::default() });
     }
     Ok(outputs)
 }
 
-fn open_export(export: &ExportConfig, schema: &OutputSchema) -> Result<Box<dyn export::Exporter>, CommandError> {
+fn open_manifest(store: &StorePlan, console: &Console) -> Result<SharedManifest, ExportError> {
+    let has_history = store.recovered.panes.as_ref().is_some_and(|panes| panes.history.last().is_some());
+    let store = &store.directory;
+    let path = store.root().join(MANIFEST_FILE);
+    if has_history && !path.exists() {
+        // It was made before the first pane was merged.
+        return Err(ManifestError::Missing { path }.into());
+    }
+    let manifest = Manifest::open(store.root(), &store.uuid_text())?;
+    if let Some(bytes) = manifest.cut() {
+        let path = manifest.path().display();
+        console.say(&format!("note: {path}: {bytes} bytes of a line that a crash has torn were cut off its end"));
+    }
+    Ok(Arc::new(Mutex::new(manifest)))
+}
+
+fn open_export(
+    export: &ExportConfig,
+    schema: &OutputSchema,
+    booking: Option<&Booking>,
+) -> Result<Box<dyn Exporter>, CommandError> {
     let format = assemble::output_format(export.format);
-    Ok(match &export.target {
-        ExportTarget::File(path) => export::open(Target::from_argument(path), format, schema)?,
-        ExportTarget::Directory { path, rotate } => {
+    Ok(match (&export.target, booking) {
+        (ExportTarget::File(path), None) => export::open(Target::from_argument(path), format, schema)?,
+        (ExportTarget::File(path), Some(booking)) => PartsExporter::open_file_booked(path, format, schema, booking)?,
+        (ExportTarget::Directory { path, rotate }, booking) => {
             let rotation = Rotation { every: rotate.every, bytes: rotate.bytes };
-            // Windows come again after a restart and are written to the same parts again, byte for byte.
-            Box::new(PartsExporter::open(path, format, schema, rotation, None)?)
+            Box::new(match booking {
+                // Windows come again at the next run and are written to the same parts again, byte for byte.
+                None => PartsExporter::open(path, format, schema, rotation)?,
+                Some(booking) => PartsExporter::open_booked(path, format, schema, rotation, booking)?,
+            })
         }
     })
 }

@@ -4,6 +4,7 @@
 //! <data_dir>/store.lock                       held (flock) by the one process that uses the directory
 //! <data_dir>/store.json                       format, UUID, and a text of the owner's choice (`meta`)
 //! <data_dir>/shard-NNNN/wal/<sequence>.wal    the log of a shard
+//! <data_dir>/shard-NNNN/birth                 a random number: the next directory of that name has another
 //! <data_dir>/**/*.damaged                     what a salvage has set aside; nothing reads it
 //! <data_dir>/salvaged.ndjson                  what salvages have given up, a line for each log
 //! <data_dir>/salvage.pending                  a salvage is under way, or was interrupted
@@ -26,6 +27,7 @@ use corefold_shards::wal::LogIdentity;
 
 const LOCK_FILE: &str = "store.lock";
 const IDENTITY_FILE: &str = "store.json";
+const BIRTH_FILE: &str = "birth";
 const STORE_FORMAT: u32 = 1;
 
 /// Names the logs whose repair was begun and not ended.
@@ -58,6 +60,23 @@ struct IdentityFile {
     format: u32,
     uuid: String,
     meta: Option<String>,
+    /// Of all before it: not every flipped bit makes the file unreadable or the job another one.
+    crc32c: u32,
+}
+
+impl IdentityFile {
+    fn new(uuid: &[u8; 16], meta: Option<&str>) -> IdentityFile {
+        let mut file =
+            IdentityFile { format: STORE_FORMAT, uuid: format_uuid(uuid), meta: meta.map(str::to_owned), crc32c: 0 };
+        file.crc32c = file.checksum();
+        file
+    }
+
+    fn checksum(&self) -> u32 {
+        let IdentityFile { format, uuid, meta, crc32c: _ } = self;
+        let seed = crc32c::crc32c(format!("{format} {uuid} {}", u8::from(meta.is_some())).as_bytes());
+        crc32c::crc32c_append(seed, meta.as_deref().unwrap_or_default().as_bytes())
+    }
 }
 
 impl Store {
@@ -81,7 +100,7 @@ impl Store {
             read_identity(&identity_path)?
         } else {
             refuse_strangers(root)?;
-            let identity = IdentityFile { format: STORE_FORMAT, uuid: format_uuid(&random_bytes()?), meta: None };
+            let identity = IdentityFile::new(&random_bytes()?, None);
             write_identity(root, &identity)?;
             sync_parent(root)?;
             identity
@@ -90,6 +109,10 @@ impl Store {
             path: root.to_path_buf(),
             reason: format!("`{IDENTITY_FILE}` has the UUID `{}`, which is none", identity.uuid),
         })?;
+        if identity.crc32c != identity.checksum() {
+            let reason = format!("the checksum in `{IDENTITY_FILE}` is wrong; restore the file");
+            return Err(DiskError::NotAStore { path: root.to_path_buf(), reason });
+        }
         Ok(Store { root: root.to_path_buf(), uuid, meta: identity.meta, lock: Arc::new(lock) })
     }
 
@@ -119,6 +142,11 @@ impl Store {
         self.uuid
     }
 
+    /// The UUID as text.
+    pub fn uuid_text(&self) -> String {
+        format_uuid(&self.uuid)
+    }
+
     /// The lock, for rings.
     pub fn lock(&self) -> &Arc<StoreLock> {
         &self.lock
@@ -137,8 +165,7 @@ impl Store {
 
     /// Stores a text, atomically and durably.
     pub fn set_meta(&mut self, meta: &str) -> Result<(), DiskError> {
-        let identity =
-            IdentityFile { format: STORE_FORMAT, uuid: format_uuid(&self.uuid), meta: Some(meta.to_owned()) };
+        let identity = IdentityFile::new(&self.uuid, Some(meta));
         write_identity(&self.root, &identity)?;
         self.meta = identity.meta;
         Ok(())
@@ -172,6 +199,20 @@ impl Store {
         LogIdentity { store: self.uuid, shard }
     }
 
+    /// The random number that a shard's directory was made with; `None` if it has none.
+    pub fn birth(&self, shard: u32) -> Result<Option<u64>, DiskError> {
+        let path = self.shard_path(shard).join(BIRTH_FILE);
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(DiskError::io("read", &path))?,
+        };
+        let digits = text.get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        match digits.filter(|&birth| birth_text(birth) == text) {
+            Some(birth) => Ok(Some(birth)),
+            None => Err(DiskError::NotAStore { path, reason: "it is damaged; restore it".to_owned() }),
+        }
+    }
+
     /// The log directory of a shard; made durably if it is not there.
     pub fn log_directory(&self, shard: u32) -> Result<LogDirectory, DiskError> {
         self.make_log_directory(&shard_name(shard), shard)
@@ -187,6 +228,12 @@ impl Store {
     fn make_log_directory(&self, name: &str, shard: u32) -> Result<LogDirectory, DiskError> {
         let parent = self.root.join(name);
         let path = parent.join("wal");
+        if shard != u32::MAX && !parent.join(BIRTH_FILE).exists() {
+            fs::create_dir_all(&parent).map_err(DiskError::io("create", &parent))?;
+            sync_directory(&self.root)?;
+            let birth = u64::from_le_bytes(random_bytes()?);
+            write_atomically(&parent.join(BIRTH_FILE), birth_text(birth).as_bytes())?;
+        }
         if !path.is_dir() {
             fs::create_dir_all(&path).map_err(DiskError::io("create", &path))?;
             sync_directory(&path)?;
@@ -283,6 +330,12 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
 fn sync_parent(path: &Path) -> Result<(), DiskError> {
     let absolute = fs::canonicalize(path).map_err(DiskError::io("find", path))?;
     absolute.parent().map_or(Ok(()), sync_directory)
+}
+
+/// Sixteen digits, their checksum, a line end.
+fn birth_text(birth: u64) -> String {
+    let digits = format!("{birth:016x}");
+    format!("{digits} {:08x}\n", crc32c::crc32c(digits.as_bytes()))
 }
 
 fn shard_name(shard: u32) -> String {

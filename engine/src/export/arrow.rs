@@ -5,7 +5,7 @@
 use super::columns::Gatherer;
 use super::error::ExportError;
 use super::target::Sink;
-use super::{ExportSummary, Exporter};
+use super::{ExportSummary, Exporter, FileExporter};
 use arrow_ipc::writer::FileWriter;
 use corefold_aggregator::result::{OutputSchema, ResultBatch};
 use std::ops::Range;
@@ -52,5 +52,11 @@ impl Exporter for ArrowExporter {
     fn finish(mut self: Box<Self>) -> Result<ExportSummary, ExportError> {
         self.prepare()?;
         Ok(ExportSummary { rows: self.rows, files: 1, bytes: self.writer.get_mut().finish()? })
+    }
+}
+
+impl FileExporter for ArrowExporter {
+    fn sink(&mut self) -> &mut Sink {
+        self.writer.get_mut()
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! Exit codes are not chosen here; the binary maps these reasons to them.
 
+use crate::manifest::ManifestError;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why an export could not be opened, written or finished. Nothing is left behind after any of them.
+/// Why an export could not be opened, written or finished. Nothing is left behind after any of them but what is
+/// committed in a manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The output path names a directory.
@@ -42,21 +44,88 @@ pub enum ExportError {
         /// The path asked for.
         path: PathBuf,
     },
+    /// Another process writes that file.
+    #[error("{path} is being written by another process; wait for it to end, or choose another path")]
+    Held {
+        /// The file.
+        path: PathBuf,
+    },
     /// The disk, the quota or the file size limit is exhausted.
-    #[error("no space left for {path}: {cause}; the incomplete output was removed, free some space and run again")]
+    #[error("no space left for {path}: {cause}; {}, free some space and run again", rest(*is_committed))]
     DiskFull {
         /// The output.
         path: PathBuf,
+        /// Whether what was committed of it is still there.
+        is_committed: bool,
         /// What the system said.
         cause: io::Error,
     },
     /// A write failed.
-    #[error("writing {path} failed: {cause}; the incomplete output was removed")]
+    #[error("writing {path} failed: {cause}; {}", rest(*is_committed))]
     Write {
         /// The output.
         path: PathBuf,
+        /// Whether what was committed of it is still there.
+        is_committed: bool,
         /// What the system said.
         cause: io::Error,
+    },
+    /// The manifest cannot be read or written.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A file of which a beginning is committed is not there.
+    #[error(
+        "the unfinished output {aside} is missing, though {bytes} bytes of it are committed; restore it from a copy,          or give the export another path, where it goes on with the windows that are not committed yet"
+    )]
+    Missing {
+        /// Where it was growing.
+        aside: PathBuf,
+        /// Committed bytes.
+        bytes: u64,
+    },
+    /// A file of which a beginning is committed is not what it was.
+    #[error(
+        "the unfinished output {path} was changed since it was committed: {reason}; restore it from a copy, or give          the export another path, where it goes on with the windows that are not committed yet"
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// What differs.
+        reason: String,
+    },
+    /// The manifest knows the output under another view or format.
+    #[error(
+        "{export} was written {was} by this data directory and would now be written {now}; choose another path for it"
+    )]
+    OtherUse {
+        /// The export.
+        export: String,
+        /// View and format as the manifest has them.
+        was: String,
+        /// View and format as they are asked for.
+        now: String,
+    },
+    /// An unfinished file lies elsewhere than the manifest says.
+    #[error("{found} is an unfinished output that belongs at {known}; move it back, or delete it if it is a copy")]
+    Moved {
+        /// Where it is.
+        found: PathBuf,
+        /// Where the manifest has it.
+        known: String,
+    },
+    /// Names in a manifest are text.
+    #[error("the path {path} is not UTF-8, so that the manifest cannot name it; choose another path")]
+    NotText {
+        /// The path asked for.
+        path: PathBuf,
+    },
+    /// Rows that were committed came again otherwise, or rows that were not committed did not come.
+    #[error("{export} cannot be continued: {reason}; the outputs and this data directory do not belong together")]
+    Discontinuous {
+        /// The export.
+        export: String,
+        /// What was expected, and what came.
+        reason: String,
     },
     /// The last steps failed: syncing, renaming or syncing the directory.
     #[error("{path} could not be {step}: {cause}")]
@@ -113,13 +182,22 @@ impl ExportError {
 
     /// What a failed write to `path` means.
     pub(super) fn from_write(path: &Path, cause: io::Error) -> ExportError {
-        let path = path.to_path_buf();
+        let (path, is_committed) = (path.to_path_buf(), false);
         match cause.kind() {
             io::ErrorKind::BrokenPipe => ExportError::BrokenPipe,
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                ExportError::DiskFull { path, cause }
+                ExportError::DiskFull { path, is_committed, cause }
             }
-            _ => ExportError::Write { path, cause },
+            _ => ExportError::Write { path, is_committed, cause },
+        }
+    }
+
+    /// The same failure of an output that stays as it is committed.
+    pub(super) fn of_committed(self) -> ExportError {
+        match self {
+            ExportError::DiskFull { path, cause, .. } => ExportError::DiskFull { path, is_committed: true, cause },
+            ExportError::Write { path, cause, .. } => ExportError::Write { path, is_committed: true, cause },
+            other => other,
         }
     }
 
@@ -129,6 +207,13 @@ impl ExportError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ExportError::from_write(path, cause),
             _ => ExportError::Commit { path: path.to_path_buf(), step, cause },
         }
+    }
+}
+
+fn rest(is_committed: bool) -> &'static str {
+    match is_committed {
+        true => "what was committed of it is kept",
+        false => "the incomplete output was removed",
     }
 }
 

@@ -3,25 +3,34 @@
 //! Which rows there are and in which order is not decided here; exporters write what they are given.
 
 mod arrow;
+pub(crate) mod aside;
+mod books;
 pub mod columns;
+#[cfg(test)]
+mod crashes;
 mod csv;
 pub mod error;
 pub mod late;
+mod names;
 mod ndjson;
 mod parquet;
 pub mod parts;
+mod reach;
 pub mod table;
 pub mod target;
 pub mod text;
 
+pub use books::Booking;
 pub use error::ExportError;
 pub use late::{LateRows, LateWriter};
-pub use parts::{PartPosition, PartsExporter, Rotation};
+pub use parts::{PartsExporter, Rotation};
 pub use table::Table;
 pub use target::Target;
 
+use crate::summary::Ledger;
 use corefold_aggregator::result::{OutputColumn, OutputSchema, ResultBatch};
 use corefold_aggregator::spec::OutputType;
+use corefold_aggregator::time::EventTime;
 use std::ops::Range;
 use std::path::Path;
 use target::Sink;
@@ -45,8 +54,34 @@ pub trait Exporter: Send {
     /// yet. No rows may follow. Outputs that belong together are all prepared before the first is finished.
     fn prepare(&mut self) -> Result<(), ExportError>;
 
-    /// Completes the output: a file is durable under its name when this returns.
+    /// Makes what was written durable, as far as the output can be continued after a crash, and notes it.
+    fn commit(&mut self, _note: CommitNote) -> Result<(), ExportError> {
+        Ok(())
+    }
+
+    /// All windows that end here or before need not come again after a crash. Outputs that cannot be continued ask
+    /// for none, so that they hold nobody up.
+    fn committed_through(&self) -> EventTime {
+        EventTime::MAX
+    }
+
+    /// Leaves the output as it is committed, so that a later run continues it; false if it cannot be continued. No
+    /// rows may follow.
+    fn suspend(&mut self) -> Result<bool, ExportError> {
+        Ok(false)
+    }
+
+    /// Completes the output: a file is durable under its name when this returns. A suspended output stays as it is.
     fn finish(self: Box<Self>) -> Result<ExportSummary, ExportError>;
+}
+
+/// What is noted with a commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CommitNote {
+    /// What became of the events of the view.
+    pub ledger: Ledger,
+    /// All rows of windows that end here or before have been written.
+    pub through: EventTime,
 }
 
 /// What an export came to.
@@ -92,6 +127,11 @@ impl Format {
         self.name()
     }
 
+    /// Whether a file may be continued behind any of its rows.
+    const fn is_text(self) -> bool {
+        matches!(self, Format::Csv | Format::Ndjson)
+    }
+
     /// The format called `name`.
     pub fn from_name(name: &str) -> Option<Format> {
         Format::ALL.into_iter().find(|format| format.name() == name)
@@ -121,10 +161,17 @@ impl Format {
 
 /// Opens an output. Everything that can be wrong with its place shows now.
 pub fn open(target: Target, format: Format, schema: &OutputSchema) -> Result<Box<dyn Exporter>, ExportError> {
-    open_in(Sink::open(target)?, format, schema)
+    Ok(open_in(Sink::open(target)?, format, schema)?)
 }
 
-fn open_in(sink: Sink, format: Format, schema: &OutputSchema) -> Result<Box<dyn Exporter>, ExportError> {
+/// An exporter of a single file, whose bytes go through a sink.
+trait FileExporter: Exporter {
+    /// Where its bytes go.
+    fn sink(&mut self) -> &mut Sink;
+}
+
+/// Begins a file, or continues a file of text that the sink has a beginning of.
+fn open_in(sink: Sink, format: Format, schema: &OutputSchema) -> Result<Box<dyn FileExporter>, ExportError> {
     Ok(match format {
         Format::Csv => Box::new(text::TextExporter::new(sink, csv::CsvForm::new(schema), schema)),
         Format::Ndjson => Box::new(text::TextExporter::new(sink, ndjson::NdjsonForm::new(schema), schema)),

@@ -5,7 +5,7 @@
 use super::columns::{BATCH_ROWS, Gatherer};
 use super::error::ExportError;
 use super::target::Sink;
-use super::{ExportSummary, Exporter};
+use super::{ExportSummary, Exporter, FileExporter};
 use arrow_array::RecordBatch;
 use corefold_aggregator::result::{OutputSchema, ResultBatch};
 use parquet::arrow::ArrowWriter;
@@ -77,5 +77,11 @@ impl Exporter for ParquetExporter {
     fn finish(mut self: Box<Self>) -> Result<ExportSummary, ExportError> {
         self.prepare()?;
         Ok(ExportSummary { rows: self.rows, files: 1, bytes: self.writer.inner_mut().finish()? })
+    }
+}
+
+impl FileExporter for ParquetExporter {
+    fn sink(&mut self) -> &mut Sink {
+        self.writer.inner_mut()
     }
 }

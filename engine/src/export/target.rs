@@ -2,6 +2,7 @@
 //!
 //! What the bytes mean is not here; the formats write through a [`Sink`].
 
+use super::aside::{Aside, Extent};
 use super::error::ExportError;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Bytes gathered before they go to the system.
-const BUFFER_SIZE: usize = 256 * 1024;
+const BUFFER_SIZE: usize = if cfg!(test) { 512 } else { 256 * 1024 };
 
 /// Most symbolic links followed to find the file behind an output path, as in the kernel.
 const LINKS_MAX: usize = 40;
@@ -66,6 +67,8 @@ pub(super) struct Sink {
     out: Out,
     buffer: Vec<u8>,
     passed_on: u64,
+    /// CRC-32C of what was passed on.
+    crc: u32,
     prepared: bool,
     failure: Option<io::Error>,
 }
@@ -73,6 +76,7 @@ pub(super) struct Sink {
 enum Out {
     Direct(Box<dyn Write + Send>),
     Staged(Staged),
+    Aside(Aside),
 }
 
 /// Whether temporaries of dead runs are looked for when a file is opened.
@@ -102,12 +106,49 @@ impl Sink {
         Ok(Sink::new(path, out))
     }
 
+    /// Continues a file aside behind the `extent` that it has.
+    pub(super) fn aside(aside: Aside, extent: Extent) -> Sink {
+        let sink = Sink::new(aside.path().to_path_buf(), Out::Aside(aside));
+        Sink { passed_on: extent.bytes, crc: extent.crc, ..sink }
+    }
+
+    /// Makes all bytes taken so far durable; more may follow. Returns how many they are. Only for files aside.
+    pub(super) fn sync(&mut self) -> Result<Extent, ExportError> {
+        self.drain().map_err(|cause| self.write_error(cause))?;
+        if let Out::Aside(aside) = &mut self.out {
+            aside.sync()?;
+        }
+        Ok(self.extent())
+    }
+
+    /// What was passed on so far.
+    pub(super) fn extent(&self) -> Extent {
+        Extent { bytes: self.passed_on, crc: self.crc }
+    }
+
+    /// The file aside that this writes, if it does.
+    pub(super) fn aside_mut(&mut self) -> Option<&mut Aside> {
+        match &mut self.out {
+            Out::Aside(aside) => Some(aside),
+            Out::Direct(_) | Out::Staged(_) => None,
+        }
+    }
+
+    fn write_error(&self, cause: io::Error) -> ExportError {
+        let error = ExportError::from_write(&self.name, cause);
+        match &self.out {
+            Out::Aside(aside) if aside.is_committed() => error.of_committed(),
+            _ => error,
+        }
+    }
+
     fn new(name: PathBuf, out: Out) -> Sink {
         Sink {
             name,
             out,
             buffer: Vec::with_capacity(BUFFER_SIZE + BUFFER_SIZE / 4),
             passed_on: 0,
+            crc: 0,
             prepared: false,
             failure: None,
         }
@@ -123,7 +164,7 @@ impl Sink {
         if self.buffer.len() < BUFFER_SIZE {
             return Ok(());
         }
-        self.drain().map_err(|cause| ExportError::from_write(&self.name, cause))
+        self.drain().map_err(|cause| self.write_error(cause))
     }
 
     /// Bytes taken so far.
@@ -134,7 +175,7 @@ impl Sink {
     /// The error behind a failure that a format library reports as `reason`.
     pub(super) fn explain(&self, reason: &dyn std::fmt::Display) -> ExportError {
         match &self.failure {
-            Some(cause) => ExportError::from_write(&self.name, repeat(cause)),
+            Some(cause) => self.write_error(repeat(cause)),
             None => ExportError::Encode { path: self.name.clone(), reason: reason.to_string() },
         }
     }
@@ -149,10 +190,11 @@ impl Sink {
         if self.prepared {
             return Ok(());
         }
-        self.drain().map_err(|cause| ExportError::from_write(&self.name, cause))?;
+        self.drain().map_err(|cause| self.write_error(cause))?;
         match &mut self.out {
             Out::Direct(writer) => writer.flush().map_err(|cause| ExportError::from_write(&self.name, cause))?,
             Out::Staged(staged) => staged.sync()?,
+            Out::Aside(aside) => aside.sync()?,
         }
         self.prepared = true;
         Ok(())
@@ -166,8 +208,10 @@ impl Sink {
     /// Prepares what is not, and makes a file durable under its name. Returns the size in bytes.
     pub(super) fn finish(&mut self) -> Result<u64, ExportError> {
         self.prepare()?;
-        if let Out::Staged(staged) = &mut self.out {
-            staged.commit()?;
+        match &mut self.out {
+            Out::Direct(_) => {}
+            Out::Staged(staged) => staged.commit()?,
+            Out::Aside(aside) => aside.install()?,
         }
         Ok(self.passed_on)
     }
@@ -179,12 +223,14 @@ impl Sink {
         let result = match &mut self.out {
             Out::Direct(writer) => writer.write_all(&self.buffer),
             Out::Staged(staged) => staged.file.write_all(&self.buffer),
+            Out::Aside(aside) => aside.write(&self.buffer),
         };
         if let Err(cause) = result {
             self.failure = Some(repeat(&cause));
             return Err(cause);
         }
         self.passed_on += self.buffer.len() as u64;
+        self.crc = crc32c::crc32c_append(self.crc, &self.buffer);
         self.buffer.clear();
         Ok(())
     }
@@ -367,7 +413,7 @@ fn open_path(path: &Path, sweep_first: Sweep) -> Result<Out, ExportError> {
 }
 
 /// Whether `path` must be written where it is: pipes, devices and open descriptors of this process.
-fn is_direct(path: &Path) -> bool {
+pub(super) fn is_direct(path: &Path) -> bool {
     let descriptor = path.starts_with("/dev/fd")
         || path.starts_with("/proc/self/fd")
         || path == Path::new("/dev/stderr")
@@ -376,7 +422,7 @@ fn is_direct(path: &Path) -> bool {
 }
 
 /// The path behind symbolic links, so that the rename replaces the file and not the link.
-fn follow_links(path: &Path) -> io::Result<PathBuf> {
+pub(super) fn follow_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_path_buf();
     for _ in 0..LINKS_MAX {
         match fs::read_link(&path) {
@@ -389,7 +435,7 @@ fn follow_links(path: &Path) -> io::Result<PathBuf> {
 }
 
 /// The directory of `path`, never empty.
-fn parent_of(path: &Path) -> PathBuf {
+pub(super) fn parent_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
         Some(_) => PathBuf::from("."),
@@ -397,7 +443,7 @@ fn parent_of(path: &Path) -> PathBuf {
     }
 }
 
-fn sync_directory(directory: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     match File::open(directory)?.sync_all() {
         // Some network and user-space file systems have no such call.
         Err(cause) if cause.raw_os_error() == Some(libc::EINVAL) => Ok(()),
@@ -412,7 +458,7 @@ fn stdout() -> io::Result<File> {
     Ok(File::from(stdout.as_fd().try_clone_to_owned()?))
 }
 
-fn open_error(path: &Path, cause: io::Error) -> ExportError {
+pub(super) fn open_error(path: &Path, cause: io::Error) -> ExportError {
     match cause.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ExportError::from_write(path, cause),
         _ => ExportError::Open { path: path.to_path_buf(), cause },

@@ -4,7 +4,7 @@
 
 use super::error::ExportError;
 use super::target::Sink;
-use super::{ExportSummary, Exporter, check_shape};
+use super::{ExportSummary, Exporter, FileExporter, check_shape};
 use corefold_aggregator::result::{OutputSchema, ResultBatch};
 use std::ops::Range;
 
@@ -145,7 +145,10 @@ pub(super) struct TextExporter<F> {
 
 impl<F: RowForm> TextExporter<F> {
     pub(super) fn new(mut sink: Sink, mut form: F, schema: &OutputSchema) -> TextExporter<F> {
-        form.header(sink.buffer());
+        // What is continued has its header.
+        if sink.size() == 0 {
+            form.header(sink.buffer());
+        }
         TextExporter { sink, form, schema: schema.clone(), rows: 0 }
     }
 }
@@ -175,6 +178,12 @@ impl<F: RowForm> Exporter for TextExporter<F> {
 
     fn finish(mut self: Box<Self>) -> Result<ExportSummary, ExportError> {
         Ok(ExportSummary { rows: self.rows, files: 1, bytes: self.sink.finish()? })
+    }
+}
+
+impl<F: RowForm> FileExporter for TextExporter<F> {
+    fn sink(&mut self) -> &mut Sink {
+        &mut self.sink
     }
 }
 

@@ -7,8 +7,7 @@ use crate::disk::snapshots::{list, remove_leftovers};
 use crate::disk::{DiskError, SnapshotReader, Store};
 use corefold_shards::snapshot::format::file_name;
 use corefold_shards::snapshot::{Adopted, SnapshotError, SnapshotFile, SnapshotHead, SnapshotKept};
-use corefold_shards::wal::layout::SEGMENT_HEADER_SIZE;
-use corefold_shards::wal::{Lsn, SegmentHeader, SegmentSource};
+use corefold_shards::wal::Lsn;
 use std::fs::File;
 
 /// Snapshots of which the newest that is sound, and the one before it, are kept.
@@ -88,22 +87,15 @@ fn path_of(store: &Store, shard: u32, generation: u64) -> String {
     store.shard_path(shard).join(file_name(generation)).display().to_string()
 }
 
-/// What tells a shard directory from a later one with the same number: its oldest segment.
+/// What tells a shard directory from a later one with the same number.
 pub fn witness_of(store: &Store, shard: u32) -> Result<Adopted, DiskError> {
-    let mut files = store.log_directory(shard)?.files_as_they_are()?;
-    let path = store.shard_path(shard);
-    let mut segments = files.list().map_err(DiskError::io("list", &path))?;
-    segments.sort_unstable();
-    let mut bytes = [0; SEGMENT_HEADER_SIZE];
-    for segment in segments {
-        let read = files.read_at(segment, 0, &mut bytes).map_err(DiskError::io("read", &path))?;
-        if read == SEGMENT_HEADER_SIZE
-            && let Ok(Some(SegmentHeader { salt, .. })) = SegmentHeader::decode(&bytes)
-        {
-            return Ok(Adopted { shard, segment: segment.0, salt });
-        }
+    match store.birth(shard)? {
+        Some(birth) => Ok(Adopted { shard, birth }),
+        None => Err(DiskError::NotAStore {
+            path: store.shard_path(shard),
+            reason: "its file `birth` is missing; restore it".to_owned(),
+        }),
     }
-    Ok(Adopted { shard, segment: 0, salt: 0 })
 }
 
 /// Directories whose whole state is in the snapshot with which another shard begins, with that shard's number.

@@ -75,36 +75,28 @@ pub struct HeadNote {
     pub parts: [u16; 2],
 }
 
-/// A shard of an earlier run, by what its oldest segment says: its number alone may be used again.
+/// A shard directory of an earlier run: its number alone may be used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Adopted {
     /// Its number.
     pub shard: u32,
-    /// Number of the oldest segment that it had.
-    pub segment: u64,
-    /// Salt of that segment.
-    pub salt: u64,
+    /// The random number that it was made with.
+    pub birth: u64,
 }
 
 impl Adopted {
-    /// Its bytes in a record of the log: shard (u32), zero (u32), segment (u64), salt (u64).
-    pub fn to_bytes(&self) -> [u8; 24] {
-        let mut bytes = [0; 24];
+    /// Its bytes in a record of the log: shard (u32), zero (u32), birth (u64).
+    pub fn to_bytes(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
         bytes[..4].copy_from_slice(&self.shard.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.segment.to_le_bytes());
-        bytes[16..].copy_from_slice(&self.salt.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.birth.to_le_bytes());
         bytes
     }
 
     /// All that a record of the log names: the mirror of `to_bytes`. `None` if these bytes name none.
     pub fn all_of(record: &[u8]) -> Option<Vec<Adopted>> {
-        let (all, []) = record.as_chunks::<24>() else { return None };
-        let adopted = all.iter().map(|bytes| Adopted {
-            shard: read_u32(bytes, 0),
-            segment: read_u64(bytes, 8),
-            salt: read_u64(bytes, 16),
-        });
-        Some(adopted.collect())
+        let (all, []) = record.as_chunks::<16>() else { return None };
+        Some(all.iter().map(|bytes| Adopted { shard: read_u32(bytes, 0), birth: read_u64(bytes, 8) }).collect())
     }
 }
 
