@@ -8,12 +8,16 @@ mod event;
 mod files;
 mod json;
 mod manifest;
+mod panes;
 mod place;
+mod snapshot;
 mod text;
 mod verdict;
 mod wal;
 
 pub use manifest::manifest;
+pub use panes::panes;
+pub use snapshot::snapshot;
 pub use wal::wal;
 
 use std::io;
@@ -99,6 +103,15 @@ pub enum InspectError {
         /// The path.
         path: PathBuf,
     },
+    /// There is no pane log.
+    #[error(
+        "`{}` holds no pane log: a data directory has one (`panes/wal`) once `corefold run` has used it",
+        path.display()
+    )]
+    NoPanes {
+        /// The path.
+        path: PathBuf,
+    },
     /// `--shard` for something that is no data directory.
     #[error("--shard chooses among the shards of a data directory, but `{}` is none; leave --shard out", path.display())]
     NoShards {
@@ -127,6 +140,7 @@ impl InspectError {
             InspectError::Io { .. }
             | InspectError::NoLog { .. }
             | InspectError::NoManifest { .. }
+            | InspectError::NoPanes { .. }
             | InspectError::Output(_) => ExitCode::Io,
             InspectError::NoShards { .. } | InspectError::NoSuchShard { .. } => ExitCode::Usage,
         }

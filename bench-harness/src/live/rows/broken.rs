@@ -5,7 +5,7 @@
 use super::confined::refused;
 use crate::live::calls::{Step, Supervised, Verdict};
 use crate::live::disk::{LoopDisk, tool};
-use crate::live::job::{PATIENCE, Job, Size, Start};
+use crate::live::job::{Job, PATIENCE, Size, Start};
 use crate::live::{Checked, Setting, Stop, ensure, fail};
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};

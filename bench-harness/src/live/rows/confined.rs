@@ -4,7 +4,7 @@
 
 use super::crash::resumed;
 use crate::live::child::{Ended, Running};
-use crate::live::job::{PATIENCE, Job, Place, Size, Start};
+use crate::live::job::{Job, PATIENCE, Place, Size, Start};
 use crate::live::system::{Limit, confine};
 use crate::live::{Checked, Setting, ensure, fail, skip};
 use std::fs;

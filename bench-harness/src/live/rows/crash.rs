@@ -4,7 +4,7 @@
 
 use crate::entropy::Entropy;
 use crate::live::child::Ended;
-use crate::live::job::{PATIENCE, Job, Place, Size, Start};
+use crate::live::job::{Job, PATIENCE, Place, Size, Start};
 use crate::live::{Checked, Setting, ensure};
 use std::time::Duration;
 

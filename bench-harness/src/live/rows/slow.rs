@@ -5,7 +5,7 @@
 use crate::entropy::Entropy;
 use crate::live::child::Running;
 use crate::live::disk::{LoopDisk, tool};
-use crate::live::job::{PATIENCE, Job, Size, Start};
+use crate::live::job::{Job, PATIENCE, Size, Start};
 use crate::live::{Checked, Setting, Stop, ensure, fail, skip};
 use std::fs;
 use std::path::{Path, PathBuf};
