@@ -6,7 +6,12 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use corefold_bench::agree::{CorefoldProgram, EngineUnderTest, check_seed};
+use corefold_bench::fuzz::drive::{self, Run, Watch};
+use corefold_bench::fuzz::{TARGETS, Target};
 use corefold_bench::generate::{DataSet, Order, generate};
+use corefold_bench::live::Setting;
+use corefold_bench::live::report::{attempt, markdown};
+use corefold_bench::live::rows::ROWS;
 use corefold_bench::local::LocalEngine;
 use corefold_bench::oracle;
 use corefold_bench::sim::faults::Fault;
@@ -19,10 +24,11 @@ use corefold_bench::workload::random::random_job;
 use corefold_bench::workload::text_files::write_lanes;
 use corefold_bench::workload::{Format, Job};
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Seconds between two lines of progress.
 const PROGRESS_EVERY_S: u64 = 10;
@@ -43,6 +49,10 @@ enum Command {
     Oracle(Oracle),
     /// Run random jobs through the engine and compare with the oracle
     Agree(Agree),
+    /// Put damaged inputs to everything that reads bytes from outside
+    Fuzz(Fuzz),
+    /// Try faults on the corefold program
+    Faults(Faults),
     /// Run the engine's code through simulated crashes, failing disks and rot, one run per seed
     Simulate(Simulate),
     /// List data sets, formats and checks
@@ -108,6 +118,59 @@ struct Agree {
 }
 
 #[derive(Args)]
+struct Fuzz {
+    /// Target; `bench-harness list` names them
+    target: String,
+    /// Go on for so many minutes, from the first seed upwards
+    #[arg(long, conflicts_with = "seeds")]
+    minutes: Option<f64>,
+    /// First seed, and one past the last: A..B
+    #[arg(long, value_name = "A..B", value_parser = parse_seeds)]
+    seeds: Option<Range<u64>>,
+    /// First seed of a run by minutes
+    #[arg(long, default_value_t = 0, conflicts_with = "seeds")]
+    from: u64,
+    /// Run these files, or those of these directories, instead
+    #[arg(long, conflicts_with_all = ["minutes", "seeds"], num_args = 1..)]
+    files: Vec<PathBuf>,
+    /// Where inputs that break a promise are kept [default: they are only told]
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Write the inputs of --seeds into this directory, as a start for a fuzzer with feedback
+    #[arg(long, value_name = "DIR", requires = "seeds")]
+    write: Option<PathBuf>,
+}
+
+fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
+    let range = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    range.filter(|range| !range.is_empty()).ok_or_else(|| format!("`{text}` is no range such as 0..1000"))
+}
+
+#[derive(Args)]
+struct Faults {
+    /// Rows of the fault matrix; all if none is named
+    rows: Vec<String>,
+    /// The corefold program
+    #[arg(long, default_value = "target/release/corefold")]
+    corefold: PathBuf,
+    /// Directory for everything that is made; on ext4 or XFS
+    #[arg(long, default_value = "target/faults")]
+    scratch: PathBuf,
+    /// How often to disturb, instead of each row's own number
+    #[arg(long)]
+    times: Option<u64>,
+    /// The small half of each row
+    #[arg(long)]
+    quick: bool,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Also write a report in Markdown to this file
+    #[arg(long)]
+    report: Option<PathBuf>,
+}
+
+#[derive(Args)]
 struct Simulate {
     /// First seed
     #[arg(long, default_value_t = 0)]
@@ -148,6 +211,8 @@ fn main() -> ExitCode {
         Command::Generate(arguments) => run_generate(&arguments),
         Command::Oracle(arguments) => run_oracle(&arguments),
         Command::Agree(arguments) => run_agree(&arguments),
+        Command::Fuzz(arguments) => run_fuzz(&arguments).unwrap_or_else(|error| fail(&error)),
+        Command::Faults(arguments) => run_faults(&arguments),
         Command::Simulate(arguments) => run_simulate(&arguments),
         Command::List => {
             run_list();
@@ -233,6 +298,94 @@ fn run_agree(arguments: &Agree) -> ExitCode {
     if differing == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+fn run_fuzz(arguments: &Fuzz) -> Result<ExitCode, String> {
+    let target = Target::named(&arguments.target).ok_or_else(|| {
+        let names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
+        format!("there is no target `{}`; the targets are {}", arguments.target, names.join(", "))
+    })?;
+    // What panics is told below, with its input.
+    std::panic::set_hook(Box::new(|_| {}));
+    let name = target.name;
+    let watch = Watch::start(move |input| {
+        eprintln!("bench-harness: {name}, {input}: no end after {} s", drive::INPUT_TIME_MAX.as_secs());
+        std::process::exit(3);
+    });
+    let begun = Instant::now();
+    let mut run = Run::default();
+    if arguments.files.is_empty() {
+        let seeds = arguments.seeds.clone().unwrap_or(arguments.from..u64::MAX);
+        let patience = match (&arguments.seeds, arguments.minutes) {
+            (Some(_), _) => Duration::MAX,
+            (None, minutes) => Duration::try_from_secs_f64(minutes.unwrap_or(1.0) * 60.0)
+                .map_err(|error| format!("--minutes: {error}"))?,
+        };
+        for seed in seeds.take_while(|_| begun.elapsed() < patience) {
+            watch.begin(format!("seed {seed}"));
+            run.seed(target, seed);
+            if let Some(directory) = &arguments.write {
+                let path = directory.join(format!("seed-{seed}"));
+                let written = fs::create_dir_all(directory).and_then(|()| fs::write(&path, target.input(seed)));
+                written.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+            }
+        }
+    }
+    for path in &arguments.files {
+        watch.begin(path.display().to_string());
+        let cannot_read = |error| format!("cannot read {}: {error}", path.display());
+        if path.is_dir() {
+            run.corpus(target, path).map_err(cannot_read)?;
+        } else {
+            let bytes = fs::read(path).map_err(cannot_read)?;
+            run.input(target, || path.display().to_string(), bytes);
+        }
+    }
+    let tally = run.tally();
+    for finding in &tally.findings {
+        println!("{name}, {}: {}", finding.input, finding.what);
+        if let Some(directory) = &arguments.keep {
+            let path = directory.join(format!("{name}-{:016x}", finding.digest()));
+            let kept = fs::create_dir_all(directory).and_then(|()| fs::write(&path, &finding.bytes));
+            kept.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+            println!("  kept as {}", path.display());
+        }
+    }
+    let slowest = tally
+        .slowest
+        .as_ref()
+        .map_or(String::new(), |(input, took)| format!(", slowest {input} with {:.1} ms", took.as_secs_f64() * 1e3));
+    let (executions, findings, digest) = (tally.executions, tally.findings.len(), tally.digest);
+    let seconds = begun.elapsed().as_secs();
+    println!("{name}: {executions} inputs in {seconds} s, {findings} findings, digest {digest:016x}{slowest}");
+    Ok(if findings == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_faults(arguments: &Faults) -> ExitCode {
+    if let Some(unknown) = arguments.rows.iter().find(|name| !ROWS.iter().any(|row| row.number == **name)) {
+        return fail(&format!(
+            "there is no row {unknown}; known: {}",
+            ROWS.iter().map(|row| row.number).collect::<Vec<_>>().join(" ")
+        ));
+    }
+    let Faults { corefold, scratch, times, quick, seed, .. } = arguments;
+    let setting =
+        Setting { corefold: corefold.clone(), scratch: scratch.clone(), times: *times, quick: *quick, seed: *seed };
+    let mut outcomes = Vec::new();
+    for row in
+        ROWS.iter().filter(|row| arguments.rows.is_empty() || arguments.rows.iter().any(|name| name == row.number))
+    {
+        let outcome = attempt(row, &setting);
+        println!("{}", outcome.line());
+        outcomes.push(outcome);
+    }
+    if let Some(path) = &arguments.report {
+        let command = format!("scripts/faults.sh {}", arguments.rows.join(" "));
+        if let Err(error) = fs::write(path, markdown(&outcomes, command.trim_end(), *seed)) {
+            return fail(&format!("cannot write {}: {error}", path.display()));
+        }
+    }
+    if outcomes.iter().any(|outcome| outcome.word() == "FAIL") { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
 fn run_simulate(arguments: &Simulate) -> ExitCode {
     if let Some(seed) = arguments.replay {
         return replay(seed, arguments.trace);
@@ -296,8 +449,13 @@ fn run_list() {
     println!("formats: {}", Format::ALL.map(Format::name).join(", "));
     println!("checks:");
     println!("  oracle SEED   a random job and its right answer");
+    println!("  faults        rows of the fault matrix on the corefold program");
     println!("  simulate      crashes, failing disks and rot, from seeds");
     println!("  agree         random jobs through the corefold program, or in process with crashes");
+    println!("  fuzz TARGET   damaged inputs; the targets:");
+    for Target { name, about, .. } in &TARGETS {
+        println!("    {name:<11} {about}");
+    }
 }
 
 fn fail(message: &str) -> ExitCode {

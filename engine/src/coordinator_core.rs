@@ -4,8 +4,8 @@
 //! thread.
 
 use crate::error::EngineError;
-use crate::export_core::{CommitPoint, ExportBoard, ExportMessage};
 use crate::export::text::push_time;
+use crate::export_core::{CommitPoint, ExportBoard, ExportMessage};
 use crate::guard::PanicGuard;
 use crate::links::{CoordinatorEnds, FromShard, Progress, Shared, ToShard};
 use crate::pane_core::{PaneCore, PanePlan};

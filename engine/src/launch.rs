@@ -89,13 +89,8 @@ pub fn launch(
     let boards: Vec<_> = coordinator_ends.iter().map(|ends| Arc::clone(&ends.board)).collect();
     let (exports_in, exports_out) = crossbeam_channel::bounded(EXPORTS_MAX);
     let board = Arc::new(ExportBoard::of(&plan.outputs));
-    let exporter = ExportCore::new(
-        plan.outputs,
-        exports_out,
-        plan.keeps_unfinished,
-        Arc::clone(&board),
-        Arc::clone(shared),
-    );
+    let exporter =
+        ExportCore::new(plan.outputs, exports_out, plan.keeps_unfinished, Arc::clone(&board), Arc::clone(shared));
     let drops_unfinished = !plan.keeps_unfinished;
     let exporter = spawn("exporter", move || exporter.run())?;
 

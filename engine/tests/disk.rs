@@ -315,6 +315,26 @@ fn a_store_keeps_its_text_and_knows_its_shards() {
     assert!(!root.join("shard-0001.tmp").exists());
 }
 
+/// The text decides how inputs are cut and routed: another one would give other results, and nobody would notice.
+#[test]
+fn every_flipped_bit_of_the_identity_is_refused_or_harmless() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = Store::open(directory.path()).unwrap();
+    store.set_meta("{\"parts\":2,\"größer\":true}").unwrap();
+    let (uuid, meta) = (store.uuid(), store.meta().map(str::to_owned));
+    drop(store);
+    let path = directory.path().join("store.json");
+    let sound = fs::read(&path).unwrap();
+    for bit in 0..sound.len() * 8 {
+        let mut bytes = sound.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&path, bytes).unwrap();
+        if let Ok(store) = Store::open_patiently(directory.path(), NO_PATIENCE) {
+            assert_eq!((store.uuid(), store.meta()), (uuid, meta.as_deref()), "bit {bit}");
+        }
+    }
+}
+
 #[test]
 fn what_is_no_store_is_refused() {
     let refused = |root: &Path, word: &str| {

@@ -52,6 +52,7 @@ impl Shard {
             let content = |error| SnapshotError::Content { offset, error };
             self.partial.read(chunk.bytes, |view| strides.get(view as usize).copied()).map_err(content)?;
             let view = self.partial.view as usize;
+            self.partial.verify(&self.views[view].view().plan).map_err(content)?;
             match chunk.entry.kind {
                 ChunkKind::Head => return Err(content(PartialError::Shape("one head"))),
                 ChunkKind::Groups => self.views[view].adopt_groups(&self.partial, &mut maps[view]),
@@ -134,6 +135,7 @@ impl Shard {
             self.views.iter_mut().for_each(|view| view.freeze());
             snapshots.begin(lsn, &head, &mut outbox.snapshot_requests)?;
         } else {
+            // Also while none is under way: an old snapshot may be left to delete.
             thaws |= snapshots.advance(&mut self.views, durable, &mut self.partial, &mut outbox.snapshot_requests)?;
         }
         if thaws {

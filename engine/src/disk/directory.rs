@@ -5,6 +5,9 @@
 //! <data_dir>/store.json                       format, UUID, and a text of the owner's choice (`meta`)
 //! <data_dir>/shard-NNNN/wal/<sequence>.wal    the log of a shard
 //! <data_dir>/shard-NNNN/birth                 a random number: the next directory of that name has another
+//! <data_dir>/**/*.damaged                     what a salvage has set aside; nothing reads it
+//! <data_dir>/salvaged.ndjson                  what salvages have given up, a line for each log
+//! <data_dir>/salvage.pending                  a salvage is under way, or was interrupted
 //! ```
 //!
 //! What a log's files hold is [`super::files`]'.
@@ -26,6 +29,12 @@ const LOCK_FILE: &str = "store.lock";
 const IDENTITY_FILE: &str = "store.json";
 const BIRTH_FILE: &str = "birth";
 const STORE_FORMAT: u32 = 1;
+
+/// Names the logs whose repair was begun and not ended.
+pub const SALVAGE_FILE: &str = "salvage.pending";
+
+/// Says what salvages have given up.
+pub const SALVAGED_FILE: &str = "salvaged.ndjson";
 
 /// How long a lock is waited for: after a kill the kernel may still be finishing the dead process's writes.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -51,6 +60,23 @@ struct IdentityFile {
     format: u32,
     uuid: String,
     meta: Option<String>,
+    /// Of all before it: not every flipped bit makes the file unreadable or the job another one.
+    crc32c: u32,
+}
+
+impl IdentityFile {
+    fn new(uuid: &[u8; 16], meta: Option<&str>) -> IdentityFile {
+        let mut file =
+            IdentityFile { format: STORE_FORMAT, uuid: format_uuid(uuid), meta: meta.map(str::to_owned), crc32c: 0 };
+        file.crc32c = file.checksum();
+        file
+    }
+
+    fn checksum(&self) -> u32 {
+        let IdentityFile { format, uuid, meta, crc32c: _ } = self;
+        let seed = crc32c::crc32c(format!("{format} {uuid} {}", u8::from(meta.is_some())).as_bytes());
+        crc32c::crc32c_append(seed, meta.as_deref().unwrap_or_default().as_bytes())
+    }
 }
 
 impl Store {
@@ -67,17 +93,38 @@ impl Store {
             refuse_strangers(root)?;
         }
         let lock = StoreLock::take(root, patience)?;
+        refuse_half_salvaged(root)?;
         remove_temporary_files(root)?;
         // Looked at again: another process may have made the store while this one waited.
         let identity = if identity_path.exists() {
             read_identity(&identity_path)?
         } else {
             refuse_strangers(root)?;
-            let identity = IdentityFile { format: STORE_FORMAT, uuid: format_uuid(&random_bytes()?), meta: None };
+            let identity = IdentityFile::new(&random_bytes()?, None);
             write_identity(root, &identity)?;
             sync_parent(root)?;
             identity
         };
+        let uuid = parse_uuid(&identity.uuid).ok_or_else(|| DiskError::NotAStore {
+            path: root.to_path_buf(),
+            reason: format!("`{IDENTITY_FILE}` has the UUID `{}`, which is none", identity.uuid),
+        })?;
+        if identity.crc32c != identity.checksum() {
+            let reason = format!("the checksum in `{IDENTITY_FILE}` is wrong; restore the file");
+            return Err(DiskError::NotAStore { path: root.to_path_buf(), reason });
+        }
+        Ok(Store { root: root.to_path_buf(), uuid, meta: identity.meta, lock: Arc::new(lock) })
+    }
+
+    /// Opens the store in `root`, which must be there, for a look: nothing is made, deleted or changed.
+    pub fn open_for_looking(root: &Path) -> Result<Store, DiskError> {
+        let identity_path = root.join(IDENTITY_FILE);
+        if !fs::exists(&identity_path).map_err(DiskError::io("read", &identity_path))? {
+            let reason = format!("it holds no `{IDENTITY_FILE}`");
+            return Err(DiskError::NotAStore { path: root.to_path_buf(), reason });
+        }
+        let lock = StoreLock::take_for_looking(root)?;
+        let identity = read_identity(&identity_path)?;
         let uuid = parse_uuid(&identity.uuid).ok_or_else(|| DiskError::NotAStore {
             path: root.to_path_buf(),
             reason: format!("`{IDENTITY_FILE}` has the UUID `{}`, which is none", identity.uuid),
@@ -105,6 +152,12 @@ impl Store {
         &self.lock
     }
 
+    /// Whether anything durable was ever given up here.
+    pub fn was_salvaged(&self) -> Result<bool, DiskError> {
+        let path = self.root.join(SALVAGED_FILE);
+        fs::exists(&path).map_err(DiskError::io("read", &path))
+    }
+
     /// The text that the owner has stored.
     pub fn meta(&self) -> Option<&str> {
         self.meta.as_deref()
@@ -112,8 +165,7 @@ impl Store {
 
     /// Stores a text, atomically and durably.
     pub fn set_meta(&mut self, meta: &str) -> Result<(), DiskError> {
-        let identity =
-            IdentityFile { format: STORE_FORMAT, uuid: format_uuid(&self.uuid), meta: Some(meta.to_owned()) };
+        let identity = IdentityFile::new(&self.uuid, Some(meta));
         write_identity(&self.root, &identity)?;
         self.meta = identity.meta;
         Ok(())
@@ -213,6 +265,10 @@ impl StoreLock {
             .mode(0o644)
             .open(&path)
             .map_err(DiskError::io("open", &path))?;
+        StoreLock::lock(file, root, patience)
+    }
+
+    fn lock(file: File, root: &Path, patience: Duration) -> Result<StoreLock, DiskError> {
         let deadline = Instant::now() + patience;
         loop {
             match file.try_lock() {
@@ -222,10 +278,23 @@ impl StoreLock {
                 }
                 Err(TryLockError::WouldBlock) => return Err(DiskError::InUse { path: root.to_path_buf() }),
                 Err(TryLockError::Error(source)) => {
-                    return Err(DiskError::Io { operation: "lock", path, source });
+                    return Err(DiskError::Io { operation: "lock", path: root.join(LOCK_FILE), source });
                 }
             }
         }
+    }
+
+    /// Takes the lock through a file that need not be writable. Where there is none, as in a copy, nobody holds it.
+    fn take_for_looking(root: &Path) -> Result<StoreLock, DiskError> {
+        let path = root.join(LOCK_FILE);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let identity = root.join(IDENTITY_FILE);
+                return Ok(StoreLock { file: File::open(&identity).map_err(DiskError::io("open", &identity))? });
+            }
+            opened => opened.map_err(DiskError::io("open", &path))?,
+        };
+        StoreLock::lock(file, root, LOCK_PATIENCE)
     }
 
     /// The locked file.
@@ -294,6 +363,16 @@ fn refuse_strangers(root: &Path) -> Result<(), DiskError> {
     } else {
         format!("it holds `{stranger}` but no `{IDENTITY_FILE}`; choose an empty or a new directory")
     };
+    Err(DiskError::NotAStore { path: root.to_path_buf(), reason })
+}
+
+/// Between the steps of a salvage a log may look sound and lack what it was to say of its loss.
+fn refuse_half_salvaged(root: &Path) -> Result<(), DiskError> {
+    let path = root.join(SALVAGE_FILE);
+    if !fs::exists(&path).map_err(DiskError::io("read", &path))? {
+        return Ok(());
+    }
+    let reason = "a salvage of it was interrupted; run `corefold salvage` with --yes again".to_owned();
     Err(DiskError::NotAStore { path: root.to_path_buf(), reason })
 }
 

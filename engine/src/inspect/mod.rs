@@ -7,11 +7,17 @@ mod entries;
 mod event;
 mod files;
 mod json;
+mod manifest;
+mod panes;
 mod place;
+mod snapshot;
 mod text;
 mod verdict;
 mod wal;
 
+pub use manifest::manifest;
+pub use panes::panes;
+pub use snapshot::snapshot;
 pub use wal::wal;
 
 use std::io;
@@ -88,6 +94,24 @@ pub enum InspectError {
         /// The path.
         path: PathBuf,
     },
+    /// There is no manifest in the directory.
+    #[error(
+        "`{}` holds no manifest: a data directory has one (`manifest.ndjson`) once `corefold run` has used it",
+        path.display()
+    )]
+    NoManifest {
+        /// The path.
+        path: PathBuf,
+    },
+    /// There is no pane log.
+    #[error(
+        "`{}` holds no pane log: a data directory has one (`panes/wal`) once `corefold run` has used it",
+        path.display()
+    )]
+    NoPanes {
+        /// The path.
+        path: PathBuf,
+    },
     /// `--shard` for something that is no data directory.
     #[error("--shard chooses among the shards of a data directory, but `{}` is none; leave --shard out", path.display())]
     NoShards {
@@ -113,7 +137,11 @@ impl InspectError {
     /// The exit code it stands for.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            InspectError::Io { .. } | InspectError::NoLog { .. } | InspectError::Output(_) => ExitCode::Io,
+            InspectError::Io { .. }
+            | InspectError::NoLog { .. }
+            | InspectError::NoManifest { .. }
+            | InspectError::NoPanes { .. }
+            | InspectError::Output(_) => ExitCode::Io,
             InspectError::NoShards { .. } | InspectError::NoSuchShard { .. } => ExitCode::Usage,
         }
     }

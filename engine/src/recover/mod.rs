@@ -61,13 +61,8 @@ pub struct RecoveredStore {
     pub panes: Option<RecoveredPanes>,
     /// The time below which every pane is in the pane log.
     pub released: EventTime,
-}
-
-impl RecoveredStore {
-    /// Whether some log has given up what was durable: then batches that were lost come again.
-    pub fn is_salvaged(&self) -> bool {
-        self.shards.iter().any(|shard| shard.log.resume.is_salvaged)
-    }
+    /// Whether some log has ever given up what was durable: then batches that were lost come again.
+    pub is_salvaged: bool,
 }
 
 /// What one shard begins with.
@@ -145,5 +140,6 @@ pub fn recover(
     recovered.adopted = adopted;
     recovered.panes = panes;
     recovered.released = released;
+    recovered.is_salvaged = store.was_salvaged()?;
     Ok(recovered)
 }
