@@ -7,6 +7,7 @@ mod entries;
 mod event;
 mod files;
 mod json;
+mod manifest;
 mod panes;
 mod place;
 mod snapshot;
@@ -14,6 +15,7 @@ mod text;
 mod verdict;
 mod wal;
 
+pub use manifest::manifest;
 pub use panes::panes;
 pub use snapshot::snapshot;
 pub use wal::wal;
@@ -101,6 +103,15 @@ pub enum InspectError {
         /// The path.
         path: PathBuf,
     },
+    /// There is no manifest in the directory.
+    #[error(
+        "`{}` holds no manifest: a data directory has one (`manifest.ndjson`) once `corefold run` has used it",
+        path.display()
+    )]
+    NoManifest {
+        /// The path.
+        path: PathBuf,
+    },
     /// `--shard` for something that is no data directory.
     #[error("--shard chooses among the shards of a data directory, but `{}` is none; leave --shard out", path.display())]
     NoShards {
@@ -129,6 +140,7 @@ impl InspectError {
             InspectError::Io { .. }
             | InspectError::NoLog { .. }
             | InspectError::NoPanes { .. }
+            | InspectError::NoManifest { .. }
             | InspectError::Output(_) => ExitCode::Io,
             InspectError::NoShards { .. } | InspectError::NoSuchShard { .. } => ExitCode::Usage,
         }

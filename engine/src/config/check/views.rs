@@ -2,7 +2,7 @@
 //!
 //! Aggregate and filter expressions are only looked at for being there; `sql` parses them.
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use corefold_aggregator::limits::{BY_COLUMNS_MAX, GROUPS_MAX_DEFAULT, GROUPS_MAX_LIMIT};
 use corefold_aggregator::spec::Overflow;
@@ -166,16 +166,36 @@ fn exports(
         let file = table.get_ref().file.get_ref();
         let Some(export) = export(checker, file, &key) else { continue };
         let (ExportTarget::File(path) | ExportTarget::Directory { path, .. }) = &export.target;
-        match targets.iter().find(|(other, _)| other == path) {
+        let place = place_of(path);
+        match targets.iter().find(|(other, _)| *other == place) {
             Some((_, line)) => {
                 let message = format!("another export writes there already, on line {line}");
                 checker.fault(&file.path, &format!("{key}.path"), message);
             }
-            None => targets.push((path.clone(), checker.document.place(file.path.span().start).line)),
+            None => targets.push((place, checker.document.place(file.path.span().start).line)),
         }
         exports.push(export);
     }
     exports
+}
+
+/// The same for all ways to spell a path: links are followed as far as there are files, dots are taken out behind them.
+fn place_of(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let mut place = PathBuf::new();
+    for part in absolute.components() {
+        match part {
+            Component::ParentDir => {
+                place.pop();
+            }
+            Component::CurDir => {}
+            part => {
+                place.push(part);
+                place = place.canonicalize().unwrap_or(place);
+            }
+        }
+    }
+    place
 }
 
 fn export(checker: &mut Checker<'_>, typed: &ExportFileTable, key: &str) -> Option<ExportConfig> {

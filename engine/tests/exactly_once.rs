@@ -1,0 +1,249 @@
+//! `corefold run` with a data directory is killed, and asked to stop, at random moments and started again until its
+//! input ends: every output file has the bytes of a run that nobody disturbed.
+//!
+//! Crashes between two steps in the file system are tested beside the exporters.
+
+mod children;
+mod support;
+
+use children::{Ended, start};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use support::events::{Random, disordered};
+use support::process::corefold;
+use support::scene::{BAD_CONFIG, DONE, IO};
+use support::text;
+
+/// No run of this size takes that long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Two views with outputs of every kind.
+const CONFIG: &str = r#"
+[engine]
+shards = 2
+pull_interval = "10ms"
+batch_rows = 2000
+
+DATA_DIR
+
+[[streams]]
+name = "events"
+time = { column = "time", max_delay = "5m" }
+fields = { key = "string", flag = "bool", number = "i64", value = "f64" }
+
+[[sources]]
+stream = "events"
+file = { path = ["in.csv"] }
+
+[[views]]
+name = "quarters"
+stream = "events"
+by = ["key", "flag"]
+window = { size = "1h", slide = "15m" }
+aggregates = ["count(), sum(value), min(number)"]
+EXPORTS
+
+[[views]]
+name = "minutes"
+stream = "events"
+by = ["flag"]
+window = { size = "1m" }
+aggregates = ["count(), max(number)"]
+[[views.exports]]
+file = { path = "OUT/minutes.csv" }
+[[views.exports]]
+file = { path = "OUT/minutes.parquet" }
+"#;
+
+struct Job {
+    directory: tempfile::TempDir,
+}
+
+impl Job {
+    fn new(seed: u64, rows: usize) -> Job {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::write(directory.path().join("in.csv"), disordered(seed, rows)).expect("a new file");
+        let exports = ["csv", "ndjson", "parquet", "arrow"].map(|format| {
+            let rotate = "rotate = { every = \"6h\", bytes = \"40KB\" }";
+            format!("[[views.exports]]\nfile = {{ path = \"OUT/{format}/\", format = \"{format}\", {rotate} }}\n")
+        });
+        let config = CONFIG.replace("EXPORTS", &exports.concat());
+        let write = |name: &str, config: String| fs::write(directory.path().join(name), config).expect("a new file");
+        write("plain.toml", config.replace("DATA_DIR", "").replace("OUT", "plain"));
+        // Snapshots and trimmed logs on the way.
+        let durable = "[snapshot]\nwal_bytes = \"1MiB\"\nbatches = 20\n[wal]\nsegment_size = \"1MiB\"";
+        let durable = config.replace("DATA_DIR", durable).replace("OUT", "out");
+        write("durable.toml", durable.replace("[engine]", "[engine]\ndata_dir = \"store\""));
+        Job { directory }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn command(&self, config: &str) -> Command {
+        let mut command = corefold(&["run", text(&self.path(config)), "--progress", "never"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+
+    /// What an undisturbed run without a data directory writes, and its ledgers.
+    fn expected(&self) -> (BTreeMap<PathBuf, Vec<u8>>, Vec<String>, Duration) {
+        let ended = start(&mut self.command("plain.toml")).end(PATIENCE).with_code(DONE);
+        (files(&self.path("plain")), ledgers(&ended), ended.took)
+    }
+}
+
+fn ledgers(ended: &Ended) -> Vec<String> {
+    ended.stderr.lines().filter(|line| line.starts_with("ledger")).map(str::to_owned).collect()
+}
+
+/// All files below a directory.
+fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut directories = vec![root.to_path_buf()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                directories.push(path);
+            } else {
+                let name = path.strip_prefix(root).expect("below").to_path_buf();
+                found.insert(name, fs::read(&path).expect("a file"));
+            }
+        }
+    }
+    found
+}
+
+/// Files that have their names.
+fn complete(files: &BTreeMap<PathBuf, Vec<u8>>) -> impl Iterator<Item = (&PathBuf, &Vec<u8>)> {
+    files.iter().filter(|(path, _)| !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')))
+}
+
+#[track_caller]
+fn same(found: &BTreeMap<PathBuf, Vec<u8>>, expected: &BTreeMap<PathBuf, Vec<u8>>) {
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    let differs: Vec<&PathBuf> = found.keys().filter(|name| found[*name] != expected[*name]).collect();
+    assert!(differs.is_empty(), "{differs:?}");
+}
+
+#[test]
+fn killed_and_stopped_again_and_again() {
+    let job = Job::new(1, 150_000);
+    let (expected, ledger, took) = job.expected();
+    for format in ["csv", "ndjson", "parquet", "arrow"] {
+        assert!(expected.keys().filter(|path| path.starts_with(format)).count() > 5, "{format}");
+    }
+    let mut random = Random::new(7);
+    let (mut kills, mut stops) = (0, 0);
+    for round in 0..3 {
+        let mut longest = took * 2;
+        loop {
+            let life = Duration::from_micros(random.below(longest.as_micros() as u64));
+            // Ever longer lives, so that each round ends.
+            longest += took / 8;
+            let running = start(&mut job.command("durable.toml"));
+            let ended = if random.once_in(3) {
+                std::thread::sleep(life);
+                running.signal(libc::SIGTERM);
+                stops += 1;
+                running.end(PATIENCE)
+            } else {
+                kills += 1;
+                running.kill_after(life)
+            };
+            if !ended.was_killed() {
+                let ended = ended.with_code(DONE);
+                if ledgers(&ended) == ledger && complete(&files(&job.path("out"))).count() == expected.len() {
+                    break;
+                }
+            }
+            if job.path("out").exists() {
+                for (path, bytes) in complete(&files(&job.path("out"))) {
+                    assert!(expected.get(path) == Some(bytes), "{} in round {round}", path.display());
+                }
+            }
+        }
+        same(&files(&job.path("out")), &expected);
+        // Once more: nothing is left to do, and nothing that was taken away comes back.
+        fs::remove_file(job.path("out/minutes.csv")).expect("an output");
+        start(&mut job.command("durable.toml")).end(PATIENCE).with_code(DONE);
+        assert_eq!(files(&job.path("out")).len() + 1, expected.len());
+        fs::remove_dir_all(job.path("out")).expect("outputs");
+        fs::remove_dir_all(job.path("store")).expect("a store");
+    }
+    assert!(kills > 3 && stops > 0, "{kills} kills, {stops} stops");
+}
+
+/// The manifest of a run that was killed, and outputs that somebody has touched meanwhile.
+#[test]
+fn unfinished_outputs_that_were_touched_are_refused() {
+    let job = Job::new(2, 150_000);
+    let (expected, _, took) = job.expected();
+    let open = |name: &str| {
+        let out = files(&job.path("out"));
+        let found =
+            out.into_keys().find(|path| path.starts_with(name) && path.extension().is_some_and(|e| e == "open"));
+        found.map(|path| job.path("out").join(path))
+    };
+    let mut life = took / 2;
+    let manifest = job.path("store/manifest.ndjson");
+    let is_open = || {
+        fs::read_to_string(&manifest).is_ok_and(|text| text.contains("/csv/\",\"format\":\"csv\",\"state\":\"open\""))
+    };
+    let part = loop {
+        assert!(start(&mut job.command("durable.toml")).kill_after(life).was_killed());
+        if let Some(part) = open("csv").filter(|_| is_open()) {
+            break part;
+        }
+        life += took / 16;
+    };
+    let refuse = |words: &[&str]| {
+        let ended = start(&mut job.command("durable.toml")).end(PATIENCE).with_code(IO);
+        for word in words {
+            assert!(ended.stderr.contains(word), "{word}: {}", ended.stderr);
+        }
+    };
+    let bytes = fs::read(&part).expect("a part");
+    let mut changed = bytes.clone();
+    changed[10] ^= 1;
+    fs::write(&part, &changed).expect("a part");
+    refuse(&[text(&part), "was changed since it was committed", "restore it from a copy"]);
+    fs::write(&part, &bytes[..20]).expect("a part");
+    refuse(&[text(&part), "it has 20 bytes, and "]);
+    fs::remove_file(&part).expect("a part");
+    refuse(&[text(&part), "is missing, though "]);
+    fs::write(&part, &bytes).expect("a part");
+    // Without its manifest a directory does not know what is written.
+    let text_of_manifest = fs::read(&manifest).expect("a manifest");
+    fs::remove_file(&manifest).expect("a manifest");
+    refuse(&["manifest.ndjson is missing", "restore it from a copy"]);
+    let mut damaged = text_of_manifest.clone();
+    damaged[30] ^= 1;
+    fs::write(&manifest, &damaged).expect("a manifest");
+    refuse(&["is damaged: line 1 (byte 0)", "inspect manifest"]);
+    let shown = start(corefold(&["inspect", "manifest", text(&job.path("store"))]).stdout(Stdio::null())).end(PATIENCE);
+    shown.with_code(1);
+    fs::write(&manifest, &text_of_manifest).expect("a manifest");
+    // All as it was: it goes on to the end.
+    start(&mut job.command("durable.toml")).end(PATIENCE).with_code(DONE);
+    same(&files(&job.path("out")), &expected);
+}
+
+#[test]
+fn two_exports_to_one_place_are_refused() {
+    let job = Job::new(3, 10);
+    let config = fs::read_to_string(job.path("durable.toml")).expect("a config");
+    fs::create_dir_all(job.path("out/csv")).expect("a directory");
+    std::os::unix::fs::symlink(job.path("out"), job.path("link")).expect("a link");
+    for other in ["out/./csv/", "out/minutes/../csv/", "link/csv/", "out//csv/"] {
+        let twice = config.replace("out/ndjson/", other).replace("format = \"ndjson\"", "format = \"csv\"");
+        fs::write(job.path("twice.toml"), twice).expect("a config");
+        let ended = start(&mut corefold(&["check", text(&job.path("twice.toml"))])).end(PATIENCE).with_code(BAD_CONFIG);
+        assert!(ended.stderr.contains("another export writes there already, on line "), "{other}: {}", ended.stderr);
+    }
+}
