@@ -107,6 +107,41 @@ pub fn decode(mut key: &[u8], by: &[FieldType], columns: &mut [OutputColumn]) {
     assert!(key.is_empty(), "a key ends with its last column");
 }
 
+/// Whether [`decode`] takes the bytes: false for a damaged key.
+pub fn is_sound(mut key: &[u8], by: &[FieldType]) -> bool {
+    by.iter().all(|kind| {
+        let Some((tag, rest)) = key.split_first() else { return false };
+        key = rest;
+        match (tag, kind) {
+            (0, _) => true,
+            (1, FieldType::String) => skip_text(&mut key),
+            (1, FieldType::Bool) => key.split_off_first().is_some_and(|value| *value <= 1),
+            (1, FieldType::I64 | FieldType::F64) => key.split_off(..8).is_some(),
+            (2, FieldType::I64 | FieldType::F64 | FieldType::Bool) => true,
+            _ => false,
+        }
+    }) && key.is_empty()
+}
+
+/// Passes a closed text of whole characters.
+fn skip_text(key: &mut &[u8]) -> bool {
+    let mut text = Vec::new();
+    loop {
+        let Some(zero) = key.iter().position(|&b| b == 0) else { return false };
+        text.extend_from_slice(&key[..zero]);
+        let mark = key.get(zero + 1);
+        let closed = mark == Some(&0);
+        if !closed && mark != Some(&0xff) {
+            return false;
+        }
+        *key = &key[zero + 2..];
+        if closed {
+            return std::str::from_utf8(&text).is_ok();
+        }
+        text.push(0);
+    }
+}
+
 fn take_word(key: &mut &[u8]) -> [u8; 8] {
     let (word, rest) = key.split_first_chunk::<8>().expect("a number takes 8 bytes");
     *key = rest;

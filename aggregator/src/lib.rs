@@ -14,6 +14,7 @@ pub mod layout;
 pub mod limits;
 pub mod pane_log;
 pub mod partial;
+pub mod partial_check;
 pub mod result;
 pub mod rows;
 pub mod sketch;

@@ -13,6 +13,9 @@ use rkyv::util::AlignedVec;
 /// Rows of one piece of a pane.
 pub const PIECE_ROWS: usize = 4096;
 
+/// More windows and rows than any job gives out.
+const COUNT_MAX: u64 = 1 << 60;
+
 /// The word that every pane of every view below a time has been written.
 #[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Pulled {
@@ -46,6 +49,22 @@ impl Pulled {
     /// Reads an archive after checking it.
     pub fn read(bytes: &[u8]) -> Result<Pulled, PartialError> {
         rkyv::from_bytes::<Pulled, rancor::Error>(bytes).map_err(|e| PartialError::Archive(e.to_string()))
+    }
+}
+
+impl PulledView {
+    /// Checks that windows can be counted on from here.
+    fn verify(&self, window: &WindowSpec) -> Result<(), PartialError> {
+        // One window of slack for a floor behind the last window there is.
+        let first = window.first_window_of(window.pane_of(EventTime::EARLIEST));
+        let last = window.last_window_of(window.pane_of(EventTime::LATEST)) + 1;
+        if self.window_floor != i64::MIN && !(first..=last).contains(&self.window_floor) {
+            return Err(PartialError::Shape("windows of the years 1 to 9999"));
+        }
+        if self.windows > COUNT_MAX || self.rows > COUNT_MAX {
+            return Err(PartialError::Shape("counts that windows could have made"));
+        }
+        Ok(())
     }
 }
 
@@ -115,8 +134,11 @@ impl Coordinator {
         }
         let mut at = cursor;
         while let Some(view) = self.views.get(at.view) {
-            let limit = view.plan().spec.window.open_from(self.pulled);
-            let Some((next, pane)) = view.write_piece((at.pane, at.row), limit, at.view, &mut self.partial) else {
+            let window = view.plan().spec.window;
+            // Panes of earlier pulls that no window has taken yet are in the log already.
+            let from = at.pane.max(window.open_from(cursor.logged));
+            let limit = window.open_from(self.pulled);
+            let Some((next, pane)) = view.write_piece((from, at.row), limit, at.view, &mut self.partial) else {
                 at = LogCursor { view: at.view + 1, pane: PaneId(i64::MIN), row: 0, ..at };
                 continue;
             };
@@ -141,6 +163,7 @@ impl Coordinator {
         let stride = |view: u32| views.get(view as usize).map(|view| view.plan().layout.stride);
         self.partial.read(bytes, stride)?;
         let index = self.partial.view as usize;
+        self.partial.verify(self.views[index].plan())?;
         let word = last.views.get(index).copied().ok_or(PartialError::Shape("as many views as before"))?;
         self.views[index].restore(&self.partial, word.window_floor)?;
         Ok((index, PaneId(self.partial.pane)))
@@ -157,6 +180,9 @@ impl Coordinator {
     pub fn resume(&mut self, last: &Pulled) -> Result<(), PartialError> {
         if last.views.len() != self.views.len() {
             return Err(PartialError::Shape("as many views as before"));
+        }
+        for (view, word) in self.views.iter().zip(&last.views) {
+            word.verify(&view.plan().spec.window)?;
         }
         for (view, word) in self.views.iter_mut().zip(&last.views) {
             (view.window_next, view.window_floor) = (word.window_floor, word.window_floor);

@@ -6,20 +6,32 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use corefold_bench::agree::{CorefoldProgram, EngineUnderTest, check_seed};
+use corefold_bench::fuzz::drive::{self, Run, Watch};
+use corefold_bench::fuzz::{TARGETS, Target};
 use corefold_bench::generate::{DataSet, Order, generate};
 use corefold_bench::live::Setting;
 use corefold_bench::live::report::{attempt, markdown};
 use corefold_bench::live::rows::ROWS;
 use corefold_bench::local::LocalEngine;
 use corefold_bench::oracle;
+use corefold_bench::sim::faults::Fault;
+use corefold_bench::sim::report::simulate_many;
+use corefold_bench::sim::simulate_into;
+use corefold_bench::sim::trace::Trace;
 use corefold_bench::text;
 use corefold_bench::workload::arguments::{Shape, aggregate_arguments, shell_line};
 use corefold_bench::workload::random::random_job;
 use corefold_bench::workload::text_files::write_lanes;
 use corefold_bench::workload::{Format, Job};
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Seconds between two lines of progress.
+const PROGRESS_EVERY_S: u64 = 10;
 
 /// Load, oracle and checks for Corefold.
 #[derive(Parser)]
@@ -37,8 +49,12 @@ enum Command {
     Oracle(Oracle),
     /// Run random jobs through the engine and compare with the oracle
     Agree(Agree),
+    /// Put damaged inputs to everything that reads bytes from outside
+    Fuzz(Fuzz),
     /// Try faults on the corefold program
     Faults(Faults),
+    /// Run the engine's code through simulated crashes, failing disks and rot, one run per seed
+    Simulate(Simulate),
     /// List data sets, formats and checks
     List,
 }
@@ -102,6 +118,35 @@ struct Agree {
 }
 
 #[derive(Args)]
+struct Fuzz {
+    /// Target; `bench-harness list` names them
+    target: String,
+    /// Go on for so many minutes, from the first seed upwards
+    #[arg(long, conflicts_with = "seeds")]
+    minutes: Option<f64>,
+    /// First seed, and one past the last: A..B
+    #[arg(long, value_name = "A..B", value_parser = parse_seeds)]
+    seeds: Option<Range<u64>>,
+    /// First seed of a run by minutes
+    #[arg(long, default_value_t = 0, conflicts_with = "seeds")]
+    from: u64,
+    /// Run these files, or those of these directories, instead
+    #[arg(long, conflicts_with_all = ["minutes", "seeds"], num_args = 1..)]
+    files: Vec<PathBuf>,
+    /// Where inputs that break a promise are kept [default: they are only told]
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Write the inputs of --seeds into this directory, as a start for a fuzzer with feedback
+    #[arg(long, value_name = "DIR", requires = "seeds")]
+    write: Option<PathBuf>,
+}
+
+fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
+    let range = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    range.filter(|range| !range.is_empty()).ok_or_else(|| format!("`{text}` is no range such as 0..1000"))
+}
+
+#[derive(Args)]
 struct Faults {
     /// Rows of the fault matrix; all if none is named
     rows: Vec<String>,
@@ -125,6 +170,28 @@ struct Faults {
     report: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct Simulate {
+    /// First seed
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Number of seeds
+    #[arg(long, default_value_t = 1_000)]
+    count: u64,
+    /// Threads [default: one per allowed core]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Also write the sums into this file, as Markdown tables
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Run only this seed
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["from", "count", "threads", "report"])]
+    replay: Option<u64>,
+    /// Print every turn of the seed
+    #[arg(long, requires = "replay")]
+    trace: bool,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum DataSetName {
     FlightsLike,
@@ -144,7 +211,9 @@ fn main() -> ExitCode {
         Command::Generate(arguments) => run_generate(&arguments),
         Command::Oracle(arguments) => run_oracle(&arguments),
         Command::Agree(arguments) => run_agree(&arguments),
+        Command::Fuzz(arguments) => run_fuzz(&arguments).unwrap_or_else(|error| fail(&error)),
         Command::Faults(arguments) => run_faults(&arguments),
+        Command::Simulate(arguments) => run_simulate(&arguments),
         Command::List => {
             run_list();
             ExitCode::SUCCESS
@@ -229,6 +298,67 @@ fn run_agree(arguments: &Agree) -> ExitCode {
     if differing == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+fn run_fuzz(arguments: &Fuzz) -> Result<ExitCode, String> {
+    let target = Target::named(&arguments.target).ok_or_else(|| {
+        let names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
+        format!("there is no target `{}`; the targets are {}", arguments.target, names.join(", "))
+    })?;
+    // What panics is told below, with its input.
+    std::panic::set_hook(Box::new(|_| {}));
+    let name = target.name;
+    let watch = Watch::start(move |input| {
+        eprintln!("bench-harness: {name}, {input}: no end after {} s", drive::INPUT_TIME_MAX.as_secs());
+        std::process::exit(3);
+    });
+    let begun = Instant::now();
+    let mut run = Run::default();
+    if arguments.files.is_empty() {
+        let seeds = arguments.seeds.clone().unwrap_or(arguments.from..u64::MAX);
+        let patience = match (&arguments.seeds, arguments.minutes) {
+            (Some(_), _) => Duration::MAX,
+            (None, minutes) => Duration::try_from_secs_f64(minutes.unwrap_or(1.0) * 60.0)
+                .map_err(|error| format!("--minutes: {error}"))?,
+        };
+        for seed in seeds.take_while(|_| begun.elapsed() < patience) {
+            watch.begin(format!("seed {seed}"));
+            run.seed(target, seed);
+            if let Some(directory) = &arguments.write {
+                let path = directory.join(format!("seed-{seed}"));
+                let written = fs::create_dir_all(directory).and_then(|()| fs::write(&path, target.input(seed)));
+                written.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+            }
+        }
+    }
+    for path in &arguments.files {
+        watch.begin(path.display().to_string());
+        let cannot_read = |error| format!("cannot read {}: {error}", path.display());
+        if path.is_dir() {
+            run.corpus(target, path).map_err(cannot_read)?;
+        } else {
+            let bytes = fs::read(path).map_err(cannot_read)?;
+            run.input(target, || path.display().to_string(), bytes);
+        }
+    }
+    let tally = run.tally();
+    for finding in &tally.findings {
+        println!("{name}, {}: {}", finding.input, finding.what);
+        if let Some(directory) = &arguments.keep {
+            let path = directory.join(format!("{name}-{:016x}", finding.digest()));
+            let kept = fs::create_dir_all(directory).and_then(|()| fs::write(&path, &finding.bytes));
+            kept.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+            println!("  kept as {}", path.display());
+        }
+    }
+    let slowest = tally
+        .slowest
+        .as_ref()
+        .map_or(String::new(), |(input, took)| format!(", slowest {input} with {:.1} ms", took.as_secs_f64() * 1e3));
+    let (executions, findings, digest) = (tally.executions, tally.findings.len(), tally.digest);
+    let seconds = begun.elapsed().as_secs();
+    println!("{name}: {executions} inputs in {seconds} s, {findings} findings, digest {digest:016x}{slowest}");
+    Ok(if findings == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 fn run_faults(arguments: &Faults) -> ExitCode {
     if let Some(unknown) = arguments.rows.iter().find(|name| !ROWS.iter().any(|row| row.number == **name)) {
         return fail(&format!(
@@ -256,6 +386,62 @@ fn run_faults(arguments: &Faults) -> ExitCode {
     if outcomes.iter().any(|outcome| outcome.word() == "FAIL") { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
+fn run_simulate(arguments: &Simulate) -> ExitCode {
+    if let Some(seed) = arguments.replay {
+        return replay(seed, arguments.trace);
+    }
+    let threads =
+        arguments.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |cores| cores.get()));
+    let started = Instant::now();
+    let shown_s = AtomicU64::new(0);
+    let seeds = arguments.from..arguments.from.saturating_add(arguments.count);
+    let totals = simulate_many(seeds, threads, |totals| {
+        let elapsed = started.elapsed();
+        if elapsed.as_secs() >= shown_s.load(Ordering::Relaxed) + PROGRESS_EVERY_S {
+            shown_s.store(elapsed.as_secs(), Ordering::Relaxed);
+            let rate = totals.seeds as f64 / elapsed.as_secs_f64();
+            let (seeds, count, failed) = (totals.seeds, arguments.count, totals.failed);
+            eprintln!("{seeds} of {count} seeds, {rate:.0} per second, {failed} failed");
+        }
+    });
+    for failure in totals.failures.values() {
+        println!("{failure}\n");
+    }
+    let elapsed_s = started.elapsed().as_secs_f64();
+    let rate = totals.seeds as f64 / elapsed_s;
+    println!("{}\n{threads} threads, {elapsed_s:.1} s, {rate:.0} seeds per second", totals.markdown());
+    if let Some(path) = &arguments.report
+        && let Err(error) = fs::write(path, totals.markdown())
+    {
+        return fail(&format!("cannot write {}: {error}", path.display()));
+    }
+    if totals.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn replay(seed: u64, shown: bool) -> ExitCode {
+    let mut trace = if shown { Trace::with_text() } else { Trace::default() };
+    let result = simulate_into(seed, &mut trace);
+    for line in trace.into_lines() {
+        println!("{line}");
+    }
+    match result {
+        Ok(report) => {
+            println!("seed {seed}: good after {} starts, trace hash {:016x}", report.lives, report.trace);
+            for fault in Fault::ALL.into_iter().filter(|&fault| report.faults.get(fault) > 0) {
+                println!("  {fault}: {}", report.faults.get(fault));
+            }
+            for (refusal, count) in &report.refusals {
+                println!("  start refused because {refusal}: {count}");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            println!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn run_list() {
     println!("data sets (bench-harness generate):");
     println!("  zipf          ts timestamp(ms), key u64 by Zipf, value f64");
@@ -264,7 +450,12 @@ fn run_list() {
     println!("checks:");
     println!("  oracle SEED   a random job and its right answer");
     println!("  faults        rows of the fault matrix on the corefold program");
+    println!("  simulate      crashes, failing disks and rot, from seeds");
     println!("  agree         random jobs through the corefold program, or in process with crashes");
+    println!("  fuzz TARGET   damaged inputs; the targets:");
+    for Target { name, about, .. } in &TARGETS {
+        println!("    {name:<11} {about}");
+    }
 }
 
 fn fail(message: &str) -> ExitCode {

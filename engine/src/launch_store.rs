@@ -79,7 +79,7 @@ impl StoreStarts {
         let lane_starts = recovered.lanes.iter().map(|(lane, start)| (*lane, start.sequence)).collect();
         Ok(StoreStarts {
             released: recovered.released,
-            is_salvaged: recovered.is_salvaged(),
+            is_salvaged: recovered.is_salvaged,
             lane_starts: Arc::new(lane_starts),
             plan,
         })

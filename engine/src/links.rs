@@ -153,7 +153,7 @@ impl ShardBoard {
         self.drained.load(Ordering::Acquire)
     }
 
-    /// Shows the shard's counts; at its end.
+    /// Shows the shard's counts; with every answer to a pull, and at its end.
     pub fn show_counts(&self, counts: &ShardCounts) {
         if let Ok(mut shown) = self.counts.lock() {
             shown.clone_from(counts);

@@ -8,6 +8,7 @@ use corefold_engine::commands::{self, CommandError, Console};
 use corefold_engine::doctor;
 use corefold_engine::exit::ExitCode;
 use corefold_engine::inspect::{self, InspectOptions};
+use corefold_engine::{salvage, verify};
 use std::io::Write;
 
 fn main() -> std::process::ExitCode {
@@ -40,6 +41,14 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             print(&if args.json { format!("{}\n", report.to_json()) } else { report.to_string() })?;
             return Ok(report.exit_code());
         }
+        Command::Verify(args) => {
+            let mut out = std::io::stdout().lock();
+            return Ok(verify::verify(&args.dir, args.json, &mut out)?);
+        }
+        Command::Salvage(args) => {
+            let mut out = std::io::stdout().lock();
+            return Ok(salvage::salvage(&args.dir, args.yes, &mut out)?);
+        }
         Command::Completions(args) => std::io::stdout().write_all(&manual::completions(args.shell))?,
         Command::Man(args) => {
             let page = manual::page(&args.command).unwrap_or_else(|error| error.into_clap("man").exit());
@@ -49,6 +58,8 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             let mut out = std::io::stdout().lock();
             let seen = match args.what {
                 InspectWhat::Wal(args) => inspect::wal(&args.path, InspectOptions::from(&args), &mut out)?,
+                InspectWhat::Snapshot(args) => inspect::snapshot(&args.path, args.shard, args.json, &mut out)?,
+                InspectWhat::Panes(args) => inspect::panes(&args.path, args.json, &mut out)?,
                 InspectWhat::Manifest(args) => inspect::manifest(&args.path, args.json, &mut out)?,
             };
             return Ok(seen.exit_code());

@@ -199,7 +199,11 @@ impl ShardCore {
         }
         state.answers.extend(outbox.late.drain(..).map(|(view, rows)| FromShard::Late(view, rows)));
         state.answers.extend(outbox.partials.drain(..).map(FromShard::Partial));
-        state.answers.extend(outbox.pulled.take().map(FromShard::Pulled));
+        if let Some(time) = outbox.pulled.take() {
+            // Before the answer, so that the coordinator never sees older ones.
+            self.ends.board.show_counts(self.shard.counts());
+            state.answers.push_back(FromShard::Pulled(time));
+        }
         any |= self.send_answers(state);
         self.ends.board.publish(self.shard.frontier());
         if self.shard.panes_closed() > PANES_CLOSED_MAX {

@@ -52,6 +52,7 @@ impl Shard {
             let content = |error| SnapshotError::Content { offset, error };
             self.partial.read(chunk.bytes, |view| strides.get(view as usize).copied()).map_err(content)?;
             let view = self.partial.view as usize;
+            self.partial.verify(&self.views[view].view().plan).map_err(content)?;
             match chunk.entry.kind {
                 ChunkKind::Head => return Err(content(PartialError::Shape("one head"))),
                 ChunkKind::Groups => self.views[view].adopt_groups(&self.partial, &mut maps[view]),

@@ -379,3 +379,23 @@ fn small_spares_of_an_earlier_session_do_not_block_a_large_record() {
     let (_, records) = read(&mut rig.disk, &options()).unwrap();
     assert_eq!(records, rig.model);
 }
+
+/// A header can be sound and say that its segment is too small for any block. Nobody writes such a thing; if it is
+/// there, it is made anew, not written past its end.
+#[test]
+fn a_spare_that_holds_no_block_is_made_anew() {
+    let mut config = tiny();
+    (config.supply.segment_size, config.supply.segment_size_first) = (12_288, 12_288);
+    let mut rig = log();
+    let newest = rig.disk.files().keys().max().copied().expect("a spare");
+    let header = SegmentHeader { identity: IDENTITY, segment: newest, salt: 9, size: 4096 };
+    let file = rig.disk.files_mut().get_mut(&newest).expect("the spare");
+    header.encode(file.first_chunk_mut().expect("a page"));
+    let (recovered, records) = read(&mut rig.disk, &options()).unwrap();
+    assert_eq!(recovered.resume.spares.last().map(|spare| (spare.segment, spare.size)), Some((newest, 4096)));
+    let mut rig = Rig::resume(config, rig.disk, recovered.resume, records);
+    rig.append_settled(BATCH, b"the next session");
+    rig.settle();
+    let (_, records) = read(&mut rig.disk, &options()).unwrap();
+    assert_eq!(records, rig.model);
+}

@@ -54,6 +54,32 @@ Examples:
   Damaged blocks, for a program:
     corefold inspect wal 00000000000000000001.wal --json | grep '\"state\":\"bad'";
 
+const INSPECT_SNAPSHOT_EXAMPLES: &str = "\
+Nothing is changed or locked, so it may be used while an engine runs. Every checksum is checked again. After the snapshots
+of a shard stands with which one recovery would begin.
+
+Exit codes: 0 if all are sound, 1 if one is not (recovery may still do with an older one), 74 if one cannot be read.
+
+Examples:
+  What is in the snapshots of shard 0?
+    corefold inspect snapshot /var/lib/corefold --shard 0
+
+  Damaged chunks, for a program:
+    corefold inspect snapshot /var/lib/corefold --json | grep '\"state\":\"bad'";
+
+const INSPECT_PANES_EXAMPLES: &str = "\
+Nothing is changed or locked, so it may be used while an engine runs. Every checksum is checked again. Behind damage
+nothing is shown; `corefold inspect wal DIR/panes/wal` goes on there.
+
+Exit codes: 0 if recovery would accept the log, 1 if it would refuse it, 74 if it cannot be read.
+
+Examples:
+  Up to which time has every pane been merged?
+    corefold inspect panes /var/lib/corefold | tail -1
+
+  The pulls, for a program:
+    corefold inspect panes /var/lib/corefold --json | jq 'select(.type == \"pulled\")'";
+
 const INSPECT_MANIFEST_EXAMPLES: &str = "\
 Nothing is changed or locked, so it may be used while an engine runs. At the end stands what a start would decide.
 
@@ -251,9 +277,43 @@ pub enum InspectWhat {
     /// List the blocks and records of a write-ahead log
     #[command(after_help = INSPECT_WAL_EXAMPLES)]
     Wal(InspectPath),
+    /// List the chunks of shards' snapshots
+    #[command(after_help = INSPECT_SNAPSHOT_EXAMPLES)]
+    Snapshot(InspectSnapshot),
+    /// List the merged panes and the pulls of the pane log
+    #[command(after_help = INSPECT_PANES_EXAMPLES)]
+    Panes(InspectPanes),
     /// List what is committed in the output files of `corefold run`
     #[command(after_help = INSPECT_MANIFEST_EXAMPLES)]
     Manifest(InspectManifest),
+}
+
+/// Snapshots to look into.
+#[derive(Args, Clone, PartialEq, Eq, Debug)]
+pub struct InspectSnapshot {
+    /// A data directory, the directory of one shard, or one snapshot file
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+
+    /// Only this shard of a data directory [default: all]
+    #[arg(long, value_name = "NUMBER")]
+    pub shard: Option<u32>,
+
+    /// Print one JSON object a line instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A pane log to look into.
+#[derive(Args, Clone, PartialEq, Eq, Debug)]
+pub struct InspectPanes {
+    /// A data directory, or its directory `panes`
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+
+    /// Print one JSON object a line instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// A manifest to look into.
@@ -298,6 +358,41 @@ pub enum InspectDetail {
     Blocks,
     /// Also every entry of every block, and what batches say of themselves.
     Records,
+}
+
+/// `corefold verify`.
+#[derive(Args, Clone, PartialEq, Eq, Debug)]
+#[command(
+    after_help = "Example:\n  corefold verify state/\n\nReads the whole directory and the outputs that it names; \
+                        no engine may run on it meanwhile. Exit code 0 if\nall is sound, 1 if something is not, 74 if \
+                        something cannot be read."
+)]
+pub struct VerifyArgs {
+    /// Data directory to check: snapshots, logs, pane log, outputs
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+
+    /// Print one JSON object a line instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `corefold salvage`.
+#[derive(Args, Clone, PartialEq, Eq, Debug)]
+#[command(
+    after_help = "Examples:\n  See what would be lost:\n    corefold salvage state/\n\n  Give it up:\n    corefold \
+                        salvage state/ --yes\n\nNothing is deleted: damaged files stay beside the log as `*.damaged`, and \
+                        `salvaged.ndjson` says what was\ngiven up. Exit code 0 if there is nothing to do or all is done, 1 \
+                        if something would be lost, 74 if\nthe directory cannot be read."
+)]
+pub struct SalvageArgs {
+    /// Data directory that an engine refuses to start with
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+
+    /// Give up what cannot be read, after all [default: only tell]
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// `corefold doctor`.

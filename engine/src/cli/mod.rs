@@ -9,7 +9,9 @@ pub mod manual;
 
 use clap::{Parser, Subcommand};
 
-use args::{AggregateArgs, CheckArgs, CompletionsArgs, DoctorArgs, InspectArgs, ManArgs, RunArgs};
+use args::{
+    AggregateArgs, CheckArgs, CompletionsArgs, DoctorArgs, InspectArgs, ManArgs, RunArgs, SalvageArgs, VerifyArgs,
+};
 
 /// What stands below the list of commands.
 const AFTER_HELP: &str = "\
@@ -52,6 +54,10 @@ pub enum Command {
     Check(CheckArgs),
     /// Look into files that the engine wrote
     Inspect(InspectArgs),
+    /// Check every checksum of a data directory and add up its ledger
+    Verify(VerifyArgs),
+    /// Tell what of a damaged data directory would be lost, and give it up on order
+    Salvage(SalvageArgs),
     /// Report what this machine can and cannot do for the engine
     Doctor(DoctorArgs),
     /// Print a completion script for a shell
@@ -93,6 +99,11 @@ mod tests {
             "corefold agregate",
             "corefold run",
             "corefold inspect wal",
+            "corefold inspect snapshot",
+            "corefold inspect panes a b",
+            "corefold verify",
+            "corefold salvage",
+            "corefold salvage state --no",
             "corefold aggregate a.csv",
             "corefold aggregate a.csv --time t --window 5x --agg count()",
             "corefold aggregate a.csv --time t --window 5m --agg count() --shards 0",

@@ -16,7 +16,9 @@ use crate::exit::ExitCode;
 use crate::guard::catch;
 use crate::inspect::InspectError;
 use crate::progress::ProgressStyleWanted;
+use crate::salvage::SalvageError;
 use crate::sql::SqlError;
+use crate::verify::VerifyError;
 use corefold_aggregator::spec::SpecError;
 use glommio::{LocalExecutorBuilder, Placement};
 use std::io::{IsTerminal, Write};
@@ -84,6 +86,12 @@ pub enum CommandError {
     /// A look into a log.
     #[error(transparent)]
     Inspect(#[from] InspectError),
+    /// A look at all checksums.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// A salvage.
+    #[error(transparent)]
+    Salvage(#[from] SalvageError),
     /// Standard output.
     #[error("cannot write to standard output: {0}")]
     Output(#[from] std::io::Error),
@@ -95,6 +103,8 @@ impl CommandError {
         match self {
             CommandError::Engine(EngineError::Export(error)) => error.is_broken_pipe(),
             CommandError::Inspect(error) => error.is_broken_pipe(),
+            CommandError::Salvage(error) => error.is_broken_pipe(),
+            CommandError::Verify(error) => error.is_broken_pipe(),
             CommandError::Output(error) => error.kind() == std::io::ErrorKind::BrokenPipe,
             _ => false,
         }
@@ -107,6 +117,8 @@ impl CommandError {
             CommandError::Expression { .. } | CommandError::Spec(_) | CommandError::Usage(_) => ExitCode::Usage,
             CommandError::Config(errors) => errors.exit_code(),
             CommandError::Inspect(error) => error.exit_code(),
+            CommandError::Salvage(error) => error.exit_code(),
+            CommandError::Verify(error) => error.exit_code(),
             CommandError::Output(_) => ExitCode::Io,
         }
     }

@@ -5,6 +5,9 @@
 //! <data_dir>/store.json                       format, UUID, and a text of the owner's choice (`meta`)
 //! <data_dir>/shard-NNNN/wal/<sequence>.wal    the log of a shard
 //! <data_dir>/shard-NNNN/birth                 a random number: the next directory of that name has another
+//! <data_dir>/**/*.damaged                     what a salvage has set aside; nothing reads it
+//! <data_dir>/salvaged.ndjson                  what salvages have given up, a line for each log
+//! <data_dir>/salvage.pending                  a salvage is under way, or was interrupted
 //! ```
 //!
 //! What a log's files hold is [`super::files`]'.
@@ -26,6 +29,12 @@ const LOCK_FILE: &str = "store.lock";
 const IDENTITY_FILE: &str = "store.json";
 const BIRTH_FILE: &str = "birth";
 const STORE_FORMAT: u32 = 1;
+
+/// Names the logs whose repair was begun and not ended.
+pub const SALVAGE_FILE: &str = "salvage.pending";
+
+/// Says what salvages have given up.
+pub const SALVAGED_FILE: &str = "salvaged.ndjson";
 
 /// How long a lock is waited for: after a kill the kernel may still be finishing the dead process's writes.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -84,6 +93,7 @@ impl Store {
             refuse_strangers(root)?;
         }
         let lock = StoreLock::take(root, patience)?;
+        refuse_half_salvaged(root)?;
         remove_temporary_files(root)?;
         // Looked at again: another process may have made the store while this one waited.
         let identity = if identity_path.exists() {
@@ -95,6 +105,10 @@ impl Store {
             sync_parent(root)?;
             identity
         };
+        Store::of(root, identity, lock)
+    }
+
+    fn of(root: &Path, identity: IdentityFile, lock: StoreLock) -> Result<Store, DiskError> {
         let uuid = parse_uuid(&identity.uuid).ok_or_else(|| DiskError::NotAStore {
             path: root.to_path_buf(),
             reason: format!("`{IDENTITY_FILE}` has the UUID `{}`, which is none", identity.uuid),
@@ -104,6 +118,17 @@ impl Store {
             return Err(DiskError::NotAStore { path: root.to_path_buf(), reason });
         }
         Ok(Store { root: root.to_path_buf(), uuid, meta: identity.meta, lock: Arc::new(lock) })
+    }
+
+    /// Opens the store in `root`, which must be there, for a look: nothing is made, deleted or changed.
+    pub fn open_for_looking(root: &Path) -> Result<Store, DiskError> {
+        let identity_path = root.join(IDENTITY_FILE);
+        if !fs::exists(&identity_path).map_err(DiskError::io("read", &identity_path))? {
+            let reason = format!("it holds no `{IDENTITY_FILE}`");
+            return Err(DiskError::NotAStore { path: root.to_path_buf(), reason });
+        }
+        let lock = StoreLock::take_for_looking(root)?;
+        Store::of(root, read_identity(&identity_path)?, lock)
     }
 
     /// The directory.
@@ -124,6 +149,12 @@ impl Store {
     /// The lock, for rings.
     pub fn lock(&self) -> &Arc<StoreLock> {
         &self.lock
+    }
+
+    /// Whether anything durable was ever given up here.
+    pub fn was_salvaged(&self) -> Result<bool, DiskError> {
+        let path = self.root.join(SALVAGED_FILE);
+        fs::exists(&path).map_err(DiskError::io("read", &path))
     }
 
     /// The text that the owner has stored.
@@ -233,6 +264,10 @@ impl StoreLock {
             .mode(0o644)
             .open(&path)
             .map_err(DiskError::io("open", &path))?;
+        StoreLock::lock(file, root, patience)
+    }
+
+    fn lock(file: File, root: &Path, patience: Duration) -> Result<StoreLock, DiskError> {
         let deadline = Instant::now() + patience;
         loop {
             match file.try_lock() {
@@ -242,10 +277,23 @@ impl StoreLock {
                 }
                 Err(TryLockError::WouldBlock) => return Err(DiskError::InUse { path: root.to_path_buf() }),
                 Err(TryLockError::Error(source)) => {
-                    return Err(DiskError::Io { operation: "lock", path, source });
+                    return Err(DiskError::Io { operation: "lock", path: root.join(LOCK_FILE), source });
                 }
             }
         }
+    }
+
+    /// Takes the lock through a file that need not be writable. Where there is none, as in a copy, nobody holds it.
+    fn take_for_looking(root: &Path) -> Result<StoreLock, DiskError> {
+        let path = root.join(LOCK_FILE);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let identity = root.join(IDENTITY_FILE);
+                return Ok(StoreLock { file: File::open(&identity).map_err(DiskError::io("open", &identity))? });
+            }
+            opened => opened.map_err(DiskError::io("open", &path))?,
+        };
+        StoreLock::lock(file, root, LOCK_PATIENCE)
     }
 
     /// The locked file.
@@ -314,6 +362,16 @@ fn refuse_strangers(root: &Path) -> Result<(), DiskError> {
     } else {
         format!("it holds `{stranger}` but no `{IDENTITY_FILE}`; choose an empty or a new directory")
     };
+    Err(DiskError::NotAStore { path: root.to_path_buf(), reason })
+}
+
+/// Between the steps of a salvage a log may look sound and lack what it was to say of its loss.
+fn refuse_half_salvaged(root: &Path) -> Result<(), DiskError> {
+    let path = root.join(SALVAGE_FILE);
+    if !fs::exists(&path).map_err(DiskError::io("read", &path))? {
+        return Ok(());
+    }
+    let reason = "a salvage of it was interrupted; run `corefold salvage` with --yes again".to_owned();
     Err(DiskError::NotAStore { path: root.to_path_buf(), reason })
 }
 

@@ -133,6 +133,13 @@ impl LogFiles {
     }
 }
 
+impl LogFiles {
+    /// Numbers of the segments, ascending.
+    pub fn into_segments(self) -> Vec<SegmentId> {
+        self.segments
+    }
+}
+
 impl SegmentSource for LogFiles {
     fn list(&mut self) -> io::Result<Vec<SegmentId>> {
         Ok(self.segments.clone())

@@ -181,6 +181,11 @@ fn run(queue: &Receiver<Job>, stop: &AtomicBool) {
     }
 }
 
+/// Carries out a request at once, in the caller's thread: for commands that write to a log without an engine.
+pub(super) fn carry_now(request: &DiskRequest, log: &LogDirectory) -> Answer {
+    carry(request, log, false, &mut BlockPool::new(1, PIECE_SIZE), &|| false)
+}
+
 fn carry(
     request: &DiskRequest,
     log: &LogDirectory,

@@ -8,6 +8,7 @@ pub mod doorbell;
 pub mod error;
 pub mod files;
 pub mod keeper;
+pub mod offline;
 pub mod options;
 pub mod probe;
 pub mod snapshots;

@@ -8,12 +8,16 @@ mod event;
 mod files;
 mod json;
 mod manifest;
+mod panes;
 mod place;
+mod snapshot;
 mod text;
 mod verdict;
 mod wal;
 
 pub use manifest::manifest;
+pub use panes::panes;
+pub use snapshot::snapshot;
 pub use wal::wal;
 
 use std::io;
@@ -90,6 +94,15 @@ pub enum InspectError {
         /// The path.
         path: PathBuf,
     },
+    /// There is no pane log.
+    #[error(
+        "`{}` holds no pane log: a data directory has one (`panes/wal`) once `corefold run` has used it",
+        path.display()
+    )]
+    NoPanes {
+        /// The path.
+        path: PathBuf,
+    },
     /// There is no manifest in the directory.
     #[error(
         "`{}` holds no manifest: a data directory has one (`manifest.ndjson`) once `corefold run` has used it",
@@ -126,6 +139,7 @@ impl InspectError {
         match self {
             InspectError::Io { .. }
             | InspectError::NoLog { .. }
+            | InspectError::NoPanes { .. }
             | InspectError::NoManifest { .. }
             | InspectError::Output(_) => ExitCode::Io,
             InspectError::NoShards { .. } | InspectError::NoSuchShard { .. } => ExitCode::Usage,

@@ -151,7 +151,7 @@ fn shard_of(directory: &Path, is_in_store: bool) -> Option<u32> {
 }
 
 impl StorePlace {
-    fn read(root: &Path) -> StorePlace {
+    pub(super) fn read(root: &Path) -> StorePlace {
         let uuid = read_uuid(&root.join(IDENTITY_FILE));
         StorePlace { root: root.to_path_buf(), uuid, owner: lock_owner(&root.join(LOCK_FILE)) }
     }

@@ -88,6 +88,10 @@ impl FirstPass {
                 let what = "it has no stamp".to_owned();
                 return Err(RecoverError::Record { directory: directory.to_owned(), lsn: record.lsn.0, what });
             };
+            if let Some(fault) = stamp.fault() {
+                let what = format!("its stamp is wrong: {fault}");
+                return Err(RecoverError::Record { directory: directory.to_owned(), lsn: record.lsn.0, what });
+            }
             frontiers.push(stamp.frontier);
             if self.ledger.insert(&stamp) {
                 self.rows += extent.rows + u64::from(stamp.rejected);
@@ -122,6 +126,7 @@ impl FirstPass {
             limit: floor.unwrap_or(EventTime::MIN),
             panes: None,
             released: EventTime::MIN,
+            is_salvaged: false,
         }
     }
 }

@@ -61,13 +61,8 @@ pub struct RecoveredStore {
     pub panes: Option<RecoveredPanes>,
     /// The time below which every pane is in the pane log.
     pub released: EventTime,
-}
-
-impl RecoveredStore {
-    /// Whether some log has given up what was durable: then batches that were lost come again.
-    pub fn is_salvaged(&self) -> bool {
-        self.shards.iter().any(|shard| shard.log.resume.is_salvaged)
-    }
+    /// Whether some log has ever given up, or lost, what was durable: then batches that were lost come again.
+    pub is_salvaged: bool,
 }
 
 /// What one shard begins with.
@@ -145,5 +140,8 @@ pub fn recover(
     recovered.adopted = adopted;
     recovered.panes = panes;
     recovered.released = released;
+    // A tail or a whole shard that was lost although it had been durable shows by this: panes were pulled beyond the
+    // place where a lane goes on. What comes again of those panes is counted and not folded, as after a salvage.
+    recovered.is_salvaged = store.was_salvaged()? || recovered.limit < released;
     Ok(recovered)
 }

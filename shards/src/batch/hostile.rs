@@ -74,6 +74,10 @@ fn each_lie_is_named() {
             "the batch's stamp is wrong: it says that the batch is a part, but there are no row numbers",
         ),
         (
+            |p| p.stamp.sequence = u64::MAX,
+            "the batch's stamp is wrong: its sequence leaves no number for the next batch",
+        ),
+        (
             |p| p.stamp.first_row = u64::MAX - 65_535,
             "the batch's stamp is wrong: its first row leaves no ordinals for the rows after it",
         ),

@@ -133,19 +133,12 @@ fn malformed(error: InvalidFlatbuffer) -> BatchError {
 }
 
 fn check_stamp(batch: &fb::Batch<'_>) -> Result<(), BatchError> {
-    let stamp = batch.stamp();
-    let refuse = |what| Err(BatchError::Stamp { what });
-    if stamp.parts() == 0 {
-        return refuse("it counts no parts; a whole batch is part 0 of 1");
+    let stamp = Stamp::from_wire(batch.stamp());
+    if let Some(what) = stamp.fault() {
+        return Err(BatchError::Stamp { what });
     }
-    if stamp.part() >= stamp.parts() {
-        return refuse("its part is not below its number of parts");
-    }
-    if stamp.parts() > 1 && batch.row_numbers().is_none() {
-        return refuse("it says that the batch is a part, but there are no row numbers");
-    }
-    if stamp.first_row() > u64::MAX - BATCH_ROWS_MAX as u64 {
-        return refuse("its first row leaves no ordinals for the rows after it");
+    if stamp.parts > 1 && batch.row_numbers().is_none() {
+        return Err(BatchError::Stamp { what: "it says that the batch is a part, but there are no row numbers" });
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use corefold_aggregator::time::EventTime;
 
+use super::BATCH_ROWS_MAX;
 use super::batch_generated::corefold::batch as fb;
 use super::error::BatchError;
 
@@ -54,6 +55,24 @@ impl Stamp {
             deadline: EventTime::MAX,
             rejected: 0,
         }
+    }
+
+    /// Why no batch can carry these numbers, if none can: adding to them must not overflow, here and wherever stamps
+    /// are read back.
+    pub fn fault(&self) -> Option<&'static str> {
+        if self.parts == 0 {
+            return Some("it counts no parts; a whole batch is part 0 of 1");
+        }
+        if self.part >= self.parts {
+            return Some("its part is not below its number of parts");
+        }
+        if self.sequence == u64::MAX {
+            return Some("its sequence leaves no number for the next batch");
+        }
+        if self.first_row > u64::MAX - BATCH_ROWS_MAX as u64 {
+            return Some("its first row leaves no ordinals for the rows after it");
+        }
+        None
     }
 
     pub(super) fn to_wire(self) -> fb::Stamp {

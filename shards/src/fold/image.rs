@@ -7,15 +7,52 @@ use super::view_fold::ViewFold;
 use corefold_aggregator::partial::{OTHER_SLOT, Partial, PartialError};
 use corefold_aggregator::spec::{FieldType, Overflow};
 use corefold_aggregator::time::{EventTime, PaneId};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// Bytes of rows and keys that a piece should have.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// Where slots of an image lie here, by slot there.
+/// Where slots of an image lie here, by slot there. In pages, so that a high slot asks for no more memory than a low
+/// one.
 #[derive(Debug, Default)]
-pub struct SlotMap(Vec<u32>);
+pub struct SlotMap {
+    pages: HashMap<u32, Box<[u32; PAGE_SLOTS]>, BuildHasherDefault<PageHasher>>,
+}
+
+const PAGE_SLOTS: usize = 256;
 
 const UNMAPPED: u32 = u32::MAX;
+
+impl SlotMap {
+    fn set(&mut self, theirs: u32, ours: u32) {
+        let page = self.pages.entry(theirs / PAGE_SLOTS as u32).or_insert_with(|| Box::new([UNMAPPED; PAGE_SLOTS]));
+        page[theirs as usize % PAGE_SLOTS] = ours;
+    }
+
+    fn get(&self, theirs: u32) -> u32 {
+        let page = self.pages.get(&(theirs / PAGE_SLOTS as u32));
+        page.map_or(UNMAPPED, |page| page[theirs as usize % PAGE_SLOTS])
+    }
+}
+
+/// Spreads page numbers, which are few and close together.
+#[derive(Default, Debug)]
+struct PageHasher(u64);
+
+impl Hasher for PageHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u32(byte.into()));
+    }
+
+    fn write_u32(&mut self, page: u32) {
+        self.0 = (self.0 ^ u64::from(page)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0.rotate_left(32)
+    }
+}
 
 impl ViewFold {
     /// Keeps groups and panes as they are, for the pieces of a snapshot.
@@ -63,10 +100,7 @@ impl ViewFold {
     pub fn adopt_groups(&mut self, groups: &Partial, map: &mut SlotMap) {
         let is_int = matches!(self.view.plan.by[..], [FieldType::I64]);
         for (slot, key) in groups.announcements() {
-            if map.0.len() <= slot as usize {
-                map.0.resize(slot as usize + 1, UNMAPPED);
-            }
-            map.0[slot as usize] = self.table.intern(key, is_int);
+            map.set(slot, self.table.intern(key, is_int));
         }
     }
 
@@ -79,7 +113,7 @@ impl ViewFold {
         for (row, &theirs) in rows.slots.iter().enumerate() {
             let mut slot = match theirs {
                 OTHER_SLOT => OTHER_SLOT,
-                _ => map.0.get(theirs as usize).copied().unwrap_or(UNMAPPED),
+                _ => map.get(theirs),
             };
             if slot == UNMAPPED {
                 return Err(PartialError::Shape("a group for every row"));

@@ -2,6 +2,7 @@
 //!
 //! How the vectors become a ledger, notes and counts again is here; what those mean is not.
 
+use crate::batch::BATCH_ROWS_MAX;
 use crate::batch::wire::Stamp;
 use crate::counters::{ShardCounts, StreamCounts};
 use crate::fold::view_fold::FoldCounts;
@@ -17,6 +18,9 @@ use rkyv::util::AlignedVec;
 const STREAM_NUMBERS: usize = 6;
 /// Numbers of one view there.
 const VIEW_NUMBERS: usize = 3;
+
+/// More events than any job has: sums over shards and runs never overflow.
+const COUNT_MAX: u64 = 1 << 60;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -133,8 +137,14 @@ impl SnapshotHead {
         if of_views.is_none_or(|numbers| numbers % VIEW_NUMBERS != 0) {
             return Err(PartialError::Shape("six counts per stream and three per view"));
         }
+        if head.counts.iter().any(|&count| count > COUNT_MAX) {
+            return Err(PartialError::Shape("counts that events could have made"));
+        }
         if head.seen.iter().any(|range| range.start >= range.end) {
             return Err(PartialError::Shape("ranges that are not empty"));
+        }
+        if head.notes.iter().any(|note| note.note().stamp.fault().is_some() || note.rows > BATCH_ROWS_MAX as u64) {
+            return Err(PartialError::Shape("notes of batches"));
         }
         Ok(head)
     }

@@ -67,12 +67,14 @@ impl Appender {
             panic!("{reason}");
         }
         let pool = BlockPool::new(config.buffers, config.block_size);
+        let (spans, spares) = (resume.spans.clone(), resume.spares.clone());
+        let size_min = (SEGMENT_HEADER_SIZE + config.block_size) as u64;
         Appender {
             free: (0..config.buffers as u16).rev().map(BufferIndex).collect(),
             filling: None,
             outgoing: VecDeque::with_capacity(config.buffers),
             inflight: 0,
-            supply: Supply::new(config.supply, resume.spans.clone(), resume.spares.clone(), resume.next_segment),
+            supply: Supply::new(config.supply, spans, spares, resume.next_segment, size_min),
             current: None,
             closing: VecDeque::with_capacity(8),
             partial: None,

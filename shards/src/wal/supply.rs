@@ -53,8 +53,18 @@ pub struct Supply {
 }
 
 impl Supply {
-    /// Starts with what recovery found.
-    pub fn new(config: SupplyConfig, spans: Vec<SegmentSpan>, spares: Vec<Spare>, next: SegmentId) -> Supply {
+    /// Starts with what recovery found. From the first spare on that is smaller than `size_min`, and so might not hold a
+    /// block, spares are made anew under the same names.
+    pub fn new(
+        config: SupplyConfig,
+        spans: Vec<SegmentSpan>,
+        mut spares: Vec<Spare>,
+        next: SegmentId,
+        size_min: u64,
+    ) -> Supply {
+        let usable = spares.iter().position(|spare| spare.size < size_min).unwrap_or(spares.len());
+        let next = spares.get(usable).map_or(next, |spare| spare.segment);
+        spares.truncate(usable);
         let mut spans = VecDeque::from(spans);
         spans.reserve(1024);
         Supply {
