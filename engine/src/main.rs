@@ -58,9 +58,9 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             let mut out = std::io::stdout().lock();
             let seen = match args.what {
                 InspectWhat::Wal(args) => inspect::wal(&args.path, InspectOptions::from(&args), &mut out)?,
-                InspectWhat::Manifest(args) => inspect::manifest(&args.path, args.json, &mut out)?,
                 InspectWhat::Snapshot(args) => inspect::snapshot(&args.path, args.shard, args.json, &mut out)?,
                 InspectWhat::Panes(args) => inspect::panes(&args.path, args.json, &mut out)?,
+                InspectWhat::Manifest(args) => inspect::manifest(&args.path, args.json, &mut out)?,
             };
             return Ok(seen.exit_code());
         }

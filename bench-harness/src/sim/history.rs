@@ -210,7 +210,8 @@ impl LogHistory {
             return false;
         }
         // Headers are short and matter much.
-        let at = range.start + if entropy.chance(0.4) { entropy.index(range.len().min(64)) } else { entropy.index(range.len()) };
+        let at = range.start
+            + if entropy.chance(0.4) { entropy.index(range.len().min(64)) } else { entropy.index(range.len()) };
         let rotten = files.bytes(file)[at] ^ (1 << entropy.index(8));
         files.damage(file, at, &[rotten]);
         true

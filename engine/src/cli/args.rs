@@ -54,18 +54,6 @@ Examples:
   Damaged blocks, for a program:
     corefold inspect wal 00000000000000000001.wal --json | grep '\"state\":\"bad'";
 
-const INSPECT_MANIFEST_EXAMPLES: &str = "\
-Nothing is changed or locked, so it may be used while an engine runs. At the end stands what a start would decide.
-
-Exit codes: 0 if a start would accept it (a torn last line included), 1 if it would refuse, 74 if it cannot be read.
-
-Examples:
-  What is committed, and how far has each file come?
-    corefold inspect manifest /var/lib/corefold
-
-  Files that are complete, for a program:
-    corefold inspect manifest /var/lib/corefold --json | jq -r 'select(.facts.state == \"complete\") | .facts.file'";
-
 const INSPECT_SNAPSHOT_EXAMPLES: &str = "\
 Nothing is changed or locked, so it may be used while an engine runs. Every checksum is checked again. After the snapshots
 of a shard stands with which one recovery would begin.
@@ -91,6 +79,18 @@ Examples:
 
   The pulls, for a program:
     corefold inspect panes /var/lib/corefold --json | jq 'select(.type == \"pulled\")'";
+
+const INSPECT_MANIFEST_EXAMPLES: &str = "\
+Nothing is changed or locked, so it may be used while an engine runs. At the end stands what a start would decide.
+
+Exit codes: 0 if a start would accept it (a torn last line included), 1 if it would refuse, 74 if it cannot be read.
+
+Examples:
+  What is committed, and how far has each file come?
+    corefold inspect manifest /var/lib/corefold
+
+  Files that are complete, for a program:
+    corefold inspect manifest /var/lib/corefold --json | jq -r 'select(.facts.state == \"complete\") | .facts.file'";
 
 /// `corefold aggregate`.
 #[derive(Args, Clone, PartialEq, Debug)]
@@ -277,27 +277,15 @@ pub enum InspectWhat {
     /// List the blocks and records of a write-ahead log
     #[command(after_help = INSPECT_WAL_EXAMPLES)]
     Wal(InspectPath),
-    /// List what is committed in the output files of `corefold run`
-    #[command(after_help = INSPECT_MANIFEST_EXAMPLES)]
-    Manifest(InspectManifest),
     /// List the chunks of shards' snapshots
     #[command(after_help = INSPECT_SNAPSHOT_EXAMPLES)]
     Snapshot(InspectSnapshot),
     /// List the merged panes and the pulls of the pane log
     #[command(after_help = INSPECT_PANES_EXAMPLES)]
     Panes(InspectPanes),
-}
-
-/// A manifest to look into.
-#[derive(Args, Clone, PartialEq, Eq, Debug)]
-pub struct InspectManifest {
-    /// A data directory, or the file `manifest.ndjson`
-    #[arg(value_name = "PATH")]
-    pub path: PathBuf,
-
-    /// Print one JSON object a line instead of text
-    #[arg(long)]
-    pub json: bool,
+    /// List what is committed in the output files of `corefold run`
+    #[command(after_help = INSPECT_MANIFEST_EXAMPLES)]
+    Manifest(InspectManifest),
 }
 
 /// Snapshots to look into.
@@ -320,6 +308,18 @@ pub struct InspectSnapshot {
 #[derive(Args, Clone, PartialEq, Eq, Debug)]
 pub struct InspectPanes {
     /// A data directory, or its directory `panes`
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+
+    /// Print one JSON object a line instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A manifest to look into.
+#[derive(Args, Clone, PartialEq, Eq, Debug)]
+pub struct InspectManifest {
+    /// A data directory, or the file `manifest.ndjson`
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
 

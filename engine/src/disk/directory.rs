@@ -105,6 +105,10 @@ impl Store {
             sync_parent(root)?;
             identity
         };
+        Store::of(root, identity, lock)
+    }
+
+    fn of(root: &Path, identity: IdentityFile, lock: StoreLock) -> Result<Store, DiskError> {
         let uuid = parse_uuid(&identity.uuid).ok_or_else(|| DiskError::NotAStore {
             path: root.to_path_buf(),
             reason: format!("`{IDENTITY_FILE}` has the UUID `{}`, which is none", identity.uuid),
@@ -124,12 +128,7 @@ impl Store {
             return Err(DiskError::NotAStore { path: root.to_path_buf(), reason });
         }
         let lock = StoreLock::take_for_looking(root)?;
-        let identity = read_identity(&identity_path)?;
-        let uuid = parse_uuid(&identity.uuid).ok_or_else(|| DiskError::NotAStore {
-            path: root.to_path_buf(),
-            reason: format!("`{IDENTITY_FILE}` has the UUID `{}`, which is none", identity.uuid),
-        })?;
-        Ok(Store { root: root.to_path_buf(), uuid, meta: identity.meta, lock: Arc::new(lock) })
+        Store::of(root, read_identity(&identity_path)?, lock)
     }
 
     /// The directory.

@@ -94,21 +94,21 @@ pub enum InspectError {
         /// The path.
         path: PathBuf,
     },
-    /// There is no manifest in the directory.
-    #[error(
-        "`{}` holds no manifest: a data directory has one (`manifest.ndjson`) once `corefold run` has used it",
-        path.display()
-    )]
-    NoManifest {
-        /// The path.
-        path: PathBuf,
-    },
     /// There is no pane log.
     #[error(
         "`{}` holds no pane log: a data directory has one (`panes/wal`) once `corefold run` has used it",
         path.display()
     )]
     NoPanes {
+        /// The path.
+        path: PathBuf,
+    },
+    /// There is no manifest in the directory.
+    #[error(
+        "`{}` holds no manifest: a data directory has one (`manifest.ndjson`) once `corefold run` has used it",
+        path.display()
+    )]
+    NoManifest {
         /// The path.
         path: PathBuf,
     },
@@ -139,8 +139,8 @@ impl InspectError {
         match self {
             InspectError::Io { .. }
             | InspectError::NoLog { .. }
-            | InspectError::NoManifest { .. }
             | InspectError::NoPanes { .. }
+            | InspectError::NoManifest { .. }
             | InspectError::Output(_) => ExitCode::Io,
             InspectError::NoShards { .. } | InspectError::NoSuchShard { .. } => ExitCode::Usage,
         }

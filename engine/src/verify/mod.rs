@@ -21,6 +21,8 @@ use self::report::Report;
 use crate::disk::directory::{SALVAGE_FILE, SALVAGED_FILE};
 use crate::disk::{DiskError, LogDirectory, Store};
 use crate::exit::ExitCode;
+use crate::manifest::verify::{Severity, Verified};
+use crate::manifest::{self, MANIFEST_FILE, ManifestError};
 use crate::recover::{PANES, RecoveredPanes};
 
 /// Why nothing, or no more, can be told. What is damaged is no error: it is what is told.
@@ -50,8 +52,16 @@ impl VerifyError {
 ///
 /// 0 if all is sound, 1 if something is not, 74 if something cannot be read.
 pub fn verify(root: &Path, json: bool, out: &mut dyn Write) -> Result<ExitCode, VerifyError> {
-    let store = Store::open_for_looking(root)?;
     let mut report = Report::new(out, json);
+    let store = match Store::open_for_looking(root) {
+        Ok(store) => store,
+        // It is there, and it is damaged.
+        Err(error @ DiskError::NotAStore { .. }) if root.join("store.json").is_file() => {
+            report.finding("store", &error.to_string())?;
+            return report.end();
+        }
+        Err(error) => return Err(error.into()),
+    };
     report.fact(
         &format!("data directory {}", root.display()),
         &json!({ "type": "store", "path": root.display().to_string() }),
@@ -59,7 +69,41 @@ pub fn verify(root: &Path, json: bool, out: &mut dyn Write) -> Result<ExitCode, 
     traces(&store, &mut report)?;
     let released = panes(&store, &mut report)?;
     shards::verify(&store, released, &mut report)?;
+    outputs(&store, &mut report)?;
     report.end()
+}
+
+/// Checks the outputs that the manifest names.
+fn outputs(store: &Store, report: &mut Report<'_>) -> Result<(), VerifyError> {
+    let path = store.root().join(MANIFEST_FILE);
+    let mut told = Ok(());
+    let verified = manifest::verify::outputs(&path, |finding| {
+        let text = finding.to_string();
+        let result = match (finding.severity(), &finding) {
+            (_, manifest::verify::Finding::Unreadable { .. }) => report.unreadable("output", &text),
+            (Severity::Grave, _) => report.finding("output", &text),
+            (Severity::Mild, _) => report.fact(&format!("note: {text}"), &json!({ "type": "note", "text": text })),
+            (Severity::Fine, _) => report.fact(&format!("output {text}"), &json!({ "type": "output", "text": text })),
+        };
+        if told.is_ok() {
+            told = result;
+        }
+    });
+    told?;
+    match verified {
+        Ok(seen) if seen.lines == 0 => {}
+        Ok(seen) => {
+            let Verified { lines, ledgers, files, bytes } = seen;
+            let text =
+                format!("outputs: {files} files, {bytes} committed bytes, {lines} lines, {ledgers} ledgers add up");
+            let value =
+                json!({ "type": "outputs", "files": files, "bytes": bytes, "lines": lines, "ledgers": ledgers });
+            report.fact(&text, &value)?;
+        }
+        Err(error @ ManifestError::Io { .. }) => report.unreadable("manifest", &error.to_string())?,
+        Err(error) => report.finding("manifest", &error.to_string())?,
+    }
+    Ok(())
 }
 
 /// What salvages have left.
