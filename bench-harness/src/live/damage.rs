@@ -51,6 +51,8 @@ impl Remains {
     pub fn of(place: &Place<'_>) -> Checked<Remains> {
         let mut store = Files::new();
         gather(&place.store(), &place.store(), &mut store)?;
+        // Files that were being made are deleted unread by the next start.
+        store.retain(|name, _| name.extension().is_none_or(|extension| extension != "tmp"));
         Ok(Remains { store, outputs: place.outputs()? })
     }
 
