@@ -134,8 +134,11 @@ impl Coordinator {
         }
         let mut at = cursor;
         while let Some(view) = self.views.get(at.view) {
-            let limit = view.plan().spec.window.open_from(self.pulled);
-            let Some((next, pane)) = view.write_piece((at.pane, at.row), limit, at.view, &mut self.partial) else {
+            let window = view.plan().spec.window;
+            // Panes of earlier pulls that no window has taken yet are in the log already.
+            let from = at.pane.max(window.open_from(cursor.logged));
+            let limit = window.open_from(self.pulled);
+            let Some((next, pane)) = view.write_piece((from, at.row), limit, at.view, &mut self.partial) else {
                 at = LogCursor { view: at.view + 1, pane: PaneId(i64::MIN), row: 0, ..at };
                 continue;
             };

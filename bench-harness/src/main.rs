@@ -14,6 +14,10 @@ use corefold_bench::live::report::{attempt, markdown};
 use corefold_bench::live::rows::ROWS;
 use corefold_bench::local::LocalEngine;
 use corefold_bench::oracle;
+use corefold_bench::sim::faults::Fault;
+use corefold_bench::sim::report::simulate_many;
+use corefold_bench::sim::simulate_into;
+use corefold_bench::sim::trace::Trace;
 use corefold_bench::text;
 use corefold_bench::workload::arguments::{Shape, aggregate_arguments, shell_line};
 use corefold_bench::workload::random::random_job;
@@ -23,7 +27,11 @@ use std::fs;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+/// Seconds between two lines of progress.
+const PROGRESS_EVERY_S: u64 = 10;
 
 /// Load, oracle and checks for Corefold.
 #[derive(Parser)]
@@ -45,6 +53,8 @@ enum Command {
     Fuzz(Fuzz),
     /// Try faults on the corefold program
     Faults(Faults),
+    /// Run the engine's code through simulated crashes, failing disks and rot, one run per seed
+    Simulate(Simulate),
     /// List data sets, formats and checks
     List,
 }
@@ -160,6 +170,28 @@ struct Faults {
     report: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct Simulate {
+    /// First seed
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Number of seeds
+    #[arg(long, default_value_t = 1_000)]
+    count: u64,
+    /// Threads [default: one per allowed core]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Also write the sums into this file, as Markdown tables
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Run only this seed
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["from", "count", "threads", "report"])]
+    replay: Option<u64>,
+    /// Print every turn of the seed
+    #[arg(long, requires = "replay")]
+    trace: bool,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum DataSetName {
     FlightsLike,
@@ -181,6 +213,7 @@ fn main() -> ExitCode {
         Command::Agree(arguments) => run_agree(&arguments),
         Command::Fuzz(arguments) => run_fuzz(&arguments).unwrap_or_else(|error| fail(&error)),
         Command::Faults(arguments) => run_faults(&arguments),
+        Command::Simulate(arguments) => run_simulate(&arguments),
         Command::List => {
             run_list();
             ExitCode::SUCCESS
@@ -353,6 +386,62 @@ fn run_faults(arguments: &Faults) -> ExitCode {
     if outcomes.iter().any(|outcome| outcome.word() == "FAIL") { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
+fn run_simulate(arguments: &Simulate) -> ExitCode {
+    if let Some(seed) = arguments.replay {
+        return replay(seed, arguments.trace);
+    }
+    let threads =
+        arguments.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |cores| cores.get()));
+    let started = Instant::now();
+    let shown_s = AtomicU64::new(0);
+    let seeds = arguments.from..arguments.from.saturating_add(arguments.count);
+    let totals = simulate_many(seeds, threads, |totals| {
+        let elapsed = started.elapsed();
+        if elapsed.as_secs() >= shown_s.load(Ordering::Relaxed) + PROGRESS_EVERY_S {
+            shown_s.store(elapsed.as_secs(), Ordering::Relaxed);
+            let rate = totals.seeds as f64 / elapsed.as_secs_f64();
+            let (seeds, count, failed) = (totals.seeds, arguments.count, totals.failed);
+            eprintln!("{seeds} of {count} seeds, {rate:.0} per second, {failed} failed");
+        }
+    });
+    for failure in totals.failures.values() {
+        println!("{failure}\n");
+    }
+    let elapsed_s = started.elapsed().as_secs_f64();
+    let rate = totals.seeds as f64 / elapsed_s;
+    println!("{}\n{threads} threads, {elapsed_s:.1} s, {rate:.0} seeds per second", totals.markdown());
+    if let Some(path) = &arguments.report
+        && let Err(error) = fs::write(path, totals.markdown())
+    {
+        return fail(&format!("cannot write {}: {error}", path.display()));
+    }
+    if totals.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn replay(seed: u64, shown: bool) -> ExitCode {
+    let mut trace = if shown { Trace::with_text() } else { Trace::default() };
+    let result = simulate_into(seed, &mut trace);
+    for line in trace.into_lines() {
+        println!("{line}");
+    }
+    match result {
+        Ok(report) => {
+            println!("seed {seed}: good after {} starts, trace hash {:016x}", report.lives, report.trace);
+            for fault in Fault::ALL.into_iter().filter(|&fault| report.faults.get(fault) > 0) {
+                println!("  {fault}: {}", report.faults.get(fault));
+            }
+            for (refusal, count) in &report.refusals {
+                println!("  start refused because {refusal}: {count}");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            println!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn run_list() {
     println!("data sets (bench-harness generate):");
     println!("  zipf          ts timestamp(ms), key u64 by Zipf, value f64");
@@ -361,6 +450,7 @@ fn run_list() {
     println!("checks:");
     println!("  oracle SEED   a random job and its right answer");
     println!("  faults        rows of the fault matrix on the corefold program");
+    println!("  simulate      crashes, failing disks and rot, from seeds");
     println!("  agree         random jobs through the corefold program, or in process with crashes");
     println!("  fuzz TARGET   damaged inputs; the targets:");
     for Target { name, about, .. } in &TARGETS {

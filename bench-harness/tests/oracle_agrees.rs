@@ -1,7 +1,8 @@
 //! The oracle against the engine: thousands of random jobs in process, under seeded schedules with crashes, and some
 //! through the program itself.
 //!
-//! `COREFOLD_AGREE_FROM` and `COREFOLD_AGREE_SEEDS` choose other seeds. What an answer must be is not decided here.
+//! `COREFOLD_AGREE_FROM` and `COREFOLD_AGREE_SEEDS` choose other seeds, `COREFOLD_AGREE_SCHEDULE` moves them in other
+//! ways. What an answer must be is not decided here.
 
 use corefold_bench::agree::{CorefoldProgram, EngineUnderTest, check_seed, random_shape};
 use corefold_bench::local::LocalEngine;
@@ -13,13 +14,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 /// Jobs run in process.
-const SEEDS_IN_PROCESS: u64 = 3_000;
+const SEEDS_IN_PROCESS: u64 = 5_000;
 
 /// Of those, runs that must have crashed at least once on the way.
-const CRASHED_MIN: u64 = 300;
+const CRASHED_MIN: u64 = 1_000;
 
 /// Jobs run through the program.
-const SEEDS_OF_PROGRAM: u64 = 40;
+const SEEDS_OF_PROGRAM: u64 = 60;
 
 /// Reports that are shown before the rest is only counted.
 const REPORTS_SHOWN: usize = 3;
@@ -59,7 +60,7 @@ fn check_seeds(from: u64, count: u64, engine: &(dyn EngineUnderTest + Sync)) {
 
 #[test]
 fn thousands_of_random_jobs_in_process() {
-    let engine = LocalEngine::new(0);
+    let engine = LocalEngine::new(setting("COREFOLD_AGREE_SCHEDULE", 0));
     let from = setting("COREFOLD_AGREE_FROM", 0);
     let count = setting("COREFOLD_AGREE_SEEDS", SEEDS_IN_PROCESS);
     check_seeds(from, count, &engine);

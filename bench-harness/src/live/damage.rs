@@ -7,16 +7,16 @@
 use super::child::Ended;
 use super::job::{Files, Job, PATIENCE, Place, Start, gather, spread};
 use super::rows::confined::refused;
-use super::{Checked, ensure, fail};
+use super::{Checked, Stop, ensure, fail};
 use corefold_aggregator::time::Duration;
 use corefold_engine::disk::Store;
-use corefold_engine::recover::{PANES, RecoveredPanes, RecoveredStore, open_snapshot, recover};
-use corefold_shards::snapshot::SnapshotError;
-use corefold_shards::wal::{RecoveryError, ScanOptions, replay};
+use corefold_engine::recover::{PANES, RecoveredPanes, RecoveredStore, Snapshots, open_snapshot, recover};
+use corefold_shards::snapshot::format::parse_file_name;
+use corefold_shards::snapshot::{SnapshotError, SnapshotFile, SnapshotSource};
+use corefold_shards::wal::{LogIdentity, RecoveryError, ScanOptions, SegmentId, SegmentSource, replay, scan};
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
@@ -78,25 +78,9 @@ impl Bench {
         Ok(Bench { root: root.to_owned(), lanes })
     }
 
-    /// Flips one bit of each of these bytes of a file; a second time undoes it.
-    pub fn flip(&self, name: &Path, bytes: &[u64], bit: u8) -> Checked {
-        let file = self.open(name)?;
-        for &at in bytes {
-            let mut byte = [0];
-            file.read_exact_at(&mut byte, at)?;
-            byte[0] ^= 1 << bit;
-            file.write_all_at(&byte, at)?;
-        }
-        Ok(())
-    }
-
     /// Puts other content into a file.
     pub fn replace(&self, name: &Path, bytes: &[u8]) -> Checked {
         Ok(fs::write(self.root.join(name), bytes)?)
-    }
-
-    fn open(&self, name: &Path) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).open(self.root.join(name))
     }
 
     /// What recovery makes of it.
@@ -162,6 +146,167 @@ fn state_of(root: &Path, lanes: usize) -> Result<u64, String> {
     }
     hash.update(said.as_bytes());
     Ok(hash.digest())
+}
+
+/// One file of a data directory in memory, with what is needed to judge it after damage.
+#[derive(Debug)]
+pub enum Image {
+    /// A log and which of its segments is damaged.
+    Log {
+        /// All segments.
+        segments: Vec<(SegmentId, Vec<u8>)>,
+        /// Index of the one to damage.
+        damaged: usize,
+        /// How it is read.
+        options: ScanOptions,
+        /// Its directory within the data directory, for messages.
+        directory: PathBuf,
+    },
+    /// A snapshot.
+    Snapshot {
+        /// Its bytes.
+        bytes: Vec<u8>,
+        /// Whose it is.
+        identity: LogIdentity,
+        /// Which one it claims to be.
+        generation: u64,
+        /// Its path within the data directory, for messages.
+        name: PathBuf,
+    },
+}
+
+impl Bench {
+    /// The file `name`, in memory, ready to be damaged and judged alone: a log is read as recovery reads it, from its
+    /// shard's snapshot on, and a snapshot as recovery looks for one.
+    pub fn image(&self, name: &Path, store: &Files) -> Checked<Image> {
+        let said = |error: &dyn std::fmt::Display| Stop::Fail(error.to_string());
+        let opened = Store::open(&self.root).map_err(|error| said(&error))?;
+        let top = name.iter().next().map(|top| top.to_string_lossy().into_owned()).unwrap_or_default();
+        let shard: Option<u32> = top.strip_prefix("shard-").and_then(|digits| digits.parse().ok());
+        let file = name.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if let (Some(shard), Some(generation)) = (shard, parse_file_name(&file)) {
+            let identity = opened.log_identity(shard);
+            return Ok(Image::Snapshot { bytes: store[name].clone(), identity, generation, name: name.to_owned() });
+        }
+        let directory = name.parent().unwrap_or(Path::new("")).to_owned();
+        let mut segments = Vec::new();
+        for (path, bytes) in store.iter().filter(|(path, _)| path.parent() == Some(&directory)) {
+            let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let segment = SegmentId::parse_file_name(file);
+            segments.push((segment.ok_or_else(|| Stop::Fail(format!("{file} is no segment")))?, bytes.clone()));
+        }
+        let options = match shard {
+            None => RecoveredPanes::options(LogIdentity { store: opened.uuid(), shard: u32::MAX }),
+            Some(shard) => {
+                let from = Snapshots::read(&opened, shard).map_err(|error| said(&error))?.lsn();
+                ScanOptions { from, ..ScanOptions::new(opened.log_identity(shard)) }
+            }
+        };
+        let damaged = segments.iter().position(|(segment, _)| segment.file_name() == file).unwrap_or(0);
+        Ok(Image::Log { segments, damaged, options, directory })
+    }
+}
+
+impl Image {
+    /// Flips one bit of each of these bytes; a second time undoes it.
+    pub fn flip(&mut self, at: &[u64], bit: u8) {
+        let bytes = match self {
+            Image::Log { segments, damaged, .. } => &mut segments[*damaged].1,
+            Image::Snapshot { bytes, .. } => bytes,
+        };
+        at.iter().for_each(|&at| bytes[at as usize] ^= 1 << bit);
+    }
+
+    /// What recovery makes of it.
+    pub fn look(&mut self) -> Outcome {
+        match catch_unwind(AssertUnwindSafe(|| self.state())) {
+            Ok(Ok(state)) => Outcome::State(state),
+            Ok(Err(why)) => Outcome::Refused(why),
+            Err(_) => Outcome::Panic,
+        }
+    }
+
+    fn state(&mut self) -> Result<u64, String> {
+        let mut hash = Xxh3::new();
+        match self {
+            Image::Log { segments, options, directory, .. } => {
+                let mut source = Segments { segments, directory };
+                let recovered = scan::<_, RecoveryError, _>(&mut source, options, |record| {
+                    hash.update(&record.lsn.0.to_le_bytes());
+                    hash.update(&[record.kind.0]);
+                    hash.update(record.payload);
+                    Ok(())
+                });
+                let recovered = recovered.map_err(|error| error.to_string())?;
+                hash.update(&recovered.resume.next_lsn.0.to_le_bytes());
+            }
+            Image::Snapshot { bytes, identity, generation, name } => {
+                // One that cannot be used is passed over for an older one: a state of its own, not a refusal.
+                let Ok(mut file) = SnapshotFile::open(Bytes(bytes), identity, *generation) else { return Ok(0) };
+                hash.update(format!("{:?} {:?}", file.header(), file.head()).as_bytes());
+                loop {
+                    match file.next_chunk() {
+                        Ok(Some(chunk)) => hash.update(chunk.bytes),
+                        Ok(None) => break,
+                        Err(SnapshotError::Read { .. }) => return Err(format!("{}: cannot be read", name.display())),
+                        Err(_) => return Ok(0),
+                    }
+                }
+            }
+        }
+        Ok(hash.digest())
+    }
+}
+
+/// Segments in memory.
+struct Segments<'a> {
+    segments: &'a [(SegmentId, Vec<u8>)],
+    directory: &'a Path,
+}
+
+impl Segments<'_> {
+    fn bytes(&self, wanted: SegmentId) -> io::Result<&[u8]> {
+        let found = self.segments.iter().find(|(segment, _)| *segment == wanted);
+        found.map(|(_, bytes)| &bytes[..]).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl SegmentSource for Segments<'_> {
+    fn list(&mut self) -> io::Result<Vec<SegmentId>> {
+        Ok(self.segments.iter().map(|(segment, _)| *segment).collect())
+    }
+
+    fn length(&mut self, segment: SegmentId) -> io::Result<u64> {
+        Ok(self.bytes(segment)?.len() as u64)
+    }
+
+    fn read_at(&mut self, segment: SegmentId, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        Ok(copy(self.bytes(segment)?, offset, into))
+    }
+
+    fn name(&self, segment: SegmentId) -> String {
+        self.directory.join(segment.file_name()).display().to_string()
+    }
+}
+
+/// A snapshot in memory.
+struct Bytes<'a>(&'a [u8]);
+
+impl SnapshotSource for Bytes<'_> {
+    fn length(&mut self) -> io::Result<u64> {
+        Ok(self.0.len() as u64)
+    }
+
+    fn read_at(&mut self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        Ok(copy(self.0, offset, into))
+    }
+}
+
+fn copy(from: &[u8], offset: u64, into: &mut [u8]) -> usize {
+    let rest = from.get(offset as usize..).unwrap_or_default();
+    let length = rest.len().min(into.len());
+    into[..length].copy_from_slice(&rest[..length]);
+    length
 }
 
 /// What the program made of a damaged directory.

@@ -28,13 +28,25 @@ pub struct Size {
     pub batch_rows: u64,
     /// Event time that the rows span.
     pub hours: u32,
+    /// Distinct keys of the view with the most.
+    pub keys: u64,
 }
 
 /// Some megabytes of log: several segments, snapshots and parts.
-pub const MEDIUM: Size = Size { rows: 150_000, lanes: 2, batch_rows: 1_000, hours: 240 };
+pub const MEDIUM: Size = Size { rows: 150_000, lanes: 2, batch_rows: 1_000, hours: 240, keys: 200 };
+
+/// For the tests: one or two snapshots of each shard.
+pub const BRISK: Size = Size { rows: 25_000, lanes: 2, batch_rows: 500, hours: 48, keys: 50 };
 
 /// Some tens of kilobytes.
-pub const SMALL: Size = Size { rows: 1_500, lanes: 2, batch_rows: 100, hours: 48 };
+pub const SMALL: Size = Size { rows: 1_500, lanes: 2, batch_rows: 75, hours: 48, keys: 5 };
+
+impl Size {
+    /// The size for jobs that are disturbed at random moments.
+    pub fn of(setting: &Setting) -> Size {
+        if setting.quick { BRISK } else { MEDIUM }
+    }
+}
 
 /// What may differ from start to start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,7 +100,7 @@ impl Job {
             let order = Order {
                 data_set: DataSet::FlightsLike,
                 rows: size.rows,
-                keys: 200,
+                keys: size.keys,
                 zipf: 1.0,
                 span_ms: i64::from(size.hours) * 3_600_000,
                 disorder_ms: 7_200_000,

@@ -34,6 +34,25 @@ impl Cutting {
         let mut entropy = Entropy::new(self.irregular ^ ((lane as u64) << 40) ^ position as u64);
         if entropy.chance(0.5) { self.batch_rows } else { 1 + entropy.index(self.batch_rows) }
     }
+
+    /// Rows that were skipped as bad input before the batch at `position`, as a source would count them.
+    fn rejected(self, lane: usize, position: usize) -> u32 {
+        let mut entropy = Entropy::new(!self.irregular ^ ((lane as u64) << 40) ^ position as u64);
+        if self.irregular != 0 && entropy.chance(0.1) { 1 + entropy.index(3) as u32 } else { 0 }
+    }
+
+    /// All such rows of a job.
+    pub fn rejected_in(self, job: &Job) -> u64 {
+        let mut rejected = 0;
+        for (lane, rows) in job.lanes.iter().enumerate() {
+            let mut position = 0;
+            while position < rows.len() {
+                rejected += u64::from(self.rejected(lane, position));
+                position += self.rows(lane, position);
+            }
+        }
+        rejected
+    }
 }
 
 /// Lanes that are being dealt.
@@ -114,6 +133,7 @@ impl<'a> Feed<'a> {
         }
         let end = cursor.row;
         self.columns.clear();
+        self.columns.rejected = self.cutting.rejected(lane, start);
         for row in &rows[start..end] {
             push_row(row, &mut self.columns)?;
         }

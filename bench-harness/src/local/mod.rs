@@ -122,7 +122,8 @@ impl<'a> Local<'a> {
         };
         self.trace.note_bytes(output.csv.as_bytes());
         let trace = self.trace.value();
-        Ok(LocalRun { output: run_output(output)?, trace, crashes })
+        let rejected = self.cutting.rejected_in(self.job);
+        Ok(LocalRun { output: run_output(output, rejected)?, trace, crashes })
     }
 
     fn run_without_log(&mut self) -> Result<Output, RunError> {
@@ -197,7 +198,7 @@ impl<'a> Local<'a> {
     }
 }
 
-fn run_output(output: Output) -> Result<RunOutput, RunError> {
+fn run_output(output: Output, rejected: u64) -> Result<RunOutput, RunError> {
     let Output { csv, counts, late_rows } = output;
     let (Some(stream), Some(view)) = (counts.streams.first(), counts.views.first()) else {
         return Err(RunError::Broken("a run without counts".to_owned()));
@@ -208,8 +209,11 @@ fn run_output(output: Output) -> Result<RunOutput, RunError> {
     if late_rows != view.late {
         return Err(RunError::Broken(format!("{late_rows} late rows were given out, {} were counted", view.late)));
     }
+    if stream.rejected != rejected {
+        return Err(RunError::Broken(format!("{} rows were skipped, {rejected} expected", stream.rejected)));
+    }
     let ledger = Ledger {
-        received: stream.received - stream.duplicate,
+        received: stream.received - stream.duplicate - stream.rejected,
         aggregated: view.aggregated,
         late: view.late,
         filtered: view.filtered,

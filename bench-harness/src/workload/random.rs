@@ -9,8 +9,24 @@ use super::{Aggregate, Cell, Field, Format, Function, Job, Kind, Overflow, Row, 
 use crate::entropy::Entropy;
 use crate::text::{TIME_EARLIEST, TIME_LATEST};
 
-/// Most pairs of an event and a window that holds it.
-const PLACEMENTS_MAX: i64 = 20_000;
+/// How large a job may be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct JobLimits {
+    /// Most pairs of an event and a window that holds it.
+    pub placements_max: i64,
+    /// Most events.
+    pub rows_max: i64,
+    /// Whether jobs that must fail are wanted now and then.
+    pub failing: bool,
+}
+
+impl JobLimits {
+    /// Seconds for hundreds of jobs.
+    pub const USUAL: JobLimits = JobLimits { placements_max: 20_000, rows_max: 6_000, failing: true };
+    /// Seconds for thousands of jobs.
+    pub const SMALL: JobLimits = JobLimits { placements_max: 600, rows_max: 120, failing: false };
+}
+
 /// Distinct values of a field up to which `top` must be exact; beyond, jobs do not ask for it.
 const TOP_DISTINCT_MAX: usize = 900;
 
@@ -18,6 +34,11 @@ const DAY: i64 = 86_400_000_000;
 
 /// The job of `seed`.
 pub fn random_job(seed: u64) -> Job {
+    random_job_within(seed, &JobLimits::USUAL)
+}
+
+/// The job of `seed` within other limits: another job.
+pub fn random_job_within(seed: u64, limits: &JobLimits) -> Job {
     let entropy = &mut Entropy::new(seed);
     let format = *entropy.pick(&Format::ALL);
     let kinds: Vec<Kind> = (0..1 + entropy.index(5)).map(|_| *entropy.pick(&Kind::ALL)).collect();
@@ -25,7 +46,7 @@ pub fn random_job(seed: u64) -> Job {
     let fields: Vec<Field> = kinds.iter().enumerate().map(|(index, &kind)| field(index, kind, entropy)).collect();
 
     let shape = Shape::random(entropy);
-    let plan = TimePlan::random(&shape, entropy);
+    let plan = TimePlan::random(&shape, limits, entropy);
     let lanes: Vec<Vec<Row>> = plan
         .lanes(&shape, entropy)
         .into_iter()
@@ -36,10 +57,10 @@ pub fn random_job(seed: u64) -> Job {
         .collect();
 
     let by = by_columns(fields.len(), entropy);
-    let aggregates = aggregates(&fields, &by, &lanes, entropy);
+    let aggregates = aggregates(&fields, &by, &lanes, limits, entropy);
     let filter = entropy.chance(0.35).then(|| condition(&fields, &pools, 2, entropy));
     let max_groups = if entropy.chance(0.3) { Some(*entropy.pick(&[1, 2, 3, 5, 10, 50])) } else { None };
-    let overflow = if entropy.chance(0.2) { Overflow::Reject } else { Overflow::Fold };
+    let overflow = if entropy.chance(0.2) && limits.failing { Overflow::Reject } else { Overflow::Fold };
     let time_form = time_form(format, &lanes, entropy);
     let null_text = (format == Format::Csv && entropy.chance(0.25)).then(|| (*entropy.pick(&["NA", "\\N"])).to_owned());
     let Shape { size, slide, offset } = shape;
@@ -121,8 +142,8 @@ struct TimePlan {
 }
 
 impl TimePlan {
-    fn random(shape: &Shape, entropy: &mut Entropy) -> TimePlan {
-        let rows_max = (PLACEMENTS_MAX / (shape.size / shape.slide + 1)).max(4);
+    fn random(shape: &Shape, limits: &JobLimits, entropy: &mut Entropy) -> TimePlan {
+        let rows_max = (limits.placements_max / (shape.size / shape.slide + 1)).max(4);
         let rows = match entropy.weighted(&[2, 3, 15, 50, 20, 3]) {
             0 => 0,
             1 => 1,
@@ -130,8 +151,8 @@ impl TimePlan {
             3 => entropy.between(20, 300),
             4 => entropy.between(300, 2_000),
             _ => entropy.between(2_000, 6_000),
-        }
-        .min(rows_max);
+        };
+        let rows = if rows > limits.rows_max { rows % (limits.rows_max + 1) } else { rows }.min(rows_max);
         // From many events in one pane to one event in a thousand windows.
         let (times, over) = *entropy.pick(&[(1, 10), (1, 1), (5, 1), (30, 1), (200, 1), (1_000_000, 1)]);
         let span = (shape.slide.saturating_mul(times) / over).clamp(1, 400 * 366 * DAY);
@@ -246,13 +267,21 @@ fn time_form(format: Format, lanes: &[Vec<Row>], entropy: &mut Entropy) -> TimeF
     }
 }
 
-fn aggregates(fields: &[Field], by: &[usize], lanes: &[Vec<Row>], entropy: &mut Entropy) -> Vec<Aggregate> {
+fn aggregates(
+    fields: &[Field],
+    by: &[usize],
+    lanes: &[Vec<Row>],
+    limits: &JobLimits,
+    entropy: &mut Entropy,
+) -> Vec<Aggregate> {
     let mut names: Vec<String> = by.iter().map(|&field| fields[field].name.clone()).collect();
     let mut result = Vec::new();
     for index in 0..1 + entropy.index(8) {
         let mut function = function(entropy);
         let mut choices: Vec<Option<usize>> = (0..fields.len())
-            .filter(|&field| function.takes(fields[field].kind) && is_answerable(function, field, lanes, entropy))
+            .filter(|&field| {
+                function.takes(fields[field].kind) && is_answerable(function, field, lanes, limits, entropy)
+            })
             .map(Some)
             .collect();
         if function == Function::Count || choices.is_empty() {
@@ -291,7 +320,13 @@ fn function(entropy: &mut Entropy) -> Function {
 }
 
 /// Whether the answer over these values is one that every right engine must give.
-fn is_answerable(function: Function, field: usize, lanes: &[Vec<Row>], entropy: &mut Entropy) -> bool {
+fn is_answerable(
+    function: Function,
+    field: usize,
+    lanes: &[Vec<Row>],
+    limits: &JobLimits,
+    entropy: &mut Entropy,
+) -> bool {
     let cells = || lanes.iter().flatten().map(|row| &row.cells[field]);
     match function {
         // Squares that leave the range of doubles are nobody's business.
@@ -309,7 +344,7 @@ fn is_answerable(function: Function, field: usize, lanes: &[Vec<Row>], entropy: 
         Function::Sum => {
             let size = |cell: &Cell| if let Cell::Int(value) = cell { u128::from(value.unsigned_abs()) } else { 0 };
             let size: u128 = cells().map(size).sum();
-            size <= i64::MAX as u128 || entropy.chance(0.1)
+            size <= i64::MAX as u128 || (entropy.chance(0.1) && limits.failing)
         }
         _ => true,
     }

@@ -6,7 +6,7 @@ use super::{Cell, Format, Kind};
 use crate::entropy::Entropy;
 
 /// Text that is hard to write, read, quote, sort or escape.
-const NASTY_TEXTS: [&str; 22] = [
+const NASTY_TEXTS: [&str; 23] = [
     "",
     " ",
     " lead",
@@ -29,6 +29,7 @@ const NASTY_TEXTS: [&str; 22] = [
     "a_b",
     "null",
     "-0",
+    "__other__",
 ];
 
 /// Where a field's values come from.

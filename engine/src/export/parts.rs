@@ -143,8 +143,10 @@ impl PartsExporter {
     /// Begins the part whose first row is of the window that ends at `first_window_end`.
     fn open_part(&self, first_window_end: i64) -> Result<Part, ExportError> {
         let number = match self.last {
-            Some((last, Some(window_end))) if window_end == first_window_end => {
-                if last.first_window_end_us == window_end { last.number + 1 } else { 0 }
+            Some((last, Some(window_end)))
+                if window_end == first_window_end && last.first_window_end_us == window_end =>
+            {
+                last.number + 1
             }
             _ => 0,
         };

@@ -61,7 +61,7 @@ pub struct RecoveredStore {
     pub panes: Option<RecoveredPanes>,
     /// The time below which every pane is in the pane log.
     pub released: EventTime,
-    /// Whether some log has ever given up what was durable: then batches that were lost come again.
+    /// Whether some log has ever given up, or lost, what was durable: then batches that were lost come again.
     pub is_salvaged: bool,
 }
 
@@ -140,6 +140,8 @@ pub fn recover(
     recovered.adopted = adopted;
     recovered.panes = panes;
     recovered.released = released;
-    recovered.is_salvaged = store.was_salvaged()?;
+    // A tail or a whole shard that was lost although it had been durable shows by this: panes were pulled beyond the
+    // place where a lane goes on. What comes again of those panes is counted and not folded, as after a salvage.
+    recovered.is_salvaged = store.was_salvaged()? || recovered.limit < released;
     Ok(recovered)
 }

@@ -5,7 +5,7 @@
 use super::confined::refused;
 use crate::live::calls::{Step, Supervised, Verdict};
 use crate::live::disk::{LoopDisk, tool};
-use crate::live::job::{Job, MEDIUM, PATIENCE, Start};
+use crate::live::job::{Job, PATIENCE, Size, Start};
 use crate::live::{Checked, Setting, Stop, ensure, fail};
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -22,7 +22,7 @@ pub fn read_errors(setting: &Setting) -> Checked<String> {
 
 /// Each kind of file of a data directory cannot be read, once or for good.
 fn failing_reads(setting: &Setting) -> Checked<String> {
-    let job = Job::new(setting, &setting.scratch.join("row-13"), MEDIUM)?;
+    let job = Job::new(setting, &setting.scratch.join("row-13"), Size::of(setting))?;
     let place = job.place(setting.scratch.join("row-13/place"))?;
     let start = Start::default();
     let broken = |kind: &str, from: u64, to: u64| -> Checked<(u64, crate::live::child::Ended)> {
@@ -88,7 +88,7 @@ fn cut_backing(setting: &Setting) -> Checked<String> {
     let base = setting.scratch.join("row-13");
     fs::create_dir_all(&base)?;
     let mut disk = LoopDisk::new(&base.join("disk"), &base.join("mount"), 256 << 20)?;
-    let job = Job::new(setting, &base.join("job"), MEDIUM)?;
+    let job = Job::new(setting, &base.join("job"), Size::of(setting))?;
     let (mut refusals, mut unharmed) = (0, 0);
     let rounds = setting.times(2, 10).min(30);
     let copy = base.join("copy");

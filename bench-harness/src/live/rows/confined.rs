@@ -4,14 +4,14 @@
 
 use super::crash::resumed;
 use crate::live::child::{Ended, Running};
-use crate::live::job::{Job, MEDIUM, PATIENCE, Place, Size, Start};
+use crate::live::job::{Job, PATIENCE, Place, Size, Start};
 use crate::live::system::{Limit, confine};
 use crate::live::{Checked, Setting, ensure, fail, skip};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const SIZE: Size = Size { rows: 60_000, lanes: 2, batch_rows: 500, hours: 96 };
+const SIZE: Size = Size { rows: 60_000, lanes: 2, batch_rows: 500, hours: 96, keys: 100 };
 
 /// That a run ended by itself with one of these codes and one sentence with one of `words`.
 pub fn refused(ended: &Ended, codes: &[i32], words: &[&str]) -> Checked {
@@ -151,7 +151,7 @@ fn out_of_memory(place: &Place<'_>, setting: &Setting) -> Checked<String> {
 
 /// Row 20: io_uring forbidden; a second process on the directory.
 pub fn forbidden(setting: &Setting) -> Checked<String> {
-    let job = Job::new(setting, &setting.scratch.join("row-20"), MEDIUM)?;
+    let job = Job::new(setting, &setting.scratch.join("row-20"), Size::of(setting))?;
     let place = job.place(setting.scratch.join("row-20/place"))?;
     for (errno, word) in [(libc::EPERM, "forbidden"), (libc::EACCES, "forbidden"), (libc::ENOSYS, "kernel")] {
         let was_refused = run_limited(&place, Limit::NoRing(errno), &[1], &[word])?;

@@ -4,7 +4,7 @@
 
 use crate::entropy::Entropy;
 use crate::live::child::Ended;
-use crate::live::job::{Job, MEDIUM, PATIENCE, Place, Start};
+use crate::live::job::{Job, PATIENCE, Place, Size, Start};
 use crate::live::{Checked, Setting, ensure};
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub fn resumed(ended: &Ended) -> u64 {
 /// Row 1.
 pub fn killed_at_random(setting: &Setting) -> Checked<String> {
     let times = setting.times(25, 1_000);
-    let job = Job::new(setting, &setting.scratch.join("row-1"), MEDIUM)?;
+    let job = Job::new(setting, &setting.scratch.join("row-1"), Size::of(setting))?;
     let place = job.place(setting.scratch.join("row-1/place"))?;
     let mut entropy = Entropy::new(setting.seed);
     let mut tally = Tally::default();
@@ -101,7 +101,7 @@ fn random_life(entropy: &mut Entropy, took: Duration) -> Duration {
 /// Row 2: a log that is nearly whole is read back, again and again, and never to the end.
 pub fn killed_in_recovery(setting: &Setting) -> Checked<String> {
     let times = setting.times(15, 200);
-    let job = Job::new(setting, &setting.scratch.join("row-2"), MEDIUM)?;
+    let job = Job::new(setting, &setting.scratch.join("row-2"), Size::of(setting))?;
     let place = job.place(setting.scratch.join("row-2/place"))?;
     let mut entropy = Entropy::new(setting.seed ^ 2);
     let (mut kills, mut ends) = (0, 0);
@@ -129,7 +129,7 @@ pub fn killed_in_recovery(setting: &Setting) -> Checked<String> {
 /// One job over restarts with 1, 4, 2 and 3 shards, each routing, each stopped in order or killed.
 pub fn shards_change(setting: &Setting) -> Checked<String> {
     let rounds = setting.times(2, 24);
-    let job = Job::new(setting, &setting.scratch.join("row-s"), MEDIUM)?;
+    let job = Job::new(setting, &setting.scratch.join("row-s"), Size::of(setting))?;
     let place = job.place(setting.scratch.join("row-s/place"))?;
     let mut entropy = Entropy::new(setting.seed ^ 3);
     let (mut stops, mut kills) = (0, 0);

@@ -3,7 +3,7 @@
 //! How damage is judged is in [`crate::live::damage`].
 
 use crate::entropy::Entropy;
-use crate::live::damage::{Answer, Bench, Outcome, Remains, ask, memory_directory, remains_of_a_run};
+use crate::live::damage::{Answer, Bench, Image, Outcome, Remains, ask, memory_directory, remains_of_a_run};
 use crate::live::job::{Files, Job, Place, SMALL};
 use crate::live::{Checked, Setting, ensure, fail};
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,7 +48,7 @@ struct Tally {
     same: u64,
     refused: u64,
     /// States that are neither refused nor the same, with one example each.
-    others: BTreeMap<u64, (PathBuf, Vec<u64>, u8)>,
+    others: BTreeMap<(PathBuf, u64), (Vec<u64>, u8)>,
     other_count: u64,
     /// A few of each kind for the program.
     samples: Vec<(PathBuf, u64, u8)>,
@@ -62,7 +62,7 @@ impl Tally {
             Outcome::State(state) if state == baseline => self.same += 1,
             Outcome::State(state) => {
                 self.other_count += 1;
-                self.others.entry(state).or_insert_with(|| (name.to_owned(), bytes.to_vec(), bit));
+                self.others.entry((name.to_owned(), state)).or_insert_with(|| (bytes.to_vec(), bit));
             }
             Outcome::Refused(why) => {
                 self.refused += 1;
@@ -89,13 +89,6 @@ impl Tally {
 pub fn flipped_bits(setting: &Setting) -> Checked<String> {
     let job = Job::new(setting, &setting.scratch.join("row-7"), SMALL)?;
     let scene = Scene::new(setting, &job, "row-7")?;
-    let bench = scene.bench(setting, "flips")?;
-    let baseline = match bench.look() {
-        Outcome::State(state) => state,
-        other => return fail(format!("the undamaged directory: {other:?}")),
-    };
-    ensure(bench.look() == Outcome::State(baseline), || "two looks at one directory differ".to_owned())?;
-    drop(bench);
     let logs: Vec<&PathBuf> = scene
         .remains
         .store
@@ -105,13 +98,14 @@ pub fn flipped_bits(setting: &Setting) -> Checked<String> {
     // One bit in so many, in the quick half.
     let stride = if setting.quick { 499 } else { 1 };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let bench = scene.bench(setting, "flips")?;
     let work = |thread: usize| -> Checked<Tally> {
-        let bench = scene.bench(setting, &format!("flips-{thread}"))?;
         let mut entropy = Entropy::new(setting.seed ^ thread as u64);
         let mut tally = Tally::default();
         for name in &logs {
             let content = &scene.remains.store[*name];
-            flip_pages(&bench, name, content, stride, (thread, threads), &mut entropy, baseline, &mut tally)?;
+            let mut image = bench.image(name, &scene.remains.store)?;
+            flip_pages(&mut image, name, content, stride, (thread, threads), &mut entropy, &mut tally)?;
         }
         Ok(tally)
     };
@@ -141,15 +135,18 @@ pub fn flipped_bits(setting: &Setting) -> Checked<String> {
 /// what lies there is either nowhere read or read alike.
 #[expect(clippy::too_many_arguments, reason = "the state of one worker")]
 fn flip_pages(
-    bench: &Bench,
+    image: &mut Image,
     name: &Path,
     content: &[u8],
     stride: u64,
     (thread, threads): (usize, usize),
     entropy: &mut Entropy,
-    baseline: u64,
     tally: &mut Tally,
 ) -> Checked {
+    let baseline = match image.look() {
+        Outcome::State(state) => state,
+        other => return fail(format!("{} without damage: {other:?}", name.display())),
+    };
     let is_zero = |page: &[u8]| page.iter().all(|byte| *byte == 0);
     let (mut zeros, mut bits) = (Vec::new(), Vec::new());
     for (index, page) in content.chunks(PAGE).enumerate() {
@@ -161,9 +158,9 @@ fn flip_pages(
         }
     }
     let mut try_flip = |bytes: &[u64], bit: u8| -> Checked {
-        bench.flip(name, bytes, bit)?;
-        let outcome = bench.look();
-        bench.flip(name, bytes, bit)?;
+        image.flip(bytes, bit);
+        let outcome = image.look();
+        image.flip(bytes, bit);
         tally.add(outcome, baseline, name, bytes, bit)?;
         if entropy.chance(if stride > 1 { 0.001 } else { 0.0003 }) {
             tally.samples.push((name.to_owned(), bytes[0], bit));
@@ -188,7 +185,7 @@ fn flip_pages(
 /// One run of the program for every state that recovery took for another, and for a sample of the rest.
 fn ask_program(setting: &Setting, scene: &Scene<'_>, total: &Tally) -> Checked<u64> {
     let most = if setting.quick { 8 } else { 400 };
-    let others = total.others.values().map(|(name, bytes, bit)| (name, bytes.clone(), *bit));
+    let others = total.others.iter().map(|((name, _), (bytes, bit))| (name, bytes.clone(), *bit));
     let samples = total.samples.iter().map(|(name, byte, bit)| (name, vec![*byte], *bit));
     let mut asked = 0;
     for (name, bytes, bit) in others.chain(samples.take(most)) {

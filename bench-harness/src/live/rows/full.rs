@@ -16,7 +16,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const SIZE: Size = Size { rows: 30_000, lanes: 2, batch_rows: 500, hours: 60 };
+const SIZE: Size = Size { rows: 30_000, lanes: 2, batch_rows: 500, hours: 60, keys: 100 };
 
 /// What a full or failing disk is called in a message.
 const WORDS: &[&str] =

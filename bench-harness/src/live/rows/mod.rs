@@ -7,6 +7,7 @@ pub mod confined;
 pub mod crash;
 pub mod damaged;
 pub mod full;
+pub mod garbage;
 pub mod power;
 pub mod slow;
 pub mod steps;
@@ -42,5 +43,6 @@ pub const ROWS: &[Row] = &[
     Row { number: "16", fault: "too little memory, locked memory, open files", run: confined::too_little },
     Row { number: "19", fault: "clock jumps, starvation", run: slow::clocks },
     Row { number: "20", fault: "io_uring forbidden, second process", run: confined::forbidden },
+    Row { number: "21", fault: "garbage inputs", run: garbage::garbage },
     Row { number: "S", fault: "shards 1, 4, 2, 3 over restarts", run: crash::shards_change },
 ];

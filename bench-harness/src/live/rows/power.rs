@@ -5,7 +5,7 @@
 use super::crash::resumed;
 use crate::entropy::Entropy;
 use crate::live::disk::LoopDisk;
-use crate::live::job::{Job, MEDIUM, Start};
+use crate::live::job::{Job, Size, Start};
 use crate::live::{Checked, Setting, ensure, fail, skip, system};
 use std::fs;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub fn power_cuts(setting: &Setting) -> Checked<String> {
     let base = setting.scratch.join("row-4");
     fs::create_dir_all(&base)?;
     let mut disk = LoopDisk::new(&base.join("disk"), &base.join("mount"), DISK_BYTES)?;
-    let job = Job::new(setting, &base.join("job"), MEDIUM)?;
+    let job = Job::new(setting, &base.join("job"), Size::of(setting))?;
     let place = job.place(disk.path().join("place"))?;
     let mut entropy = Entropy::new(setting.seed ^ 4);
     let (mut cuts, mut ends, mut resumed_ends) = (0, 0, 0);

@@ -5,7 +5,7 @@
 use crate::entropy::Entropy;
 use crate::live::child::Running;
 use crate::live::disk::{LoopDisk, tool};
-use crate::live::job::{Job, MEDIUM, PATIENCE, Start};
+use crate::live::job::{Job, PATIENCE, Size, Start};
 use crate::live::{Checked, Setting, Stop, ensure, fail, skip};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ pub fn slow_disk(setting: &Setting) -> Checked<String> {
     let base = setting.scratch.join("row-14");
     fs::create_dir_all(&base)?;
     let mut disk = LoopDisk::new(&base.join("disk"), &base.join("mount"), 256 << 20)?;
-    let job = Job::new(setting, &base.join("job"), MEDIUM)?;
+    let job = Job::new(setting, &base.join("job"), Size::of(setting))?;
     let mut seen = vec![frozen_disk(setting, &mut disk, &job)?];
     match throttled_disk(setting, &disk, &job) {
         Ok(text) => seen.push(text),
@@ -146,7 +146,7 @@ fn threads_of(process: u32, name: &str) -> Checked<Vec<String>> {
 
 /// Row 15.
 pub fn stalled(setting: &Setting) -> Checked<String> {
-    let job = Job::new(setting, &setting.scratch.join("row-15"), MEDIUM)?;
+    let job = Job::new(setting, &setting.scratch.join("row-15"), Size::of(setting))?;
     let place = job.place(setting.scratch.join("row-15/place"))?;
     let mut entropy = Entropy::new(setting.seed ^ 15);
     let rounds = setting.times(3, 40);
@@ -204,7 +204,7 @@ fn starved_shard(setting: &Setting, job: &Job) -> Checked<String> {
 
 /// Row 19.
 pub fn clocks(setting: &Setting) -> Checked<String> {
-    let job = Job::new(setting, &setting.scratch.join("row-19"), MEDIUM)?;
+    let job = Job::new(setting, &setting.scratch.join("row-19"), Size::of(setting))?;
     let starved = match starved_process(setting, &job) {
         Ok(text) => text,
         Err(Stop::Skip(why)) => format!("SKIP starvation: {why}"),
