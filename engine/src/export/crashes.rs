@@ -6,7 +6,7 @@
 use super::parts::tests::{HOUR, batch, files, hours, schema};
 use super::{Booking, CommitNote, ExportError, Exporter, Format, PartsExporter, Rotation};
 use crate::manifest::steps::{Step, listen};
-use crate::manifest::{FileState, Manifest};
+use crate::manifest::{FileLine, FileState, Manifest};
 use crate::summary::Ledger;
 use corefold_aggregator::time::EventTime;
 use proptest::prelude::*;
@@ -394,4 +394,39 @@ proptest! {
         site.life(&job, 3, None);
         prop_assert!(site.out() == before);
     }
+}
+
+#[test]
+fn outputs_that_do_not_belong_to_the_manifest_are_refused() {
+    let job = jobs().into_iter().find(|job| job.format == Format::Csv && !job.is_file).unwrap();
+    // A part is open, and whole windows of it are committed.
+    let found = (1..).map(|at| {
+        let site = Site::new();
+        assert!(site.life(&job, 0, Some((at, Crash::Kill))), "no step leaves an open part");
+        let newest = site.manifest().files().last().map(|line| (*line).clone());
+        (site, newest)
+    });
+    let is_open = |line: &FileLine| line.state == FileState::Open && Some(line.through_us) >= line.window_end_us;
+    let (site, newest) = found.into_iter().find_map(|(site, newest)| Some((site, newest.filter(is_open)?))).unwrap();
+    let refused = |result: Result<(), ExportError>, words: &[&str]| {
+        let text = result.unwrap_err().to_string();
+        words.iter().for_each(|word| assert!(text.contains(word), "{word}: {text}"));
+    };
+    let root = site.root();
+    let other = Job { format: Format::Ndjson, ..job.clone() };
+    refused(other.open(&root).map(drop), &["view `v` as csv", "view `v` as ndjson", "choose another path"]);
+    // More rows than a whole window had.
+    let mut exporter = job.open(&root).unwrap();
+    let again = exporter.write(&batch(&[newest.through_us; 100], 0));
+    refused(again, &["cannot be continued", "committed as a whole", "do not belong together"]);
+    drop(exporter);
+    // The directory was moved.
+    let aside = PathBuf::from(newest.aside.unwrap());
+    fs::rename(root.join("out"), root.join("away")).unwrap();
+    fs::create_dir(root.join("out")).unwrap();
+    refused(job.open(&root).map(drop), &[aside.to_str().unwrap(), "is missing, though"]);
+    let booking = Booking { manifest: Arc::new(Mutex::new(site.manifest())), view: String::from("v") };
+    let moved =
+        PartsExporter::open_booked(&root.join("away"), Format::Csv, &schema(), Rotation::default(), &booking).map(drop);
+    refused(moved, &["away/.part-", aside.to_str().unwrap(), "move it back"]);
 }

@@ -64,6 +64,15 @@ impl Names {
         }
     }
 
+    /// A file whose temporary is made and dropped, to see whether the directory can be written; swept like the others if
+    /// a kill leaves it.
+    pub(super) fn probe(&self) -> PathBuf {
+        match self {
+            Names::Directory(directory) => directory.join("part-probe"),
+            Names::File(path) => path.clone(),
+        }
+    }
+
     /// Whether a file called `name` is one of the export's.
     pub(super) fn is_ours(&self, name: &str) -> bool {
         match self {
@@ -132,6 +141,17 @@ mod tests {
         ];
         for (window_end, number, name) in table {
             assert_eq!(part_name(window_end, number, Format::Csv), name);
+        }
+    }
+
+    /// What a kill leaves of it is swept by the next run.
+    #[test]
+    fn a_probe_is_one_of_the_exports_files() {
+        for names in [Names::Directory("/out/parts".into()), Names::File("/out/all.ndjson".into())] {
+            let probe = names.probe();
+            let name = probe.file_name().and_then(|name| name.to_str());
+            assert!(name.is_some_and(|name| names.is_ours(name)), "{probe:?}");
+            assert_eq!(parent_of(&probe), names.directory());
         }
     }
 }

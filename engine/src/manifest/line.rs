@@ -239,6 +239,18 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_document_shows_these_bytes() {
+        let document = include_str!("../../../docs/manifest-format.md");
+        let header = Header { manifest: 1, store: String::from("6f1c"), kept: 0, next_seq: 7 };
+        for line in [encode(&header).unwrap(), encode(&sample(7)).unwrap()] {
+            let line = String::from_utf8(line).unwrap();
+            assert!(document.contains(&line), "{line}");
+        }
+        let largest = format!("at most {} bytes", crate::progress::thousands(LINE_SIZE_MAX as u64));
+        assert!(document.contains(&largest), "{largest}");
+    }
+
+    #[test]
     fn every_flipped_bit_and_every_cut_is_seen() {
         let bytes = encode(&sample(3)).unwrap();
         let line = &bytes[..bytes.len() - 1];
