@@ -90,7 +90,7 @@ fn cut_backing(setting: &Setting) -> Checked<String> {
     let mut disk = LoopDisk::new(&base.join("disk"), &base.join("mount"), 256 << 20)?;
     let job = Job::new(setting, &base.join("job"), Size::of(setting))?;
     let (mut refusals, mut unharmed) = (0, 0);
-    let rounds = setting.times(2, 10).min(30);
+    let rounds = setting.times(3, 10).min(30);
     let copy = base.join("copy");
     for round in 0..rounds {
         let place = job.place(disk.path().join("place"))?;
@@ -102,8 +102,8 @@ fn cut_backing(setting: &Setting) -> Checked<String> {
             &["--sparse=always", disk.backing().to_str().unwrap_or_default(), copy.to_str().unwrap_or_default()],
         )?;
         disk.mount()?;
-        // The first tenth holds what the file system needs to be mounted at all.
-        let length = (256 << 20) * (2 + round % 8) / 12;
+        // What the file system needs to be mounted at all comes first, and data from about the tenth mebibyte on.
+        let length = (8 + 4 * (round % 8)) << 20;
         OpenOptions::new().write(true).open(disk.backing())?.set_len(length)?;
         let running = place.start(Start::default());
         match running {
