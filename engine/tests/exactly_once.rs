@@ -140,7 +140,7 @@ fn killed_and_stopped_again_and_again() {
     }
     let mut random = Random::new(7);
     let (mut kills, mut stops) = (0, 0);
-    for round in 0..3 {
+    for round in 0..2 {
         let mut longest = took / 3;
         for attempt in 0.. {
             let life = Duration::from_micros(random.below(longest.as_micros() as u64));
@@ -177,7 +177,7 @@ fn killed_and_stopped_again_and_again() {
         fs::remove_dir_all(job.path("out")).expect("outputs");
         fs::remove_dir_all(job.path("store")).expect("a store");
     }
-    assert!(kills >= 3 && stops >= 3, "{kills} kills, {stops} stops");
+    assert!(kills >= 2 && stops >= 2, "{kills} kills, {stops} stops");
 }
 
 /// Where the file grows that the newest line about an export says is open, if it has some bytes.

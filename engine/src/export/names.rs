@@ -56,6 +56,14 @@ impl Names {
         }
     }
 
+    /// A file to try the directory with: what a crash leaves of it is swept as the export's own.
+    pub(super) fn probe(&self) -> PathBuf {
+        match self {
+            Names::Directory(directory) => directory.join("part-probe"),
+            Names::File(path) => path.clone(),
+        }
+    }
+
     /// The directory that the files lie in.
     pub(super) fn directory(&self) -> PathBuf {
         match self {
@@ -132,6 +140,15 @@ mod tests {
         ];
         for (window_end, number, name) in table {
             assert_eq!(part_name(window_end, number, Format::Csv), name);
+        }
+    }
+
+    #[test]
+    fn what_a_crash_leaves_of_a_probe_is_swept_as_ours() {
+        for names in [Names::Directory(PathBuf::from("/out")), Names::File(PathBuf::from("/out/all.csv"))] {
+            let probe = names.probe();
+            assert!(names.is_ours(probe.file_name().and_then(|name| name.to_str()).unwrap()), "{names:?}");
+            assert_eq!(probe.parent(), Some(names.directory().as_path()));
         }
     }
 }

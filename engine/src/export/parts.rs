@@ -102,7 +102,7 @@ impl PartsExporter {
     fn at(names: Names, format: Format, rotation: Rotation) -> Result<Opening, ExportError> {
         target::sweep(&names.directory(), |name| std::str::from_utf8(name).is_ok_and(|name| names.is_ours(name)));
         // Made and dropped: a directory that cannot be written is refused now, not after the first window.
-        drop(Sink::open_part(names.directory().join("part-probe"))?);
+        drop(Sink::open_part(names.probe())?);
         Ok(Opening { names, format, rotation })
     }
 
