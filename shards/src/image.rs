@@ -113,9 +113,11 @@ impl Shard {
     /// Moves a snapshot on by one piece, or begins one that is due.
     pub(crate) fn take_snapshot(&mut self, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), ShardError> {
         let Some(snapshots) = self.snapshots.as_mut().filter(|_| !self.is_replaying) else { return Ok(()) };
-        let mut thaws = false;
         for completion in inbox.snapshot_completions.drain(..) {
-            thaws |= snapshots.complete(completion, &mut outbox.snapshot_requests);
+            if snapshots.complete(completion, &mut outbox.snapshot_requests) {
+                // At once: another one may begin below, and what is frozen twice is lost.
+                self.views.iter_mut().for_each(|view| view.thaw());
+            }
         }
         if let Some(log) = &mut self.log {
             log.release(snapshots.floor());
@@ -136,10 +138,10 @@ impl Shard {
             snapshots.begin(lsn, &head, &mut outbox.snapshot_requests)?;
         } else {
             // Also while none is under way: an old snapshot may be left to delete.
-            thaws |= snapshots.advance(&mut self.views, durable, &mut self.partial, &mut outbox.snapshot_requests)?;
-        }
-        if thaws {
-            self.views.iter_mut().for_each(|view| view.thaw());
+            let (partial, requests) = (&mut self.partial, &mut outbox.snapshot_requests);
+            if snapshots.advance(&mut self.views, durable, partial, requests)? {
+                self.views.iter_mut().for_each(|view| view.thaw());
+            }
         }
         Ok(())
     }

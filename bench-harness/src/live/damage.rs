@@ -10,6 +10,8 @@ use super::rows::confined::refused;
 use super::{Checked, Stop, ensure, fail};
 use corefold_aggregator::time::Duration;
 use corefold_engine::disk::Store;
+use corefold_engine::manifest::MANIFEST_FILE;
+use corefold_engine::manifest::scan::{self as manifest, walk};
 use corefold_engine::recover::{PANES, RecoveredPanes, RecoveredStore, Snapshots, open_snapshot, recover};
 use corefold_shards::snapshot::format::parse_file_name;
 use corefold_shards::snapshot::{SnapshotError, SnapshotFile, SnapshotSource};
@@ -49,6 +51,8 @@ impl Remains {
     pub fn of(place: &Place<'_>) -> Checked<Remains> {
         let mut store = Files::new();
         gather(&place.store(), &place.store(), &mut store)?;
+        // Files that were being made are deleted unread by the next start.
+        store.retain(|name, _| name.extension().is_none_or(|extension| extension != "tmp"));
         Ok(Remains { store, outputs: place.outputs()? })
     }
 
@@ -162,6 +166,15 @@ pub enum Image {
         /// Its directory within the data directory, for messages.
         directory: PathBuf,
     },
+    /// The manifest of the outputs.
+    Manifest(Vec<u8>),
+    /// The identity of the data directory, in a directory of its own.
+    Identity {
+        /// The directory.
+        root: PathBuf,
+        /// The file.
+        bytes: Vec<u8>,
+    },
     /// A snapshot.
     Snapshot {
         /// Its bytes.
@@ -188,6 +201,14 @@ impl Bench {
             let identity = opened.log_identity(shard);
             return Ok(Image::Snapshot { bytes: store[name].clone(), identity, generation, name: name.to_owned() });
         }
+        if file == MANIFEST_FILE {
+            return Ok(Image::Manifest(store[name].clone()));
+        }
+        if file == "store.json" {
+            let root = self.root.with_extension(format!("identity-{:?}", std::thread::current().id()));
+            fs::create_dir_all(&root)?;
+            return Ok(Image::Identity { root, bytes: store[name].clone() });
+        }
         let directory = name.parent().unwrap_or(Path::new("")).to_owned();
         let mut segments = Vec::new();
         for (path, bytes) in store.iter().filter(|(path, _)| path.parent() == Some(&directory)) {
@@ -212,7 +233,7 @@ impl Image {
     pub fn flip(&mut self, at: &[u64], bit: u8) {
         let bytes = match self {
             Image::Log { segments, damaged, .. } => &mut segments[*damaged].1,
-            Image::Snapshot { bytes, .. } => bytes,
+            Image::Snapshot { bytes, .. } | Image::Manifest(bytes) | Image::Identity { bytes, .. } => bytes,
         };
         at.iter().for_each(|&at| bytes[at as usize] ^= 1 << bit);
     }
@@ -240,6 +261,26 @@ impl Image {
                 let recovered = recovered.map_err(|error| error.to_string())?;
                 hash.update(&recovered.resume.next_lsn.0.to_le_bytes());
             }
+            Image::Manifest(bytes) => {
+                let verdict = walk::<_, io::Error>(&bytes[..], |seen| {
+                    // What a crash has torn is cut.
+                    if let Ok(line) = &seen.line {
+                        hash.update(format!("{line:?}").as_bytes());
+                    }
+                    Ok(())
+                });
+                match verdict.map_err(|error| error.to_string())? {
+                    manifest::Verdict::Sound | manifest::Verdict::Torn(_) => {}
+                    manifest::Verdict::Damaged(spot) => {
+                        return Err(format!("{MANIFEST_FILE}:{}: {}", spot.line, spot.fault));
+                    }
+                }
+            }
+            Image::Identity { root, bytes } => {
+                fs::write(root.join("store.json"), &bytes[..]).map_err(|error| error.to_string())?;
+                let store = Store::open(root).map_err(|error| error.to_string())?;
+                hash.update(format!("{:?} {:?}", store.uuid(), store.meta()).as_bytes());
+            }
             Image::Snapshot { bytes, identity, generation, name } => {
                 // One that cannot be used is passed over for an older one: a state of its own, not a refusal.
                 let Ok(mut file) = SnapshotFile::open(Bytes(bytes), identity, *generation) else { return Ok(0) };
@@ -255,6 +296,14 @@ impl Image {
             }
         }
         Ok(hash.digest())
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        if let Image::Identity { root, .. } = self {
+            let _ = fs::remove_dir_all(root);
+        }
     }
 }
 

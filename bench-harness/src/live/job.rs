@@ -38,6 +38,9 @@ pub const MEDIUM: Size = Size { rows: 150_000, lanes: 2, batch_rows: 1_000, hour
 /// For the tests: one or two snapshots of each shard.
 pub const BRISK: Size = Size { rows: 25_000, lanes: 2, batch_rows: 500, hours: 48, keys: 50 };
 
+/// Little more than nothing: a few batches, snapshots and parts.
+pub const TINY: Size = Size { rows: 500, lanes: 2, batch_rows: 40, hours: 12, keys: 3 };
+
 /// Some tens of kilobytes.
 pub const SMALL: Size = Size { rows: 1_500, lanes: 2, batch_rows: 75, hours: 48, keys: 5 };
 

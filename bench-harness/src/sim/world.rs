@@ -366,7 +366,7 @@ impl<'a> World<'a> {
         if self.finishing {
             return self.end_all();
         }
-        self.emit()?;
+        self.emit(machine.trace)?;
         let stopped = self.stopping && self.sites.iter().all(Site::has_settled);
         if self.coordinator.is_finished() || (stopped && self.coordinator.has_settled()) {
             self.finishing = true;
@@ -417,17 +417,22 @@ impl<'a> World<'a> {
     }
 
     /// Gives out what became final.
-    fn emit(&mut self) -> Result<(), Failure> {
+    fn emit(&mut self, trace: &mut Trace) -> Result<(), Failure> {
         let Self { coordinator, output, emissions, resumed, .. } = self;
         emissions.begin(coordinator.frontier().max(*resumed));
         let release = coordinator.emit(|_, batch| {
             emissions.check(batch).map_err(Failure::Broken)?;
+            trace.event(|| format!("{} rows of {:?}", batch.rows, batch.columns[1]));
             match output {
                 Output::Once(view) => view.write(batch),
                 Output::Running(running) => running.rows.write(batch),
             }
         });
-        match (release?, output) {
+        let release = release?;
+        if let Some(time) = release {
+            trace.event(|| format!("windows up to {time} are out"));
+        }
+        match (release, output) {
             (Some(time), Output::Once(_)) => self.order(|| ToShard::Release(time)),
             (Some(time), Output::Running(running)) => running.rows.emitted(time),
             (None, _) => {}

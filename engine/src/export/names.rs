@@ -56,19 +56,20 @@ impl Names {
         }
     }
 
-    /// A file to try the directory with: what a crash leaves of it is swept as the export's own.
-    pub(super) fn probe(&self) -> PathBuf {
-        match self {
-            Names::Directory(directory) => directory.join("part-probe"),
-            Names::File(path) => path.clone(),
-        }
-    }
-
     /// The directory that the files lie in.
     pub(super) fn directory(&self) -> PathBuf {
         match self {
             Names::Directory(directory) => directory.clone(),
             Names::File(path) => parent_of(path),
+        }
+    }
+
+    /// A file whose temporary is made and dropped, to see whether the directory can be written; swept like the others if
+    /// a kill leaves it.
+    pub(super) fn probe(&self) -> PathBuf {
+        match self {
+            Names::Directory(directory) => directory.join("part-probe"),
+            Names::File(path) => path.clone(),
         }
     }
 
@@ -143,12 +144,14 @@ mod tests {
         }
     }
 
+    /// What a kill leaves of it is swept by the next run.
     #[test]
-    fn what_a_crash_leaves_of_a_probe_is_swept_as_ours() {
-        for names in [Names::Directory(PathBuf::from("/out")), Names::File(PathBuf::from("/out/all.csv"))] {
+    fn a_probe_is_one_of_the_exports_files() {
+        for names in [Names::Directory("/out/parts".into()), Names::File("/out/all.ndjson".into())] {
             let probe = names.probe();
-            assert!(names.is_ours(probe.file_name().and_then(|name| name.to_str()).unwrap()), "{names:?}");
-            assert_eq!(probe.parent(), Some(names.directory().as_path()));
+            let name = probe.file_name().and_then(|name| name.to_str());
+            assert!(name.is_some_and(|name| names.is_ours(name)), "{probe:?}");
+            assert_eq!(parent_of(&probe), names.directory());
         }
     }
 }

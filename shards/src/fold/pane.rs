@@ -144,6 +144,7 @@ impl Pane {
 
     /// Keeps the pane as it is for a snapshot. Costs nothing per row: a page is copied when the fold next needs it.
     pub fn freeze(&mut self) {
+        assert!(self.frozen.is_none(), "what is frozen twice is lost");
         let pages = std::mem::take(&mut self.pages);
         self.frozen = Some(Box::new(Frozen { pages, sides: self.sides.clone(), slots: self.slots.len() }));
     }

@@ -58,7 +58,7 @@ fn random_start(entropy: &mut Entropy) -> Start {
     let durability = if entropy.chance(0.15) { "os" } else { "sync" };
     Start {
         shards: *entropy.pick(&[1, 2, 2, 2, 3]),
-        routing: *entropy.pick(&["load", "load", "round-robin", "hash"]),
+        routing: entropy.pick::<&str>(&["load", "load", "round-robin", "hash"]),
         durability,
     }
 }

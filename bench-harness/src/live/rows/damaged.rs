@@ -4,7 +4,7 @@
 
 use crate::entropy::Entropy;
 use crate::live::damage::{Answer, Bench, Image, Outcome, Remains, ask, memory_directory, remains_of_a_run};
-use crate::live::job::{Files, Job, Place, SMALL};
+use crate::live::job::{Files, Job, Place, SMALL, TINY};
 use crate::live::{Checked, Setting, ensure, fail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -66,9 +66,11 @@ impl Tally {
             }
             Outcome::Refused(why) => {
                 self.refused += 1;
-                // The place: the file, or the log or shard it belongs to.
-                let parent = name.parent().unwrap_or(Path::new("store")).to_string_lossy().into_owned();
-                ensure(why.contains(&parent), || format!("{}: refused without the place: {why}", place()))?;
+                // The place: the file, or the log it belongs to.
+                let file = name.file_name().unwrap_or_default().to_string_lossy();
+                let parent = name.parent().unwrap_or(Path::new("")).to_string_lossy();
+                let is_named = why.contains(&*file) || (!parent.is_empty() && why.contains(&*parent));
+                ensure(is_named, || format!("{}: refused without the place: {why}", place()))?;
             }
             Outcome::Panic => return fail(format!("{}: a panic", place())),
         }
@@ -87,14 +89,9 @@ impl Tally {
 
 /// Row 7: every single bit of a small data directory.
 pub fn flipped_bits(setting: &Setting) -> Checked<String> {
-    let job = Job::new(setting, &setting.scratch.join("row-7"), SMALL)?;
+    let job = Job::new(setting, &setting.scratch.join("row-7"), TINY)?;
     let scene = Scene::new(setting, &job, "row-7")?;
-    let logs: Vec<&PathBuf> = scene
-        .remains
-        .store
-        .keys()
-        .filter(|name| name.extension().is_some_and(|ext| ext == "wal" || ext == "snap"))
-        .collect();
+    let logs: Vec<&PathBuf> = scene.remains.store.keys().filter(|name| is_judged(name)).collect();
     // One bit in so many, in the quick half.
     let stride = if setting.quick { 499 } else { 1 };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -124,16 +121,18 @@ pub fn flipped_bits(setting: &Setting) -> Checked<String> {
     let texts = flip_texts(setting, &scene)?;
     scene.place.remove()?;
     let Tally { tried, same, refused, other_count, others, .. } = &total;
+    let bytes: usize = logs.iter().map(|name| scene.remains.store[*name].len()).sum();
     Ok(format!(
-        "{tried} flips of logs and snapshots: {refused} refused with the place, {same} without effect, {other_count} \
+        "{tried} flips of {} bytes in {} files: {refused} refused with the place, {same} without effect, {other_count} \
          cut a tail or fell back to an older snapshot ({} states); the program agreed in {asked} runs; {texts}",
+        bytes,
+        logs.len(),
         others.len()
     ))
 }
 
 /// Every bit of every page that is not all zeros; and each bit of a page in all zero pages of a file at once, since
 /// what lies there is either nowhere read or read alike.
-#[expect(clippy::too_many_arguments, reason = "the state of one worker")]
 fn flip_pages(
     image: &mut Image,
     name: &Path,
@@ -167,7 +166,7 @@ fn flip_pages(
         }
         Ok(())
     };
-    let mine = |index: usize| index % threads == thread && (index / threads) as u64 % stride == 0;
+    let mine = |index: usize| index % threads == thread && ((index / threads) as u64).is_multiple_of(stride);
     for (_, bit) in bits.iter().enumerate().filter(|(index, _)| mine(*index)) {
         try_flip(&[bit / 8], (bit % 8) as u8)?;
     }
@@ -197,12 +196,17 @@ fn ask_program(setting: &Setting, scene: &Scene<'_>, total: &Tally) -> Checked<u
     Ok(asked)
 }
 
-/// Files that are no logs are put to the program bit by bit.
+/// Whether damage to a file can be judged in this process.
+fn is_judged(name: &Path) -> bool {
+    name.extension().is_some_and(|extension| ["wal", "snap", "json", "ndjson"].iter().any(|known| extension == *known))
+}
+
+/// Other files are put to the program bit by bit.
 fn flip_texts(setting: &Setting, scene: &Scene<'_>) -> Checked<String> {
     let stride = if setting.quick { 977 } else { 1 };
     let (mut same, mut refused) = (0u64, 0u64);
     for (name, content) in &scene.remains.store {
-        if name.extension().is_some_and(|extension| extension == "wal" || extension == "snap") {
+        if is_judged(name) {
             continue;
         }
         for bit in (0..content.len() * 8).step_by(stride) {
