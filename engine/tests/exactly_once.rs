@@ -145,7 +145,7 @@ fn killed_and_stopped_again_and_again() {
         for attempt in 0.. {
             let life = Duration::from_micros(random.below(longest.as_micros() as u64));
             // Ever longer lives, so that each round ends.
-            longest += took / 10;
+            longest = longest * 5 / 4;
             let running = start(&mut job.command("durable.toml"));
             let ended = if attempt % 3 == 1 {
                 std::thread::sleep(life);
@@ -195,8 +195,10 @@ fn unfinished_outputs_that_were_touched_are_refused() {
     let job = Job::new(2, 150_000);
     let (expected, _, took) = job.expected();
     let manifest = job.path("store/manifest.ndjson");
+    let mut life = took / 4;
     let part = loop {
-        let was_killed = start(&mut job.command("durable.toml")).kill_after(took / 4).was_killed();
+        let was_killed = start(&mut job.command("durable.toml")).kill_after(life).was_killed();
+        life = if was_killed { life * 5 / 4 } else { took / 4 };
         if let Some(part) = open_part(&manifest, "/out/csv/").filter(|_| was_killed) {
             break part;
         }
