@@ -2,6 +2,8 @@
 //!
 //! What a target promises stands in `bench-harness/src/fuzz/mod.rs`; that broken promises are noticed is tested here.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "findings and digests are told")]
+
 use corefold_bench::fuzz::drive::{Run, Tally, Watch};
 use corefold_bench::fuzz::{TARGETS, Target};
 use std::fs;

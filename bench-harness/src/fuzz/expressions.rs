@@ -169,7 +169,8 @@ pub fn sound_aggregates(entropy: &mut Entropy) -> Vec<u8> {
     let mut text = String::new();
     for index in 0..1 + entropy.index(6) {
         if index > 0 {
-            text.push_str(*entropy.pick(&[", ", ",", "\n"]));
+            let separator: &&str = entropy.pick(&[", ", ",", "\n"]);
+            text.push_str(separator);
         }
         if entropy.chance(0.3) {
             text.push_str(&format!("name_{index} = "));

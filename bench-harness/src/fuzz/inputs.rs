@@ -296,7 +296,8 @@ fn cells(entropy: &mut Entropy, quote: impl Fn(&str) -> String, null: &str) -> V
         1 => quote("2013-01-01 05:00:00.25+01:00"),
         _ => entropy.between(0, 4_000_000_000).to_string(),
     };
-    let text = quote(*entropy.pick(&["", "a", "new\nline", "quo\"te", "é", "a,b"]));
+    let text: &&str = entropy.pick(&["", "a", "new\nline", "quo\"te", "é", "a,b"]);
+    let text = quote(text);
     let mut cells = vec![time, text.replace('\n', if null.is_empty() { "\n" } else { "\\n" })];
     cells.push((*entropy.pick(&["0", "-7", "9223372036854775807", null])).to_owned());
     cells.push((*entropy.pick(&["0.5", "-1e300", "3", null])).to_owned());

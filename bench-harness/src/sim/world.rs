@@ -3,7 +3,6 @@
 //!
 //! What each actor does is the engine's code or a mirror of its core loops; what survives is in [`super::store`].
 
-use super::Failure;
 use super::checks::{EmissionCheck, ViewOutput};
 use super::faults::{Fault, Faults};
 use super::files::Files;
@@ -11,6 +10,7 @@ use super::output::RunOutput;
 use super::panes::PaneSite;
 use super::site::{BatchKey, Site, SiteError};
 use super::trace::Trace;
+use super::{Failure, Refusal};
 use crate::entropy::Entropy;
 use crate::local::feed::Feed;
 use crate::workload::arguments::Routing;
@@ -21,6 +21,7 @@ use corefold_engine::feed::stamps::StampedBatch;
 use corefold_engine::links::{FromShard, ToShard};
 use corefold_shards::batch::AlignedBytes;
 use corefold_shards::counters::ShardCounts;
+use corefold_shards::fold::view_fold::FoldError;
 use corefold_shards::shard::{Arrival, ShardError};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -528,6 +529,11 @@ fn failure_of(shard: usize, error: SiteError, faults: &Faults) -> Failure {
                 return Failure::Broken(format!("{whose}: {error}, though no write failed"));
             }
             Failure::GaveUp(format!("{whose}: {error}"))
+        }
+        // The end of the shard's log rotted unseen, that of the pane log did not: events of panes that are released come
+        // again. That is noticed, and nothing goes out.
+        SiteError::Shard(ShardError::Fold(error @ FoldError::BelowRelease { .. })) if faults.is_hidden => {
+            Failure::Refused(Refusal::Hidden, format!("{whose}: {error}"))
         }
         SiteError::Shard(error) => Failure::Broken(format!("{whose}: {error}")),
         SiteError::Check(reason) => Failure::Broken(format!("{whose}: {reason}")),
