@@ -166,6 +166,8 @@ fn every_flipped_bit_is_found() {
         (state.join("store.json"), 20),
         (state.join("panes/wal/00000000000000000001.wal"), 4096 + 80),
         (state.join("shard-0000/wal/00000000000000000001.wal"), 30),
+        (state.join("shard-0001/birth"), 3),
+        (state.join("manifest.ndjson"), 40),
     ];
     for path in scene.snapshots(0) {
         let length = bytes_of(&path).len();

@@ -6,12 +6,15 @@
 //! not known here.
 
 pub mod checks;
+mod crash;
 pub mod disk;
 pub mod faults;
 pub mod files;
 pub mod history;
+pub mod life;
 pub mod output;
 pub mod panes;
+pub mod reading;
 pub mod report;
 pub mod site;
 pub mod snapshots;
@@ -32,12 +35,13 @@ use corefold_aggregator::time::Duration;
 use corefold_shards::wal::RefusalReason;
 use faults::{Fault, FaultClass, FaultCounts, FaultPlan, Faults};
 use files::Down;
+use life::{Ending, Life, Machine, Output, Running};
 use output::RunOutput;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use store::{Started, Store};
 use trace::Trace;
-use world::{Ending, Life, Machine, Output, Running, World};
+use world::World;
 
 /// Lives after which nothing goes wrong any more.
 const LIVES_MAX: u32 = 12;

@@ -3,11 +3,12 @@
 //!
 //! Reading logs back and joining what they say is the engine's own code; the order of its repairs is mirrored here.
 
-use super::disk::{LogDisk, LogSource, Survival};
+use super::disk::{LogDisk, Survival};
 use super::faults::{Fault, Faults};
 use super::files::{Directory, Down, Files, Name, Path};
 use super::history::LogHistory;
 use super::panes::PaneSite;
+use super::reading::LogSource;
 use super::site::{BatchKey, Beginning, Site};
 use super::snapshots::{SnapshotDisk, adopted_by, open_snapshot, read_snapshots, witness_of};
 use super::trace::Trace;

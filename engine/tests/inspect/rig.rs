@@ -92,7 +92,8 @@ impl Rig {
     /// A data directory with this log.
     pub fn store(&self) -> TempDir {
         let root = tempfile::tempdir().expect("a temporary directory");
-        let text = format!("{{\"format\": 1, \"uuid\": \"{UUID}\", \"meta\": null}}");
+        let crc = crc32c::crc32c(format!("1 {UUID} 0").as_bytes());
+        let text = format!("{{\"format\": 1, \"uuid\": \"{UUID}\", \"meta\": null, \"crc32c\": {crc}}}");
         fs::write(root.path().join("store.json"), text).expect("writable");
         fs::create_dir_all(root.path().join("shard-0000/wal")).expect("writable");
         for (segment, bytes) in self.disk.files() {
