@@ -348,11 +348,9 @@ impl ShardCore {
         let (Some(store), Some(snapshots)) = (&self.store, &self.snapshots) else { return Ok(()) };
         let lane_starts = &snapshots.lane_starts;
         self.shard.end_replay(|lane| lane_starts.get(&lane).copied().unwrap_or(0), snapshots.is_salvaged);
-        let mut adopted = start.adopted;
-        for orphan in start.shards.iter().filter(|shard| shard.shard as usize != self.index) {
-            adopted.push(witness_of(store, orphan.shard)?);
-        }
-        self.shard.note_adopted(adopted);
+        let orphans = start.shards.iter().filter(|shard| shard.shard as usize != self.index);
+        let orphans = orphans.map(|orphan| witness_of(store, orphan.shard)).collect::<Result<Vec<_>, _>>()?;
+        self.shard.note_adopted(&orphans, start.adopted);
         Ok(())
     }
 

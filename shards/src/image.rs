@@ -75,15 +75,18 @@ impl Shard {
         self.is_replaying = false;
     }
 
-    /// Notes that the state of these shards is in here now, and has that made safe.
-    pub fn note_adopted(&mut self, adopted: Vec<Adopted>) {
-        self.adopted = adopted;
+    /// Notes that the state of `orphans` is in here now, and has that made safe. The state of `inherited` shards came with
+    /// the snapshots of those, or with this shard's own.
+    pub fn note_adopted(&mut self, orphans: &[Adopted], inherited: Vec<Adopted>) {
+        self.adopted = inherited;
+        self.adopted.extend_from_slice(orphans);
         if let Some(snapshots) = &mut self.snapshots
             && !self.adopted.is_empty()
         {
             self.adopted_since = snapshots.generation_next();
-            // Should both be lost, the log must not pass for the whole story.
-            self.adopted_record = self.adopted.iter().flat_map(Adopted::to_bytes).collect();
+            // Should both be lost, the log must not pass for the whole story. What was inherited needs no word: it is
+            // where it came from, which is named, and its own directory may go at any start.
+            self.adopted_record = orphans.iter().flat_map(Adopted::to_bytes).collect();
             // The older of two must hold it too: the newest may turn out damaged.
             snapshots.want(2);
         }

@@ -5,7 +5,7 @@
 //! then put to the program itself. Which damage is done is in [`super::rows::damaged`].
 
 use super::child::Ended;
-use super::job::{Files, Job, PATIENCE, Place, Start, gather, spread};
+use super::job::{Files, PATIENCE, Place, Start, gather, spread};
 use super::rows::confined::refused;
 use super::{Checked, Stop, ensure, fail};
 use corefold_aggregator::time::Duration;
@@ -23,7 +23,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
 
-/// How late events may come in the jobs of this suite; see [`Job`].
+/// How late events may come in the jobs of this suite; see [`super::job`].
 const DELAY_MICROS: i64 = 3_600_000_000;
 
 /// What recovery makes of a directory.
@@ -398,9 +398,8 @@ pub fn memory_directory(scratch: &Path, name: &str) -> PathBuf {
     base.join(format!("corefold-faults-{}-{name}", std::process::id()))
 }
 
-/// Runs a job until it has left something of everything: snapshots, several segments, a pane log.
-pub fn remains_of_a_run(place: &Place<'_>, job: &Job, way: f64) -> Checked<Remains> {
-    let _ = job;
+/// Runs a job about so far on its way, kills it, and takes what it has left.
+pub fn remains_of_a_run(place: &Place<'_>, way: f64) -> Checked<Remains> {
     place.half_done(Start::default(), way)?;
     let remains = Remains::of(place)?;
     ensure(!remains.names(".wal").is_empty(), || "it left no log".to_owned())?;

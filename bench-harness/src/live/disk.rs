@@ -47,6 +47,19 @@ pub fn tool(program: &str, arguments: &[&str]) -> io::Result<String> {
     Err(io::Error::other(format!("{program} {}: {said}", arguments.join(" "))))
 }
 
+/// Unmounts. Processes that used the disk must have ended; the kernel may need a moment after that.
+pub fn unmount(mount: &Path) -> Checked {
+    for _ in 0..2_000 {
+        match system::unmount(mount) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            result => return Ok(result?),
+        }
+    }
+    fail(format!("{} stays in use", mount.display()))
+}
+
 fn text(path: &Path) -> &str {
     path.to_str().unwrap_or_default()
 }
@@ -92,21 +105,11 @@ impl LoopDisk {
         Ok(())
     }
 
-    /// Takes it down. Processes that used it must have ended; the kernel may need a moment after that.
+    /// Takes it down.
     pub fn unmount(&mut self) -> Checked {
-        for _ in 0..400 {
-            match system::unmount(&self.mount) {
-                Ok(()) => {
-                    self.is_mounted = false;
-                    return Ok(());
-                }
-                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                    std::thread::sleep(std::time::Duration::from_millis(5));
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        fail(format!("{} stays in use", self.mount.display()))
+        unmount(&self.mount)?;
+        self.is_mounted = false;
+        Ok(())
     }
 
     /// Lets every write wait.

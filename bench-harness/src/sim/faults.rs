@@ -232,12 +232,14 @@ pub struct Faults {
     pub counts: FaultCounts,
     /// The same, since the last start.
     pub counts_of_life: FaultCounts,
+    /// Whether rot has ever made the end of a log look like a torn tail.
+    pub is_hidden: bool,
 }
 
 impl Faults {
     /// None yet.
     pub fn new(plan: FaultPlan) -> Faults {
-        Faults { plan, counts: FaultCounts::default(), counts_of_life: FaultCounts::default() }
+        Faults { plan, counts: FaultCounts::default(), counts_of_life: FaultCounts::default(), is_hidden: false }
     }
 
     /// Notes faults.

@@ -4,7 +4,6 @@
 //! Which faults are injected is decided in [`super::faults`]; what the files mean is not known here. An `fsync` that
 //! lies is not modelled: nothing is promised then.
 
-use crate::entropy::Entropy;
 use corefold_shards::wal::SegmentId;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -57,7 +56,7 @@ pub struct Path {
 
 /// Number of a file, whatever its names.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct FileId(usize);
+pub struct FileId(pub(super) usize);
 
 /// Why an operation was not carried out: the machine is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,15 +65,15 @@ pub struct Down;
 /// See the module.
 #[derive(Debug)]
 pub struct Files {
-    files: Vec<File>,
-    names: BTreeMap<Path, FileId>,
-    durable_names: BTreeMap<Path, FileId>,
+    pub(super) files: Vec<File>,
+    pub(super) names: BTreeMap<Path, FileId>,
+    pub(super) durable_names: BTreeMap<Path, FileId>,
     /// Shards that have a directory, with the number that it was made with.
-    shards: BTreeMap<u32, u64>,
-    durable_shards: BTreeMap<u32, u64>,
+    pub(super) shards: BTreeMap<u32, u64>,
+    pub(super) durable_shards: BTreeMap<u32, u64>,
     /// Changes of names that no sync of their directory has followed, oldest first.
-    name_changes: Vec<NameChange>,
-    damages: Vec<Damage>,
+    pub(super) name_changes: Vec<NameChange>,
+    pub(super) damages: Vec<Damage>,
     /// Changes until the machine stops in the middle of things.
     fuse: u64,
     down: bool,
@@ -83,22 +82,22 @@ pub struct Files {
 }
 
 #[derive(Debug, Default)]
-struct File {
-    bytes: Vec<u8>,
+pub(super) struct File {
+    pub(super) bytes: Vec<u8>,
     /// Bytes that a power cut leaves for sure, as a length.
-    length_synced: usize,
+    pub(super) length_synced: usize,
     /// What was there before each write that no sync has followed, oldest first.
-    undo: Vec<Undo>,
+    pub(super) undo: Vec<Undo>,
 }
 
 #[derive(Debug)]
-struct Undo {
-    offset: usize,
-    before: Vec<u8>,
+pub(super) struct Undo {
+    pub(super) offset: usize,
+    pub(super) before: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum NameChange {
+pub(super) enum NameChange {
     Create(Path, FileId),
     Rename(Path, Path, FileId),
     Remove(Path),
@@ -116,10 +115,10 @@ impl NameChange {
 
 /// Bytes that are not what was written, and what they should be.
 #[derive(Debug)]
-struct Damage {
-    file: FileId,
-    offset: usize,
-    good: Vec<u8>,
+pub(super) struct Damage {
+    pub(super) file: FileId,
+    pub(super) offset: usize,
+    pub(super) good: Vec<u8>,
 }
 
 impl Default for Files {
@@ -243,7 +242,7 @@ impl Files {
         Ok(())
     }
 
-    fn settle(&mut self, change: NameChange) {
+    pub(super) fn settle(&mut self, change: NameChange) {
         match change {
             NameChange::Create(path, file) => {
                 self.durable_names.insert(path, file);
@@ -340,7 +339,7 @@ impl Files {
         Ok(())
     }
 
-    fn put(&mut self, file: FileId, offset: usize, bytes: &[u8]) {
+    pub(super) fn put(&mut self, file: FileId, offset: usize, bytes: &[u8]) {
         self.heal_over(file, offset, bytes.len());
         let file = &mut self.files[file.0];
         file.undo.retain(|undo| !overlap(undo.offset, undo.before.len(), offset, bytes.len()));
@@ -366,151 +365,16 @@ impl Files {
         file.length_synced = file.bytes.len();
         Ok(())
     }
-
-    // ---- crashes ----------------------------------------------------------------------------------------------
-
-    /// A write in flight when the machine stops: any of its sectors may be on the disk. Returns how many are.
-    pub fn tear(
-        &mut self,
-        file: FileId,
-        offset: usize,
-        bytes: &[u8],
-        mut survives: impl FnMut(usize) -> bool,
-    ) -> usize {
-        let mut written = 0;
-        for (index, sector) in bytes.chunks(SECTOR).enumerate() {
-            if survives(index) {
-                self.put(file, offset + index * SECTOR, sector);
-                written += 1;
-            }
-        }
-        written
-    }
-
-    /// The power goes: what was not synced may fall back, each sector and each name for itself. Returns how many
-    /// sectors fell back and how many changes of names were undone.
-    pub fn cut_power(&mut self, entropy: &mut Entropy) -> (u64, u64) {
-        let mut sectors = 0;
-        let keep = *entropy.pick(&[0.0, 0.5, 0.9, 1.0]);
-        for file in &mut self.files {
-            sectors += file.fall_back(keep, entropy);
-        }
-        let changes = std::mem::take(&mut self.name_changes);
-        let mut lost = 0;
-        // A journal keeps the order; without one, any of the changes may be there.
-        let ordered = entropy.chance(0.5);
-        let prefix = entropy.index(changes.len() + 1);
-        for (index, change) in changes.into_iter().enumerate() {
-            if if ordered { index < prefix } else { entropy.chance(0.5) } {
-                self.settle(change);
-            } else {
-                lost += 1;
-            }
-        }
-        self.names = self.durable_names.clone();
-        self.shards = self.durable_shards.clone();
-        (sectors, lost)
-    }
-
-    // ---- damage -----------------------------------------------------------------------------------------------
-
-    /// Puts other bytes where these were, without anybody's knowing.
-    pub fn damage(&mut self, file: FileId, offset: usize, bytes: &[u8]) {
-        let content = &mut self.files[file.0].bytes[offset..offset + bytes.len()];
-        let good = content.to_vec();
-        content.copy_from_slice(bytes);
-        self.damages.push(Damage { file, offset, good });
-    }
-
-    /// A write that was reported done and never was: these bytes should be there.
-    pub fn lose(&mut self, file: FileId, offset: usize, bytes: &[u8]) {
-        self.heal_over(file, offset, bytes.len());
-        self.damages.push(Damage { file, offset, good: bytes.to_vec() });
-    }
-
-    /// Whether any bytes are not what they should be.
-    pub fn is_damaged(&self) -> bool {
-        !self.damages.is_empty()
-    }
-
-    /// Puts right all that was damaged, as from a backup.
-    pub fn repair(&mut self) {
-        for damage in std::mem::take(&mut self.damages).into_iter().rev() {
-            let file = &mut self.files[damage.file.0].bytes;
-            if let Some(bytes) = file.get_mut(damage.offset..damage.offset + damage.good.len()) {
-                bytes.copy_from_slice(&damage.good);
-            }
-        }
-    }
-
-    /// A good write over damaged bytes makes them good.
-    fn heal_over(&mut self, file: FileId, offset: usize, length: usize) {
-        if self.damages.is_empty() {
-            return;
-        }
-        let mut rests = Vec::new();
-        self.damages.retain(|damage| {
-            let hit = damage.file == file && overlap(damage.offset, damage.good.len(), offset, length);
-            if hit {
-                let end = damage.offset + damage.good.len();
-                for rest in [damage.offset..offset.max(damage.offset), (offset + length).min(end)..end] {
-                    if !rest.is_empty() {
-                        let good = damage.good[rest.start - damage.offset..rest.end - damage.offset].to_vec();
-                        rests.push(Damage { file, offset: rest.start, good });
-                    }
-                }
-            }
-            !hit
-        });
-        self.damages.append(&mut rests);
-    }
 }
 
-impl File {
-    fn fall_back(&mut self, keep: f64, entropy: &mut Entropy) -> u64 {
-        let mut sectors = 0;
-        if self.bytes.len() > self.length_synced {
-            let grown = self.bytes.len() - self.length_synced;
-            let kept = if entropy.chance(keep) { grown } else { entropy.index(grown + 1) };
-            self.bytes.truncate(self.length_synced + kept);
-            // Lengths become durable apart from the bytes: where those are missing there are zeros.
-            for sector in self.bytes[self.length_synced..].chunks_mut(SECTOR) {
-                if !entropy.chance(keep) {
-                    sector.fill(0);
-                    sectors += 1;
-                }
-            }
-            self.length_synced = self.bytes.len();
-        }
-        // Newest first: where a newer write has survived, older ones cannot be undone.
-        let mut settled: Vec<usize> = Vec::new();
-        for undo in std::mem::take(&mut self.undo).into_iter().rev() {
-            let mut at = undo.offset;
-            while at < undo.offset + undo.before.len() {
-                let sector = at / SECTOR;
-                let end = ((sector + 1) * SECTOR).min(undo.offset + undo.before.len());
-                if !settled.contains(&sector) {
-                    if entropy.chance(keep) {
-                        settled.push(sector);
-                    } else {
-                        self.bytes[at..end].copy_from_slice(&undo.before[at - undo.offset..end - undo.offset]);
-                        sectors += 1;
-                    }
-                }
-                at = end;
-            }
-        }
-        sectors
-    }
-}
-
-fn overlap(a: usize, a_length: usize, b: usize, b_length: usize) -> bool {
+pub(super) fn overlap(a: usize, a_length: usize, b: usize, b_length: usize) -> bool {
     a < b + b_length && b < a + a_length
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entropy::Entropy;
 
     fn path(generation: u64) -> Path {
         Path { directory: Directory::Shard(0), name: Name::Snapshot(generation) }

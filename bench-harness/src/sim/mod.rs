@@ -6,12 +6,15 @@
 //! not known here.
 
 pub mod checks;
+mod crash;
 pub mod disk;
 pub mod faults;
 pub mod files;
 pub mod history;
+pub mod life;
 pub mod output;
 pub mod panes;
+pub mod reading;
 pub mod report;
 pub mod site;
 pub mod snapshots;
@@ -32,12 +35,13 @@ use corefold_aggregator::time::Duration;
 use corefold_shards::wal::RefusalReason;
 use faults::{Fault, FaultClass, FaultCounts, FaultPlan, Faults};
 use files::Down;
+use life::{Ending, Life, Machine, Output, Running};
 use output::RunOutput;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use store::{Started, Store};
 use trace::Trace;
-use world::{Ending, Life, Machine, Output, Running, World};
+use world::World;
 
 /// Lives after which nothing goes wrong any more.
 const LIVES_MAX: u32 = 12;
@@ -90,6 +94,8 @@ pub enum Refusal {
     Panes,
     /// The output is not what its manifest says.
     Output,
+    /// Events of released panes come again, since the end of a log rotted unseen.
+    Hidden,
     /// A sector cannot be read.
     Unreadable,
 }
@@ -197,19 +203,21 @@ impl Simulation {
     }
 
     fn run(mut self, trace: &mut Trace) -> Result<SeedReport, Failure> {
-        let csv = self.lives(trace)?;
-        for beginning in &self.beginnings {
-            check_beginning(beginning, &csv).map_err(Failure::Broken)?;
+        if let Some(csv) = self.lives(trace)? {
+            for beginning in &self.beginnings {
+                check_beginning(beginning, &csv).map_err(Failure::Broken)?;
+            }
+            trace.note_bytes(csv.as_bytes());
         }
-        trace.note_bytes(csv.as_bytes());
         self.report.trace = trace.value();
         self.report.faults = self.faults.counts;
         self.report.hidden = self.store.hidden;
         Ok(self.report)
     }
 
-    /// Lives and crashes until a life ends by itself, and perhaps once more over what that life has left.
-    fn lives(&mut self, trace: &mut Trace) -> Result<String, Failure> {
+    /// Lives and crashes until a life ends by itself, and perhaps once more over what that life has left. `None` if
+    /// nothing but a salvage would go on.
+    fn lives(&mut self, trace: &mut Trace) -> Result<Option<String>, Failure> {
         let mut first: Option<String> = None;
         let mut crashes = 0;
         loop {
@@ -225,8 +233,8 @@ impl Simulation {
             match ended {
                 Ok(Some(csv)) => match &first {
                     None if self.entropy.chance(0.3) => first = Some(csv),
-                    None => return Ok(csv),
-                    Some(before) if *before == csv => return Ok(csv),
+                    None => return Ok(Some(csv)),
+                    Some(before) if *before == csv => return Ok(Some(csv)),
                     Some(_) => {
                         return Err(Failure::Broken("a finished run gave other bytes when run again".to_owned()));
                     }
@@ -241,6 +249,9 @@ impl Simulation {
                 Err(Failure::Refused(refusal, reason)) => {
                     trace.event(|| format!("refused: {reason}"));
                     *self.report.refusals.entry(refusal).or_default() += 1;
+                    if refusal == Refusal::Hidden {
+                        return Ok(None);
+                    }
                     // The operator brings the good bytes back, or another disk.
                     self.store.files.repair();
                     self.faults.plan.read_error_lasting = 0.0;

@@ -149,6 +149,7 @@ impl std::fmt::Display for Refusal {
             Refusal::Snapshot => "no snapshot can be used that would be needed",
             Refusal::Panes => "the pane log has not reached what a snapshot relies on",
             Refusal::Output => "the output is not what its manifest says",
+            Refusal::Hidden => "events of released panes come again (after a rotten end that looked like a torn tail)",
             Refusal::Unreadable => "a sector cannot be read",
         })
     }

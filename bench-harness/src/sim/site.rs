@@ -58,7 +58,9 @@ pub struct Beginning {
     /// The first batch of each lane that is not durable.
     pub lane_starts: BTreeMap<u32, u64>,
     /// Shards of earlier runs whose state is in it.
-    pub adopted: Vec<Adopted>,
+    pub orphans: Vec<Adopted>,
+    /// Those whose state was in a snapshot of one of them, or in its own.
+    pub inherited: Vec<Adopted>,
 }
 
 /// How a turn of a shard ended, if not well.
@@ -164,9 +166,9 @@ impl Site {
 
     /// Everything of earlier runs is in the shard now.
     fn end_replay(&mut self) {
-        let Some(Beginning { lane_starts, adopted }) = self.beginning.take() else { return };
+        let Some(Beginning { lane_starts, orphans, inherited }) = self.beginning.take() else { return };
         self.shard.end_replay(|lane| lane_starts.get(&lane).copied().unwrap_or(0), false);
-        self.shard.note_adopted(adopted);
+        self.shard.note_adopted(&orphans, inherited);
     }
 
     /// The way to an orderly end, once the coordinator has nothing more to ask.

@@ -3,11 +3,12 @@
 //!
 //! Reading logs back and joining what they say is the engine's own code; the order of its repairs is mirrored here.
 
-use super::disk::{LogDisk, LogSource, Survival};
+use super::disk::{LogDisk, Survival};
 use super::faults::{Fault, Faults};
 use super::files::{Directory, Down, Files, Name, Path};
 use super::history::LogHistory;
 use super::panes::PaneSite;
+use super::reading::LogSource;
 use super::site::{BatchKey, Beginning, Site};
 use super::snapshots::{SnapshotDisk, adopted_by, open_snapshot, read_snapshots, witness_of};
 use super::trace::Trace;
@@ -82,7 +83,8 @@ struct Begun {
     shard: Shard,
     resume: ResumePoint,
     replays: Replays,
-    adopted: Vec<Adopted>,
+    orphans: Vec<Adopted>,
+    inherited: Vec<Adopted>,
 }
 
 impl Store {
@@ -159,7 +161,9 @@ impl Store {
     ) -> Result<Started, Failure> {
         let mut recovered = self.recover(lanes, plan.delay_max, faults, entropy)?;
         trace.event(|| describe(&recovered));
+        let hidden = self.hidden;
         self.check_recovered(&recovered)?;
+        faults.is_hidden |= self.hidden > hidden;
         for (_, adopted) in recovered.adopted.extract_if(.., |(_, adopted)| (adopted.shard as usize) < count) {
             self.files.retire_shard(adopted.shard)?;
             self.files.sync_directory(Directory::Root)?;
@@ -201,7 +205,8 @@ impl Store {
             match snapshots {
                 None => site,
                 Some(_) => {
-                    let beginning = Beginning { lane_starts: lane_starts.clone(), adopted: begun.adopted };
+                    let (orphans, inherited) = (begun.orphans, begun.inherited);
+                    let beginning = Beginning { lane_starts: lane_starts.clone(), orphans, inherited };
                     site.with_snapshots(SnapshotDisk::new(identity(shard)), beginning)
                 }
             }
@@ -294,10 +299,9 @@ impl Store {
             read.map_err(|error| self.refused(&RecoverError::Log(error), faults))?;
         }
         let orphans = start.shards.iter().filter(|from| from.shard != shard);
-        let mut adopted = start.adopted.clone();
-        adopted.extend(orphans.map(|orphan| witness_of(&self.files, orphan.shard)));
+        let orphans = orphans.map(|orphan| witness_of(&self.files, orphan.shard)).collect();
         let resume = own.map_or_else(ResumePoint::fresh, |own| own.log.resume.clone());
-        Ok(Begun { shard: itself, resume, replays, adopted })
+        Ok(Begun { shard: itself, resume, replays, orphans, inherited: start.adopted })
     }
 
     /// What the engine does on the coordinator's core before its first turn.

@@ -3,14 +3,12 @@
 //!
 //! What each actor does is the engine's code or a mirror of its core loops; what survives is in [`super::store`].
 
-use super::Failure;
-use super::checks::{EmissionCheck, ViewOutput};
+use super::checks::EmissionCheck;
 use super::faults::{Fault, Faults};
-use super::files::Files;
-use super::output::RunOutput;
-use super::panes::PaneSite;
+use super::life::{ACTORS, Ending, Habits, Life, Machine, Output};
 use super::site::{BatchKey, Site, SiteError};
 use super::trace::Trace;
+use super::{Failure, Refusal};
 use crate::entropy::Entropy;
 use crate::local::feed::Feed;
 use crate::workload::arguments::Routing;
@@ -21,6 +19,7 @@ use corefold_engine::feed::stamps::StampedBatch;
 use corefold_engine::links::{FromShard, ToShard};
 use corefold_shards::batch::AlignedBytes;
 use corefold_shards::counters::ShardCounts;
+use corefold_shards::fold::view_fold::FoldError;
 use corefold_shards::shard::{Arrival, ShardError};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -29,103 +28,6 @@ const TURNS_MAX: u64 = 200_000;
 
 /// Turns for which a log may be without a segment before the engine gives up.
 const STALL_TURNS: u64 = 4_000;
-
-/// Who may move.
-const ACTORS: [&str; 7] =
-    ["dealer", "shard", "disk of the log", "coordinator", "disk of snapshots", "disk of panes", "exporter"];
-
-/// How a life goes besides its faults: all of it drawn, none of it seen in results.
-#[derive(Clone, Debug)]
-struct Habits {
-    /// How often each actor moves, see [`ACTORS`].
-    weights: [u32; 7],
-    /// Chance that the coordinator's timer has run out when it moves.
-    pull_chance: f64,
-    /// Batches that wait for one shard.
-    arrivals_max: usize,
-    /// Chance that a shard is told the frontier when the dealer moves.
-    tell_chance: f64,
-    /// Chance that a batch is delivered twice.
-    twice_chance: f64,
-}
-
-impl Habits {
-    fn random(is_run: bool, entropy: &mut Entropy) -> Habits {
-        Habits {
-            weights: if is_run {
-                std::array::from_fn(|_| *entropy.pick(&[2, 4, 4, 10]))
-            } else {
-                std::array::from_fn(|actor| if actor < 4 { *entropy.pick(&[2, 4, 4, 10]) } else { 0 })
-            },
-            pull_chance: *entropy.pick(&[0.05, 0.3, 1.0]),
-            arrivals_max: *entropy.pick(&[1, 2, 8, 32]),
-            tell_chance: *entropy.pick(&[0.1, 0.5, 1.0]),
-            twice_chance: *entropy.pick(&[0.0, 0.0, 0.1]),
-        }
-    }
-}
-
-/// How a life ended.
-pub enum Ending {
-    /// Everything is out.
-    Finished(ShardCounts, u64),
-    /// The engine was asked to stop, and did in order.
-    Stopped,
-    /// It was cut short.
-    Crashed,
-    /// The engine gave up and said why.
-    GaveUp(String),
-}
-
-/// What a job writes.
-pub enum Output {
-    /// All at its end.
-    Once(ViewOutput),
-    /// As it goes, with a log of panes and a manifest.
-    Running(Box<Running>),
-}
-
-/// What a long-running engine has besides.
-pub struct Running {
-    /// The log of panes.
-    pub panes: PaneSite,
-    /// Rows and manifest.
-    pub rows: RunOutput,
-}
-
-impl Output {
-    /// All rows that were ever given out.
-    pub fn text(&self) -> String {
-        match self {
-            Output::Once(view) => view.text().to_owned(),
-            Output::Running(running) => running.rows.all_text(),
-        }
-    }
-}
-
-/// How a life ended, its shards, its output so far, and its turns.
-pub struct Life {
-    /// How it ended.
-    pub ending: Ending,
-    /// The shards.
-    pub sites: Vec<Site>,
-    /// The output.
-    pub output: Output,
-    /// Turns of all actors.
-    pub turns: u64,
-}
-
-/// What every actor of a life is given.
-pub struct Machine<'m> {
-    /// The file system.
-    pub files: &'m mut Files,
-    /// What goes wrong.
-    pub faults: &'m mut Faults,
-    /// Chance.
-    pub entropy: &'m mut Entropy,
-    /// What has happened.
-    pub trace: &'m mut Trace,
-}
 
 /// See the module.
 pub struct World<'a> {
@@ -528,6 +430,11 @@ fn failure_of(shard: usize, error: SiteError, faults: &Faults) -> Failure {
                 return Failure::Broken(format!("{whose}: {error}, though no write failed"));
             }
             Failure::GaveUp(format!("{whose}: {error}"))
+        }
+        // The end of the shard's log rotted unseen, that of the pane log did not: events of panes that are released come
+        // again. That is noticed, and nothing goes out.
+        SiteError::Shard(ShardError::Fold(error @ FoldError::BelowRelease { .. })) if faults.is_hidden => {
+            Failure::Refused(Refusal::Hidden, format!("{whose}: {error}"))
         }
         SiteError::Shard(error) => Failure::Broken(format!("{whose}: {error}")),
         SiteError::Check(reason) => Failure::Broken(format!("{whose}: {reason}")),

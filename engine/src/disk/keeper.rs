@@ -200,8 +200,12 @@ fn carry(
             recycle(log, from, segment, size, direct, zeros, &mut source_gone)
         }
         DiskRequest::Remove { segment } => {
-            let result = fs::remove_file(log.segment_path(segment)).and_then(|()| sync(log));
-            let result = result.map_err(|error| errno(&error));
+            let removed = match fs::remove_file(log.segment_path(segment)) {
+                // An attempt before this one took the name away but could not make that durable.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            };
+            let result = removed.and_then(|()| sync(log)).map_err(|error| errno(&error));
             return Answer { completion: DiskCompletion::Removed { segment, result }, file: None };
         }
         DiskRequest::Write { .. } | DiskRequest::Close { .. } => unreachable!("the ring's work, not the keeper's"),

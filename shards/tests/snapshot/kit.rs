@@ -53,7 +53,8 @@ fn stream() -> StreamSpec {
     }
 }
 
-/// What every shard computes: one view by text with sketches, one by an integer with few groups.
+/// What every shard computes: one view by text with sketches, one by an integer whose windows
+/// take several panes at a time.
 pub fn plan(groups_max: u32) -> ShardPlan {
     let stream = stream();
     let all = [
@@ -66,7 +67,7 @@ pub fn plan(groups_max: u32) -> ShardPlan {
         (Function::Distinct, Some(0)),
         (Function::Top(2), Some(1)),
     ];
-    let view = |name: &str, by: Vec<usize>, functions: &[(Function, Option<usize>)]| {
+    let view = |name: &str, by: Vec<usize>, slide: i64, functions: &[(Function, Option<usize>)]| {
         let aggregates = functions.iter().enumerate().map(|(index, &(function, field))| AggregateSpec {
             name: format!("a{index}"),
             function,
@@ -75,7 +76,7 @@ pub fn plan(groups_max: u32) -> ShardPlan {
         let spec = ViewSpec {
             name: name.to_owned(),
             by,
-            window: WindowSpec::new(micros(30), micros(10), micros(0)).expect("a window"),
+            window: WindowSpec::new(micros(30), micros(slide), micros(0)).expect("a window"),
             aggregates: aggregates.collect(),
             groups_max,
             overflow: Overflow::Fold,
@@ -83,7 +84,7 @@ pub fn plan(groups_max: u32) -> ShardPlan {
         let plan = ViewPlan::new(&stream, spec).expect("a view");
         ShardView { plan, filter: None, delay_max: stream.delay_max, group_ttl: micros(0) }
     };
-    let views = vec![view("text", vec![0], &all), view("integer", vec![1], &all[..5])];
+    let views = vec![view("text", vec![0], 10, &all), view("integer", vec![1], 20, &all[..5])];
     let streams =
         vec![ShardStream { fingerprint: stream.fingerprint(), fields: stream.fields.clone(), views: vec![0, 1] }];
     ShardPlan { streams, views, late_wanted: false }

@@ -92,13 +92,13 @@ fn windows_come_again_from_the_log_as_they_were() {
             Pulled::read(&aligned).expect("a pull").views
         });
         let came = emit(&mut again);
-        let window = plan.views[0].plan.spec.window;
         let expected: Vec<&String> = given
             .iter()
             .filter(|line| {
                 let view: usize = line[..1].parse().expect("a view");
                 let floor = floors.as_ref().expect("rows come of a pull")[view].window_floor;
-                end_of(line) >= floor.saturating_mul(10).saturating_add(window.size())
+                let window = plan.views[view].plan.spec.window;
+                end_of(line) >= floor.saturating_mul(window.slide()).saturating_add(window.size())
             })
             .collect();
         let mut came_by_view: Vec<&String> = came.iter().collect();

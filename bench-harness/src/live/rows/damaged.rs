@@ -6,6 +6,7 @@ use crate::entropy::Entropy;
 use crate::live::damage::{Answer, Bench, Image, Outcome, Remains, ask, memory_directory, remains_of_a_run};
 use crate::live::job::{Files, Job, Place, SMALL, TINY};
 use crate::live::{Checked, Setting, ensure, fail};
+use corefold_engine::manifest::MANIFEST_FILE;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -21,8 +22,16 @@ struct Scene<'a> {
 impl<'a> Scene<'a> {
     fn new(setting: &Setting, job: &'a Job, name: &str) -> Checked<Scene<'a>> {
         let place = job.place(setting.scratch.join(name).join("place"))?;
-        let remains = remains_of_a_run(&place, job, 0.7)?;
-        Ok(Scene { place, remains })
+        // Killed later and later, until there is something of everything; the moments depend on the machine.
+        for attempt in 0..40 {
+            let remains = remains_of_a_run(&place, 0.6 + 0.01 * f64::from(attempt))?;
+            let lines = |bytes: &Vec<u8>| bytes.iter().filter(|byte| **byte == b'\n').count();
+            let manifest = remains.store.get(Path::new(MANIFEST_FILE)).map_or(0, lines);
+            if manifest > 3 && !remains.names(".snap").is_empty() {
+                return Ok(Scene { place, remains });
+            }
+        }
+        fail("no killed run left snapshots and a manifest with outputs")
     }
 
     fn bench(&self, setting: &Setting, name: &str) -> Checked<Bench> {
@@ -286,12 +295,12 @@ fn newest_segments(remains: &Remains) -> Vec<PathBuf> {
 pub fn misplaced_files(setting: &Setting) -> Checked<String> {
     let job = Job::new(setting, &setting.scratch.join("row-8"), SMALL)?;
     let place = job.place(setting.scratch.join("row-8/place"))?;
-    let early = remains_of_a_run(&place, &job, 0.4)?;
+    let early = remains_of_a_run(&place, 0.4)?;
     // The same directory later: the run goes on and is killed again.
     place.start(Default::default())?.kill_after(job.took.mul_f64(0.5))?;
     let remains = Remains::of(&place)?;
     // Another store of the same job.
-    let stranger = remains_of_a_run(&place, &job, 0.6)?;
+    let stranger = remains_of_a_run(&place, 0.6)?;
     let scene = Scene { place, remains };
     let files: Vec<PathBuf> =
         scene.remains.store.keys().filter(|name| !name.ends_with("store.lock")).cloned().collect();
