@@ -84,6 +84,7 @@ smoke! {
     partial: "partial",
     snapshot: "snapshot",
     panes: "panes",
+    manifest: "manifest",
     config: "config",
     filter: "where",
     aggregates: "agg",

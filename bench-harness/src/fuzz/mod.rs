@@ -11,6 +11,7 @@ pub mod drive;
 mod expressions;
 mod inputs;
 mod log;
+mod manifests;
 mod mutate;
 mod packed;
 mod panes;
@@ -38,7 +39,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub static TARGETS: [Target; 11] = [
+pub static TARGETS: [Target; 12] = [
     Target {
         name: "batch",
         about: "batch verifier, reader, fold, partial aggregates, windows",
@@ -73,6 +74,13 @@ pub static TARGETS: [Target; 11] = [
         body: panes::body,
         sound: panes::sound,
         words: &[],
+    },
+    Target {
+        name: "manifest",
+        about: "the manifest of outputs, line by line",
+        body: manifests::body,
+        sound: manifests::sound,
+        words: manifests::WORDS,
     },
     Target {
         name: "config",

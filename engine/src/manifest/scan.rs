@@ -123,6 +123,9 @@ impl<R: BufRead> Scanner<R> {
                     self.next_seq = header.next_seq;
                 }
             }
+            Line::File(file) if file.seq == u64::MAX => {
+                return sealed(String::from("its number leaves none for the next line"));
+            }
             Line::File(file) if self.lost || !self.has_header => {
                 self.kept_left = self.kept_left.saturating_sub(1);
                 self.next_seq = file.seq + 1;
