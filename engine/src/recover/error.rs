@@ -49,7 +49,7 @@ pub enum RecoverError {
         /// What is wrong.
         error: SnapshotError,
     },
-    /// No snapshot can be used and the log does not reach back to its beginning.
+    /// No snapshot can be used and the log does not reach back to its beginning, or is empty.
     #[error(
         "{newest}; no older snapshot of the shard can be used, and its log alone does not tell all: {log}; restore a \
          snapshot, or give up what is lost with `corefold salvage`"
@@ -103,7 +103,9 @@ impl RecoverError {
     /// Says more where the log of a shard begins too late: what is wrong with the snapshots that should cover its front.
     pub(super) fn of_shard(self, directory: &LogDirectory, shard: u32, store: &Store) -> RecoverError {
         match self {
-            RecoverError::Log(log @ RecoveryError::Refused { reason: RefusalReason::StartsLate { .. }, .. }) => {
+            RecoverError::Log(
+                log @ RecoveryError::Refused { reason: RefusalReason::StartsLate { .. } | RefusalReason::Gone, .. },
+            ) => {
                 let newest = match super::snapshots::newest_fault(store, shard) {
                     Ok(Some(fault)) => fault,
                     _ => format!("{}: there is no snapshot", directory.path().display()),

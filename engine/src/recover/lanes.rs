@@ -11,7 +11,7 @@ use corefold_shards::batch::UnverifiedBatch;
 use corefold_shards::batch::wire::Stamp;
 use corefold_shards::ledger::{LaneKey, ProducerLedger, SequenceSet};
 use corefold_shards::snapshot::{Adopted, SnapshotHead};
-use corefold_shards::wal::{RecordKind, ScanOptions, SegmentSource, scan};
+use corefold_shards::wal::{LogEnd, RecordKind, RecoveryError, RefusalReason, ScanOptions, SegmentSource, scan};
 use std::collections::BTreeMap;
 
 /// What is gathered of one whole batch, over its parts.
@@ -99,6 +99,10 @@ impl FirstPass {
             }
             Ok(())
         })?;
+        if log.end == LogEnd::Empty && snapshots.kept.is_empty() && !snapshots.stale.is_empty() {
+            let refused = RecoveryError::Refused { file: directory.to_owned(), offset: 0, reason: RefusalReason::Gone };
+            return Err(refused.into());
+        }
         self.shards.push(RecoveredShard { shard, snapshots, snapshot_frontier, log, frontiers });
         Ok(())
     }

@@ -118,6 +118,13 @@ fn shard_log(
         (Finding::Anew { .. }, Some(reason)) => Finding::Hopeless { refusal: reason, advice: START_ANEW },
         (finding, _) => finding,
     };
+    let finding = match finding {
+        // Nothing is there, though there was: recovery refuses that.
+        Finding::Sound(log) if log.end == LogEnd::Empty && begin.is_none() && !aside.is_empty() => {
+            Finding::Anew { refusal: format!("{}: {}", directory.path().display(), RefusalReason::Gone), also: None }
+        }
+        finding => finding,
+    };
     // Recovery itself passes over a damaged snapshot where the log reaches back to an older one.
     if begin.is_some() || matches!(finding, Finding::Sound(_)) {
         aside.retain(|(path, _)| is_behind(store, shard, path, released));

@@ -139,6 +139,11 @@ pub enum RefusalReason {
         /// Where reading must begin.
         needed: Lsn,
     },
+    /// Nothing is there, though there was.
+    #[error(
+        "the log is empty, though snapshots were taken of what it held; restore its files, or give up what is lost with `corefold salvage`"
+    )]
+    Gone,
     /// The directory belongs to another store.
     #[error("this segment belongs to another data directory (another store UUID)")]
     OtherStore,
