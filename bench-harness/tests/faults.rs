@@ -51,12 +51,12 @@ fn row(number: &str, times: Option<u64>) {
 
 #[test]
 fn killed_at_random_moments() {
-    row("1", Some(8));
+    row("1", Some(6));
 }
 
 #[test]
 fn killed_while_a_log_is_read_back() {
-    row("2", Some(5));
+    row("2", Some(4));
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn the_process_is_halted_or_starved() {
 
 #[test]
 fn inputs_are_garbage() {
-    row("21", Some(20));
+    row("21", Some(12));
 }
 
 #[test]

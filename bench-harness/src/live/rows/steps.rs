@@ -57,7 +57,7 @@ pub fn killed_at_every_step(setting: &Setting) -> Checked<String> {
     place.clear()?;
     // The quick half is for some of the kinds, once each.
     let (mut kills, mut missed) = (0u64, 0u64);
-    let stride = if setting.quick { kinds.len().div_ceil(14) } else { 1 };
+    let stride = if setting.quick { kinds.len().div_ceil(7) } else { 1 };
     for (kind, &count) in kinds.iter().step_by(stride) {
         for which in occurrences(count, each) {
             // How often a kind of step comes depends on the moment; the first of its kind comes more surely.
