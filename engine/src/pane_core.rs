@@ -10,7 +10,7 @@ use corefold_aggregator::coordinator::Coordinator;
 use corefold_aggregator::time::{Duration, EventTime, WindowSpec};
 use corefold_aggregator::view::ViewPlan;
 use corefold_shards::pane_log::{HeldPiece, PaneLog};
-use corefold_shards::wal::{Appender, AppenderConfig, DiskCompletion, DiskRequest, RecordKind, replay};
+use corefold_shards::wal::{Appender, AppenderConfig, DiskCompletion, DiskRequest, Lsn, RecordKind, replay};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -65,16 +65,17 @@ impl PaneCore {
         let last = recovered.history.last();
         if let Some((_, pulled)) = last {
             let options = RecoveredPanes::options(directory.identity());
+            let mut first = Lsn::ZERO;
             replay::<_, EngineError, _>(&mut directory.files_as_they_are()?, &options, &recovered.log, |record| {
                 if record.kind == RecordKind::PANE && recovered.history.counts(record.lsn) {
                     let (view, pane) = coordinator.restore(record.payload, pulled).map_err(EngineError::Pane)?;
-                    held.push(HeldPiece { view, pane, lsn: record.lsn });
+                    held.push(HeldPiece { view, pane, first });
                 }
+                first = record.lsn.next();
                 Ok(())
             })?;
             coordinator.resume(pulled).map_err(EngineError::Pane)?;
         }
-        let last = last.map(|(lsn, _)| lsn);
         directory.discard(&recovered.log.discard)?;
         let resume = &recovered.log.resume;
         let log = Appender::start(config, resume.clone());
@@ -82,7 +83,7 @@ impl PaneCore {
         let path = directory.path().display().to_string();
         let disk = ShardDisk::open(directory, resume, log.share(), &keeper, store.lock(), options)?;
         Ok(PaneCore {
-            log: PaneLog::new(log, windows, retention, held, last),
+            log: PaneLog::new(log, windows, retention, held),
             disk,
             directory: path,
             completions: Vec::new(),

@@ -18,14 +18,12 @@ pub struct PaneLog {
     windows: Vec<WindowSpec>,
     /// Panes stay at least this long behind the last pull, needed or not.
     retention: Duration,
-    /// An entry that found no room.
-    waiting: Option<PaneEntry>,
+    /// An entry that found no room, and where the log stood when it was first tried: a long one may be in it in part.
+    waiting: Option<(PaneEntry, Lsn)>,
     /// Pieces in the log, oldest first.
     held: VecDeque<HeldPiece>,
     /// Pulls that are not durable yet.
     pulls: VecDeque<Pull>,
-    /// The last pull that is durable.
-    last: Option<Lsn>,
     released: Option<EventTime>,
     buffer: AlignedVec,
 }
@@ -37,25 +35,26 @@ pub struct HeldPiece {
     pub view: usize,
     /// The pane.
     pub pane: PaneId,
-    /// Where it lies.
-    pub lsn: Lsn,
+    /// Where its record begins, or earlier: a record may lie in several blocks.
+    pub first: Lsn,
 }
 
 #[derive(Debug)]
 struct Pull {
+    /// Where its record begins, and where it ends.
+    first: Lsn,
     lsn: Lsn,
     time: EventTime,
     needed: Vec<PaneId>,
 }
 
 impl PaneLog {
-    /// Goes on with a log that holds `held`, the last pull at `last`. `windows` has one entry per view.
+    /// Goes on with a log that holds `held`. `windows` has one entry per view.
     pub fn new(
         log: Appender,
         windows: Vec<WindowSpec>,
         retention: Duration,
         held: Vec<HeldPiece>,
-        last: Option<Lsn>,
     ) -> PaneLog {
         PaneLog {
             log,
@@ -64,7 +63,6 @@ impl PaneLog {
             waiting: None,
             held: held.into(),
             pulls: VecDeque::new(),
-            last,
             released: None,
             buffer: AlignedVec::new(),
         }
@@ -77,10 +75,10 @@ impl PaneLog {
         committed: impl Fn(usize) -> EventTime,
     ) -> Result<bool, PartialError> {
         loop {
-            let entry = match self.waiting.take() {
-                Some(entry) => entry,
+            let (entry, first) = match self.waiting.take() {
+                Some(waiting) => waiting,
                 None => match coordinator.next_entry(&committed, std::mem::take(&mut self.buffer))? {
-                    Some(entry) => entry,
+                    Some(entry) => (entry, self.log.appended()),
                     None => return Ok(true),
                 },
             };
@@ -89,16 +87,16 @@ impl PaneLog {
                 PaneEntry::Pulled { bytes, .. } => (RecordKind::PULLED, bytes),
             };
             let Some(lsn) = self.log.try_append(kind, bytes) else {
-                self.waiting = Some(entry);
+                self.waiting = Some((entry, first));
                 return Ok(false);
             };
             self.buffer = match entry {
                 PaneEntry::Piece { view, pane, bytes } => {
-                    self.held.push_back(HeldPiece { view, pane, lsn });
+                    self.held.push_back(HeldPiece { view, pane, first });
                     bytes
                 }
                 PaneEntry::Pulled { time, needed, bytes } => {
-                    self.pulls.push_back(Pull { lsn, time, needed });
+                    self.pulls.push_back(Pull { first, lsn, time, needed });
                     bytes
                 }
             };
@@ -112,7 +110,7 @@ impl PaneLog {
             return Err(error.clone());
         }
         while let Some(pull) = self.pulls.front().filter(|pull| pull.lsn < self.log.durable()) {
-            let (lsn, time) = (pull.lsn, pull.time);
+            let (first, time) = (pull.first, pull.time);
             let kept = time.minus(self.retention);
             let needed = &pull.needed;
             let is_needed = |piece: &HeldPiece| {
@@ -123,8 +121,7 @@ impl PaneLog {
                 self.held.pop_front();
             }
             self.released = Some(time);
-            self.last = Some(lsn);
-            let floor = self.held.front().map_or(lsn, |piece| piece.lsn.min(lsn));
+            let floor = self.held.front().map_or(first, |piece| piece.first.min(first));
             self.log.release(floor);
             self.pulls.pop_front();
         }
