@@ -2,7 +2,7 @@
 //!
 //! Orderly changes of files are in [`super::files`].
 
-use super::files::{Damage, File, FileId, Files, SECTOR, overlap};
+use super::files::{Damage, File, FileId, Files, Name, SECTOR, overlap};
 use crate::entropy::Entropy;
 
 impl Files {
@@ -68,6 +68,15 @@ impl Files {
     /// Whether any bytes are not what they should be.
     pub fn is_damaged(&self) -> bool {
         !self.damages.is_empty()
+    }
+
+    /// Whether all damage is in one file, and that is a snapshot.
+    pub fn is_one_snapshot_damaged(&self) -> bool {
+        let snapshot = |file: FileId| {
+            self.names.iter().any(|(path, named)| *named == file && matches!(path.name, Name::Snapshot(_)))
+        };
+        let first = self.damages.first().map(|damage| damage.file);
+        first.is_some_and(|first| snapshot(first) && self.damages.iter().all(|damage| damage.file == first))
     }
 
     /// Puts right all that was damaged, as from a backup.

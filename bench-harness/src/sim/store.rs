@@ -397,6 +397,10 @@ impl Store {
     fn refused(&self, error: &RecoverError, faults: &Faults) -> Failure {
         let unreadable = faults.counts_of_life.get(Fault::ReadErrorLasting) > 0;
         let is_damaged = self.files.is_damaged();
+        let is_log = matches!(error, RecoverError::Log(_) | RecoverError::NoSnapshot { .. });
+        if is_log && !unreadable && self.files.is_one_snapshot_damaged() {
+            return Failure::Broken(format!("one bad snapshot must not end a start: {error}"));
+        }
         let refusal = match error {
             RecoverError::Log(RecoveryError::Refused { reason, .. }) if is_damaged => Refusal::of(reason),
             RecoverError::Log(RecoveryError::Read { .. }) if unreadable => Refusal::Unreadable,
