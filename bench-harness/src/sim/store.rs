@@ -320,14 +320,15 @@ impl Store {
         if let Some((_, pulled)) = last {
             let mut source = LogSource::new(&self.files, PANES, faults, entropy);
             let options = ScanOptions { piece_size: PIECE_SIZE, ..RecoveredPanes::options(identity(u32::MAX)) };
-            let mut broken = None;
+            let (mut broken, mut first) = (None, Lsn::ZERO);
             let read = replay::<_, RecoveryError, _>(&mut source, &options, &recovered.log, |record| {
                 if record.kind == RecordKind::PANE && recovered.history.counts(record.lsn) {
                     match coordinator.restore(record.payload, pulled) {
-                        Ok((view, pane)) => held.push(HeldPiece { view, pane, lsn: record.lsn }),
+                        Ok((view, pane)) => held.push(HeldPiece { view, pane, first }),
                         Err(error) => broken = Some(error),
                     }
                 }
+                first = record.lsn.next();
                 Ok(())
             });
             read.map_err(|error| self.refused(&RecoverError::Log(error), faults))?;
@@ -342,8 +343,7 @@ impl Store {
         let next = resume.next_lsn;
         let log = Appender::start(AppenderConfig { identity: identity(u32::MAX), ..shape }, resume);
         let windows = plan.shards.views.iter().map(|view| view.plan.spec.window);
-        let last = last.map(|(lsn, _)| lsn);
-        Ok((PaneLog::new(log, windows.collect(), self.pane_retention, held, last), next))
+        Ok((PaneLog::new(log, windows.collect(), self.pane_retention, held), next))
     }
 
     /// When snapshots are taken: all the time, or hardly ever.
