@@ -50,12 +50,7 @@ struct Pull {
 
 impl PaneLog {
     /// Goes on with a log that holds `held`. `windows` has one entry per view.
-    pub fn new(
-        log: Appender,
-        windows: Vec<WindowSpec>,
-        retention: Duration,
-        held: Vec<HeldPiece>,
-    ) -> PaneLog {
+    pub fn new(log: Appender, windows: Vec<WindowSpec>, retention: Duration, held: Vec<HeldPiece>) -> PaneLog {
         PaneLog {
             log,
             windows,
