@@ -104,10 +104,13 @@ impl Step {
     }
 }
 
-/// A path with `#` for every run of digits.
+/// A path with `#` for every run of digits, and for what names a store in eight hexadecimal digits.
 fn shape(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_mark = |word: &str| word.len() == 8 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let words: Vec<&str> = text.split('.').map(|word| if is_mark(word) { "0" } else { word }).collect();
     let mut shape = String::new();
-    for character in path.to_string_lossy().chars() {
+    for character in words.join(".").chars() {
         match character {
             '0'..='9' if shape.ends_with('#') => {}
             '0'..='9' => shape.push('#'),
@@ -115,7 +118,7 @@ fn shape(path: &Path) -> String {
         }
     }
     // The part names hold times whose fractions and signs vary.
-    shape.replace("#.#Z", "#Z").replace("#T#Z", "#")
+    shape.replace("#T#Z", "#").replace("#.#Z", "#")
 }
 
 /// A child under supervision.
@@ -329,6 +332,8 @@ mod tests {
         assert_eq!(made.kind(root).as_deref(), Some(expected));
         let part = step("write", "/place/out/.part-20130101T050000.5Z-0000.csv.12.tmp", None);
         assert_eq!(part.kind(root).as_deref(), Some("write out/.part-#-#.csv.#.tmp"));
+        let open = step("write", "/place/out/.all.ndjson.661c40fd.open", None);
+        assert_eq!(open.kind(root).as_deref(), Some("write out/.all.ndjson.#.open"));
         assert_eq!(step("write", "/elsewhere/7", None).kind(root), None);
     }
 }
