@@ -118,7 +118,7 @@ fn shape(path: &Path) -> String {
         }
     }
     // The part names hold times whose fractions and signs vary.
-    shape.replace("#T#Z", "#").replace("#.#Z", "#")
+    shape.replace("#.#Z", "#Z").replace("#T#Z", "#")
 }
 
 /// A child under supervision.

@@ -122,9 +122,10 @@ impl SnapshotWriter {
         self.wanted = self.wanted.max(count);
     }
 
-    /// Asks for one if there is something that the newest does not hold.
+    /// Asks for one if there are batches that the newest does not hold. A shard that never had any has none: so a log
+    /// without entries beside a snapshot has lost them.
     pub fn want_newest(&mut self) {
-        if self.batches > 0 || self.kept.is_empty() {
+        if self.batches > 0 {
             self.want(1);
         }
     }
