@@ -39,7 +39,8 @@ format() { cargo fmt --all -- --check; }
 
 lint() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
 
-test_all() { cargo test --locked --workspace --no-fail-fast; }
+# A test that waits for ever fails here, by name, before a limit outside ends everything.
+test_all() { timeout 3600 cargo test --locked --workspace --no-fail-fast; }
 
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps; }
 
