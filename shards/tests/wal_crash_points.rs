@@ -6,6 +6,7 @@
 mod wal_rig;
 
 use corefold_shards::wal::memory::MemoryDisk;
+use corefold_shards::wal::supply::SupplyConfig;
 use corefold_shards::wal::{AppenderConfig, Lsn, RecordKind, RecoveryError, ScanOptions, SegmentId};
 use proptest::prelude::*;
 use wal_rig::{Dice, Kept, Rig, options, read, tiny};
@@ -243,4 +244,17 @@ proptest! {
         config.supply.spares_kept = spares;
         history(seed, config, 400);
     }
+}
+
+/// A block whose only entry is shorter than an OPENING has a few bytes more than a piece.
+#[test]
+fn room_is_what_is_taken() {
+    let config = AppenderConfig {
+        block_size: 4096,
+        buffers: 3,
+        writes_inflight_max: 1,
+        supply: SupplyConfig { segment_size: 12288, segment_size_first: 8192, ..tiny().supply },
+        ..tiny()
+    };
+    history(1538057744228136619, config, 400);
 }

@@ -151,7 +151,9 @@ impl Appender {
             self.filling.as_ref().filter(|filling| filling.count < u16::MAX).map_or(0, |filling| {
                 (self.config.block_size - filling.filled).saturating_sub(FRAGMENT_HEADER_SIZE) & !7
             });
-        space.max(self.blocks_available() * self.config.piece_max()).min(RECORD_LENGTH_MAX)
+        // What is longer than a piece is cut, even if a block without an OPENING could hold it whole.
+        let piece_max = self.config.piece_max();
+        space.min(piece_max).max(self.blocks_available() * piece_max).min(RECORD_LENGTH_MAX)
     }
 
     /// Takes a record and returns the LSN of its last fragment: it is durable once `durable()` is greater. `None`:
