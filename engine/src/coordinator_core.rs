@@ -62,19 +62,22 @@ impl CoordinatorCore {
             let answered = self.take_answers()?;
             let logged = self.write_panes(&mut panes)?;
             self.emit(panes.is_some())?;
-            if self.coordinator.is_finished() {
+            // A run that lost what an earlier one had finished is itself finished at once, but its input comes again.
+            let drained = self.shards.iter().all(|shard| shard.board.is_drained());
+            if drained && self.coordinator.is_finished() {
                 return self.finish(panes).await;
             }
-            let drained = self.is_drained();
+            // The engine was stopped before its input ended, and nothing more will come.
+            let stopped = drained && self.shared.lifecycle.is_stopped();
             // Every call is taken: one pull answers all.
             let called = self.shards.iter().filter(|shard| shard.board.take_call()).count() > 0;
             // Nothing more will come that would be worth waiting for.
             let ended = self.coordinator.frontier() == EventTime::MAX;
-            if called || drained || ended || pulled_at.elapsed() >= self.pull_interval {
+            if called || stopped || ended || pulled_at.elapsed() >= self.pull_interval {
                 pulled_at = Instant::now();
                 self.pull()?;
             }
-            if drained && self.coordinator.has_settled() {
+            if stopped && self.coordinator.has_settled() {
                 return self.finish(panes).await;
             }
             if answered {
@@ -99,11 +102,6 @@ impl CoordinatorCore {
             }
         }
         Ok(())
-    }
-
-    /// Whether the engine was stopped before its input ended, and nothing more will come.
-    fn is_drained(&self) -> bool {
-        self.shared.lifecycle.is_stopped() && self.shards.iter().all(|shard| shard.board.is_drained())
     }
 
     fn take_answers(&mut self) -> Result<bool, EngineError> {

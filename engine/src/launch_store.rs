@@ -2,6 +2,7 @@
 //!
 //! What the directory holds was read before, by [`crate::recover`].
 
+use crate::disk::snapshots::remove;
 use crate::disk::{DiskOptions, SegmentKeeper, ShardDisk, SnapshotKeeper, Store};
 use crate::error::EngineError;
 use crate::recover::{RecoveredStore, ShardStart, take_start_of};
@@ -70,8 +71,10 @@ pub(crate) struct Opened {
 impl StoreStarts {
     /// Makes the store ready for `count` shards.
     pub(crate) fn new(mut plan: StorePlan, count: usize) -> Result<StoreStarts, EngineError> {
-        // A number that is to be used again: its old directory goes at once. Its state is in a snapshot that was just
-        // read to its end; should that be lost before there is another, the log says so.
+        for from in &plan.recovered.shards {
+            remove(&plan.directory.shard_path(from.shard), &from.snapshots.passed_over)?;
+        }
+        // Numbers that are to be used again: their old directories go at once.
         for (_, adopted) in plan.recovered.adopted.extract_if(.., |(_, adopted)| (adopted.shard as usize) < count) {
             plan.directory.retire_shard(adopted.shard)?;
         }

@@ -150,6 +150,8 @@ pub struct LogPlan {
 /// When snapshots are taken, and how long merged panes are kept.
 #[derive(Clone, Copy, Debug)]
 pub struct SnapshotsWanted {
+    /// Shards that are to work.
+    pub shards: usize,
     /// Bytes of the log after which one is due.
     pub wal_bytes: u64,
     /// Batches after which one is due.
@@ -185,7 +187,8 @@ pub fn open_store(
         return Err(RecoverError::OtherJob { path: path.display().to_string(), difference });
     }
     let parts = known.0.get(PARTS).and_then(Value::as_u64).map_or(parts, |parts| parts as u16);
-    let recovered = recover(&directory, lanes, delay_of, snapshots.is_some())?;
+    let recovered =
+        recover(&directory, snapshots.map_or(0, |snapshots| snapshots.shards), lanes, delay_of, snapshots.is_some())?;
     let directory = Arc::new(directory);
     let uuid = directory.uuid();
     let durability = match durability {
@@ -201,7 +204,7 @@ pub fn open_store(
     let keeper = Arc::new(SegmentKeeper::start()?);
     let snapshots = match snapshots {
         None => None,
-        Some(SnapshotsWanted { wal_bytes, batches, pane_retention }) => {
+        Some(SnapshotsWanted { wal_bytes, batches, pane_retention, .. }) => {
             Some(SnapshotPlan { keeper: Arc::new(SnapshotKeeper::start()?), wal_bytes, batches, pane_retention })
         }
     };

@@ -84,8 +84,8 @@ impl Shard {
             && !self.adopted.is_empty()
         {
             self.adopted_since = snapshots.generation_next();
-            // Should both be lost, the log must not pass for the whole story. What was inherited needs no word: it is
-            // where it came from, which is named, and its own directory may go at any start.
+            // Where there are snapshots there is a log: one without entries has lost them. What was inherited came with
+            // a snapshot, and so with a log.
             self.adopted_record = orphans.iter().flat_map(Adopted::to_bytes).collect();
             // The older of two must hold it too: the newest may turn out damaged.
             snapshots.want(2);

@@ -109,7 +109,7 @@ fn state_of(root: &Path, lanes: usize) -> Result<u64, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let store = Store::open(root).map_err(|error| text(&error))?;
     let delay = Duration::from_micros(DELAY_MICROS).unwrap_or(Duration::ZERO);
-    let recovered = recover(&store, lanes, |_| delay, true).map_err(|error| text(&error))?;
+    let recovered = recover(&store, 0, lanes, |_| delay, true).map_err(|error| text(&error))?;
     let mut hash = Xxh3::new();
     let RecoveredStore { shards, adopted, lanes, rows, limit, panes, released, is_salvaged } = &recovered;
     let mut said = format!("{:?} {adopted:?} {lanes:?} {rows} {limit:?} {released:?} {is_salvaged} ", store.meta());
@@ -219,7 +219,7 @@ impl Bench {
         let options = match shard {
             None => RecoveredPanes::options(LogIdentity { store: opened.uuid(), shard: u32::MAX }),
             Some(shard) => {
-                let from = Snapshots::read(&opened, shard).map_err(|error| said(&error))?.lsn();
+                let from = Snapshots::read(&opened, shard, None).map_err(|error| said(&error))?.lsn();
                 ScanOptions { from, ..ScanOptions::new(opened.log_identity(shard)) }
             }
         };

@@ -3,6 +3,7 @@
 //!
 //! What the right answer is, is not known here.
 
+pub mod dealer;
 pub mod feed;
 pub mod plan;
 pub mod site;

@@ -81,7 +81,7 @@ impl LocalStore {
         let mut pass = FirstPass::default();
         for (&shard, disk) in &mut self.disks {
             let none = Snapshots::default();
-            let read = pass.read_shard(shard, none, EventTime::MIN, disk, &options(shard), "memory", |_| false);
+            let read = pass.read_shard(shard, none, EventTime::MIN, disk, &options(shard), "memory");
             read.map_err(broken("recovery"))?;
         }
         let mut recovered = pass.finish(lanes, |_| delay);

@@ -3,6 +3,7 @@
 //! What each actor does is the engine's code or a mirror of its core loops; what survives is in [`super::store`].
 
 use super::broken;
+use super::dealer::Dealer;
 use super::feed::Feed;
 use super::plan::LocalPlan;
 use super::site::ShardSite;
@@ -11,16 +12,12 @@ use crate::agree::RunError;
 use crate::entropy::Entropy;
 use crate::workload::arguments::Routing;
 use corefold_aggregator::coordinator::{Coordinator, CoordinatorError};
-use corefold_aggregator::time::EventTime;
 use corefold_aggregator::view::ViewError;
 use corefold_engine::export::{self, ExportError, Exporter, Format, Target};
-use corefold_engine::feed::stamps::StampedBatch;
 use corefold_engine::links::{FromShard, ToShard};
-use corefold_shards::batch::AlignedBytes;
 use corefold_shards::counters::ShardCounts;
 use corefold_shards::fold::view_fold::FoldError;
-use corefold_shards::shard::{Arrival, ShardError};
-use std::collections::VecDeque;
+use corefold_shards::shard::ShardError;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
@@ -34,12 +31,6 @@ struct Habits {
     weights: [u32; 4],
     /// Chance that the coordinator's timer has run out when it moves.
     pull_chance: f64,
-    /// Batches that wait for one shard.
-    arrivals_max: usize,
-    /// Chance that a shard is told the frontier when the dealer moves.
-    tell_chance: f64,
-    /// Chance that a batch is delivered twice.
-    twice_chance: f64,
 }
 
 impl Habits {
@@ -47,9 +38,6 @@ impl Habits {
         Habits {
             weights: std::array::from_fn(|_| *entropy.pick(&[1, 4, 4, 20])),
             pull_chance: *entropy.pick(&[0.01, 0.2, 1.0]),
-            arrivals_max: *entropy.pick(&[1, 2, 8, 32]),
-            tell_chance: *entropy.pick(&[0.02, 0.5, 1.0]),
-            twice_chance: *entropy.pick(&[0.0, 0.0, 0.1]),
         }
     }
 }
@@ -75,18 +63,12 @@ pub struct Output {
 /// See the module.
 pub struct World<'a> {
     sites: Vec<ShardSite>,
-    feed: Feed<'a>,
-    routing: Routing,
+    dealer: Dealer<'a>,
     habits: Habits,
     coordinator: Coordinator,
     exporter: Box<dyn Exporter>,
     csv: Bytes,
     late_rows: u64,
-    /// What the dealer could not push yet.
-    outgoing: VecDeque<(Option<u16>, Arrival, EventTime)>,
-    told: Vec<EventTime>,
-    next_shard: usize,
-    dealt: bool,
     now_ns: u64,
 }
 
@@ -105,17 +87,12 @@ impl<'a> World<'a> {
         let views = plan.shards.views.iter().map(|view| view.plan.clone()).collect();
         Ok(World {
             coordinator: Coordinator::new(views, sites.len()),
-            told: vec![EventTime::MIN; sites.len()],
+            dealer: Dealer::new(feed, routing, sites.len(), entropy),
             sites,
-            feed,
-            routing,
             habits: Habits::random(entropy),
             exporter,
             csv,
             late_rows: 0,
-            outgoing: VecDeque::new(),
-            next_shard: 0,
-            dealt: false,
             now_ns: 0,
         })
     }
@@ -135,7 +112,7 @@ impl<'a> World<'a> {
             let actor = entropy.weighted(&self.habits.weights);
             let site = entropy.index(self.sites.len());
             match actor {
-                0 => self.deal(entropy)?,
+                0 => self.dealer.turn(&mut self.sites, |site| &mut site.arrivals, entropy)?,
                 1 => self.sites[site].turn(self.now_ns, entropy).map_err(|error| shard_error(site, &error))?,
                 2 => self.sites[site].disk_turn(entropy),
                 _ => {
@@ -153,57 +130,6 @@ impl<'a> World<'a> {
         let stands: Vec<String> = self.sites.iter_mut().map(ShardSite::describe).collect();
         let stands = stands.join("\n  ");
         Err(RunError::Broken(format!("nothing has ended after {TURNS_MAX} turns; shards stand at\n  {stands}")))
-    }
-
-    // ---- the dealer -------------------------------------------------------------------------------------------
-
-    fn deal(&mut self, entropy: &mut Entropy) -> Result<(), RunError> {
-        let frontier = self.feed.frontier();
-        for (site, told) in self.sites.iter_mut().zip(&mut self.told) {
-            let has_room = site.arrivals.len() < self.habits.arrivals_max;
-            if self.outgoing.is_empty() && *told < frontier && has_room && entropy.chance(self.habits.tell_chance) {
-                site.arrivals.push_back(Arrival::Frontier(frontier));
-                *told = frontier;
-            }
-        }
-        if self.outgoing.is_empty() && !self.dealt {
-            match self.feed.next(entropy)? {
-                Some(StampedBatch { parts, is_split, frontier }) => {
-                    let parts = parts.into_iter().map(|(part, bytes)| (is_split.then_some(part), bytes));
-                    self.outgoing.extend(parts.map(|(part, bytes)| (part, Arrival::Batch(bytes), frontier)));
-                }
-                None => self.dealt = true,
-            }
-        }
-        while let Some((part, arrival, frontier)) = self.outgoing.pop_front() {
-            let shard = self.choose(part, entropy);
-            let site = &mut self.sites[shard];
-            if site.arrivals.len() >= self.habits.arrivals_max {
-                self.outgoing.push_front((part, arrival, frontier));
-                return Ok(());
-            }
-            if let Arrival::Batch(bytes) = &arrival
-                && entropy.chance(self.habits.twice_chance)
-            {
-                site.arrivals.push_back(Arrival::Batch(AlignedBytes::clone(bytes)));
-            }
-            site.arrivals.push_back(arrival);
-            self.told[shard] = frontier;
-        }
-        Ok(())
-    }
-
-    fn choose(&mut self, part: Option<u16>, entropy: &mut Entropy) -> usize {
-        let count = self.sites.len();
-        match (self.routing, part) {
-            (Routing::Hash, Some(part)) => usize::from(part) % count,
-            (Routing::Hash | Routing::RoundRobin, _) => {
-                self.next_shard = (self.next_shard + 1) % count;
-                self.next_shard
-            }
-            // Loads are whatever they are.
-            (Routing::Load, _) => entropy.index(count),
-        }
     }
 
     // ---- the coordinator --------------------------------------------------------------------------------------

@@ -85,23 +85,11 @@ pub(super) struct Habits {
     pub(super) weights: [u32; 7],
     /// Chance that the coordinator's timer has run out when it moves.
     pub(super) pull_chance: f64,
-    /// Batches that wait for one shard.
-    pub(super) arrivals_max: usize,
-    /// Chance that a shard is told the frontier when the dealer moves.
-    pub(super) tell_chance: f64,
-    /// Chance that a batch is delivered twice.
-    pub(super) twice_chance: f64,
 }
 
 impl Habits {
     pub(super) fn random(is_run: bool, entropy: &mut Entropy) -> Habits {
-        Habits {
-            weights: weights(is_run, entropy),
-            pull_chance: *entropy.pick(&[0.05, 0.3, 1.0]),
-            arrivals_max: *entropy.pick(&[1, 2, 8, 32]),
-            tell_chance: *entropy.pick(&[0.1, 0.5, 1.0]),
-            twice_chance: *entropy.pick(&[0.0, 0.0, 0.1]),
-        }
+        Habits { weights: weights(is_run, entropy), pull_chance: *entropy.pick(&[0.05, 0.3, 1.0]) }
     }
 }
 

@@ -6,11 +6,10 @@
 use super::faults::{Fault, Faults};
 use super::files::{Directory, Down, FileId, Files, Name, Path};
 use crate::entropy::Entropy;
-use corefold_engine::recover::Snapshots;
+use corefold_engine::recover::{RecoverError, Snapshots};
 use corefold_shards::snapshot::format::HEADER_SIZE;
-use corefold_shards::snapshot::writer::SNAPSHOTS_KEPT;
 use corefold_shards::snapshot::{
-    Adopted, SnapshotCompletion, SnapshotError, SnapshotFile, SnapshotKept, SnapshotRequest, SnapshotSource, verify,
+    Adopted, SnapshotCompletion, SnapshotError, SnapshotFile, SnapshotRequest, SnapshotSource, verify,
 };
 use corefold_shards::wal::LogIdentity;
 use std::collections::VecDeque;
@@ -208,65 +207,38 @@ pub fn open_snapshot<'a>(
     SnapshotFile::open(SnapshotReader::new(files, file, faults, entropy), identity, generation)
 }
 
-/// Looks at all snapshots of a shard, as the engine's recovery does.
+/// Deletes what was being written when the process died.
+pub fn remove_leftovers(files: &mut Files, shard: u32) -> Result<(), Down> {
+    let directory = Directory::Shard(shard);
+    for name in files.list(directory).into_iter().filter(|name| matches!(name, Name::SnapshotAside(_))) {
+        files.remove(Path { directory, name })?;
+    }
+    Ok(())
+}
+
+/// Looks at the snapshots of a shard, below generation `below` if one is given.
 pub fn read_snapshots(
-    files: &mut Files,
+    files: &Files,
     identity: &LogIdentity,
+    below: Option<u64>,
     faults: &mut Faults,
     entropy: &mut Entropy,
-) -> Result<Result<Snapshots, SnapshotError>, Down> {
-    let directory = Directory::Shard(identity.shard);
-    let mut generations = Vec::new();
-    for name in files.list(directory) {
-        match name {
-            Name::SnapshotAside(_) => {
-                files.remove(Path { directory, name })?;
-            }
-            Name::Snapshot(generation) => generations.push(generation),
-            _ => {}
-        }
-    }
-    let mut found = Snapshots::default();
-    for generation in generations.into_iter().rev() {
-        if found.kept.len() == SNAPSHOTS_KEPT {
-            found.stale.push(generation);
-            continue;
-        }
-        let is_first = found.kept.is_empty();
-        let looked = open_snapshot(files, identity, generation, faults, entropy).and_then(|mut file| {
-            while is_first && file.next_chunk()?.is_some() {}
-            Ok(file)
-        });
-        match looked {
-            Ok(file) => {
-                let (lsn, size) = (file.header().lsn, file.size());
-                found.kept.push(SnapshotKept { generation, lsn, size });
-                found.head.get_or_insert_with(|| file.head().clone());
-            }
-            Err(error @ (SnapshotError::Read { .. } | SnapshotError::Foreign)) => return Ok(Err(error)),
-            Err(_) => found.stale.push(generation),
-        }
-    }
-    found.kept.reverse();
-    Ok(Ok(found))
+) -> Result<Snapshots, RecoverError> {
+    let names = files.list(Directory::Shard(identity.shard)).into_iter().rev();
+    let generations = names.filter_map(|name| match name {
+        Name::Snapshot(generation) if below.is_none_or(|below| generation < below) => Some(generation),
+        _ => None,
+    });
+    let found = Snapshots::look(generations, |generation| open_snapshot(files, identity, generation, faults, entropy));
+    found.map_err(|(_, error)| snapshot_error(error))
+}
+
+/// As the engine's recovery says it.
+pub fn snapshot_error(error: SnapshotError) -> RecoverError {
+    RecoverError::Snapshot { file: "simulated".to_owned(), error }
 }
 
 /// What tells a shard directory from a later one with the same number.
 pub fn witness_of(files: &Files, shard: u32) -> Adopted {
     Adopted { shard, birth: files.birth(shard).unwrap_or(0) }
-}
-
-/// Directories whose whole state is in the snapshot with which another shard begins, with that shard's number.
-pub fn adopted_by(files: &Files, found: &[(u32, Snapshots)]) -> Vec<(u32, Adopted)> {
-    let mut adopted: Vec<(u32, Adopted)> = Vec::new();
-    for (adopter, snapshots) in found {
-        for orphan in snapshots.head.iter().flat_map(|head| &head.adopted) {
-            let is_there = found.iter().any(|(shard, _)| *shard == orphan.shard);
-            let is_known = adopted.iter().any(|(_, known)| known.shard == orphan.shard);
-            if is_there && !is_known && witness_of(files, orphan.shard) == *orphan {
-                adopted.push((*adopter, *orphan));
-            }
-        }
-    }
-    adopted
 }

@@ -10,7 +10,7 @@ use super::history::LogHistory;
 use super::panes::PaneSite;
 use super::reading::LogSource;
 use super::site::{BatchKey, Beginning, Site};
-use super::snapshots::{SnapshotDisk, adopted_by, open_snapshot, read_snapshots, witness_of};
+use super::snapshots::{SnapshotDisk, open_snapshot, read_snapshots, remove_leftovers, snapshot_error, witness_of};
 use super::trace::Trace;
 use super::{Failure, Refusal};
 use crate::entropy::Entropy;
@@ -19,7 +19,8 @@ use corefold_aggregator::coordinator::Coordinator;
 use corefold_aggregator::time::{Duration, EventTime};
 use corefold_engine::feed::lanes::LaneStart;
 use corefold_engine::recover::{
-    FirstPass, RecoverError, RecoveredPanes, RecoveredShard, RecoveredStore, ShardStart, take_start_of,
+    AllSnapshots, FirstPass, RecoverError, RecoveredPanes, RecoveredShard, RecoveredStore, ShardStart, read_all,
+    take_start_of,
 };
 use corefold_shards::batch::AlignedBytes;
 use corefold_shards::pane_log::{HeldPiece, PaneLog};
@@ -159,11 +160,18 @@ impl Store {
         entropy: &mut Entropy,
         trace: &mut Trace,
     ) -> Result<Started, Failure> {
-        let mut recovered = self.recover(lanes, plan.delay_max, faults, entropy)?;
+        let mut recovered = self.recover(count, lanes, plan.delay_max, faults, entropy)?;
         trace.event(|| describe(&recovered));
         let hidden = self.hidden;
         self.check_recovered(&recovered)?;
         faults.is_hidden |= self.hidden > hidden;
+        for from in &recovered.shards {
+            let directory = Directory::Shard(from.shard);
+            for &generation in &from.snapshots.passed_over {
+                self.files.remove(Path { directory, name: Name::Snapshot(generation) })?;
+                self.files.sync_directory(directory)?;
+            }
+        }
         for (_, adopted) in recovered.adopted.extract_if(.., |(_, adopted)| (adopted.shard as usize) < count) {
             self.files.retire_shard(adopted.shard)?;
             self.files.sync_directory(Directory::Root)?;
@@ -218,6 +226,7 @@ impl Store {
     /// The first pass, in the engine's order.
     fn recover(
         &mut self,
+        count: usize,
         lanes: usize,
         delay: Duration,
         faults: &mut Faults,
@@ -233,12 +242,12 @@ impl Store {
         };
         let released = panes.as_ref().map_or(EventTime::MIN, |panes| panes.history.released());
         let numbers = self.files.shards();
-        let mut found = Vec::with_capacity(numbers.len());
         for &shard in &numbers {
-            let read = read_snapshots(&mut self.files, &identity(shard), faults, entropy)?;
-            found.push((shard, read.map_err(|error| self.refused(&snapshot_error(error), faults))?));
+            remove_leftovers(&mut self.files, shard)?;
         }
-        let adopted = adopted_by(&self.files, &found);
+        let read = |shard, below| read_snapshots(&self.files, &identity(shard), below, faults, entropy);
+        let read = read_all(&numbers, count, read, |shard| Ok(witness_of(&self.files, shard)));
+        let AllSnapshots { found, adopted } = read.map_err(|error: RecoverError| self.refused(&error, faults))?;
         let mut pass = FirstPass::default();
         for (shard, snapshots) in found {
             if adopted.iter().any(|(_, adopted)| adopted.shard == shard) {
@@ -247,9 +256,7 @@ impl Store {
             make_ready(&mut self.files, Directory::Log(shard))?;
             let options = ScanOptions { from: snapshots.lsn(), ..options(shard) };
             let mut source = LogSource::new(&self.files, Directory::Log(shard), faults, entropy);
-            let read = pass.read_shard(shard, snapshots, released, &mut source, &options, "simulated", |orphan| {
-                numbers.contains(&orphan.shard) && witness_of(&self.files, orphan.shard) == *orphan
-            });
+            let read = pass.read_shard(shard, snapshots, released, &mut source, &options, "simulated");
             read.map_err(|error| self.refused(&error, faults))?;
         }
         let mut recovered = pass.finish(lanes, |_| delay);
@@ -406,7 +413,6 @@ impl Store {
             RecoverError::Log(RecoveryError::Read { .. }) if unreadable => Refusal::Unreadable,
             RecoverError::Snapshot { error: SnapshotError::Read { .. }, .. } if unreadable => Refusal::Unreadable,
             RecoverError::Snapshot { .. } | RecoverError::NoSnapshot { .. } if is_damaged => Refusal::Snapshot,
-            RecoverError::AdoptedLost { .. } if is_damaged => Refusal::Snapshot,
             RecoverError::PanesBehind { .. } | RecoverError::Panes(_) if is_damaged => Refusal::Panes,
             _ => return Failure::Broken(format!("the start was refused without a reason: {error}")),
         };
@@ -469,10 +475,6 @@ fn describe(recovered: &RecoveredStore) -> String {
         text += &format!("\n  lane {lane}: goes on at batch {}, known {:?}", start.sequence, start.known.keys());
     }
     text
-}
-
-fn snapshot_error(error: SnapshotError) -> RecoverError {
-    RecoverError::Snapshot { file: "snapshot".to_owned(), error }
 }
 
 fn identity(shard: u32) -> LogIdentity {

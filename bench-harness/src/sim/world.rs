@@ -10,18 +10,17 @@ use super::site::{BatchKey, Site, SiteError};
 use super::trace::Trace;
 use super::{Failure, Refusal};
 use crate::entropy::Entropy;
+use crate::local::dealer::Dealer;
 use crate::local::feed::Feed;
 use crate::workload::arguments::Routing;
 use corefold_aggregator::coordinator::{Coordinator, CoordinatorError};
 use corefold_aggregator::time::EventTime;
 use corefold_engine::feed::lanes::LaneStart;
-use corefold_engine::feed::stamps::StampedBatch;
 use corefold_engine::links::{FromShard, ToShard};
-use corefold_shards::batch::AlignedBytes;
 use corefold_shards::counters::ShardCounts;
 use corefold_shards::fold::view_fold::FoldError;
-use corefold_shards::shard::{Arrival, ShardError};
-use std::collections::{BTreeMap, VecDeque};
+use corefold_shards::shard::ShardError;
+use std::collections::BTreeMap;
 
 /// Turns after which a life that has not ended never will.
 const TURNS_MAX: u64 = 200_000;
@@ -32,19 +31,13 @@ const STALL_TURNS: u64 = 4_000;
 /// See the module.
 pub struct World<'a> {
     sites: Vec<Site>,
-    feed: Feed<'a>,
+    dealer: Dealer<'a>,
     known: &'a BTreeMap<u32, LaneStart>,
-    routing: Routing,
     habits: Habits,
     coordinator: Coordinator,
     output: Output,
     emissions: EmissionCheck,
     late_rows: u64,
-    /// What the dealer could not push yet.
-    outgoing: VecDeque<(Option<u16>, Arrival, EventTime)>,
-    told: Vec<EventTime>,
-    next_shard: usize,
-    dealt: bool,
     now_ns: u64,
     stalled_turns: u64,
     /// Everything below this time is in the log of panes since the start.
@@ -73,18 +66,13 @@ impl<'a> World<'a> {
     ) -> World<'a> {
         World {
             coordinator,
-            told: vec![EventTime::MIN; sites.len()],
+            dealer: Dealer::new(feed, routing, sites.len(), entropy),
             sites,
-            feed,
             known,
-            routing,
             habits: Habits::random(matches!(output, Output::Running(_)), entropy),
             output,
             emissions: EmissionCheck::default(),
             late_rows: 0,
-            outgoing: VecDeque::new(),
-            next_shard: 0,
-            dealt: false,
             now_ns: 0,
             stalled_turns: 0,
             resumed,
@@ -100,10 +88,11 @@ impl<'a> World<'a> {
             if turn == turns || machine.files.is_down() {
                 return Ok(self.end(Ending::Crashed, turn));
             }
-            if turn == self.stop_at && !self.dealt {
+            if turn == self.stop_at && !self.dealer.has_dealt() {
                 machine.faults.note(Fault::Stop, 1);
                 machine.trace.event(|| "asked to stop".to_owned());
                 self.stopping = true;
+                self.dealer.stop();
             }
             match self.turn(machine) {
                 Ok(false) => {}
@@ -147,7 +136,7 @@ impl<'a> World<'a> {
         let Machine { files, faults, entropy, .. } = machine;
         let mut ended = false;
         match (actor, &mut self.output) {
-            (0, _) => self.deal(entropy)?,
+            (0, _) => self.dealer.turn(&mut self.sites, |site| &mut site.arrivals, entropy)?,
             (1, _) => {
                 let known = self.known;
                 let turned = site.turn(now_ns, files, entropy, |key| is_known(known, key));
@@ -208,57 +197,6 @@ impl<'a> World<'a> {
         Err(Failure::GaveUp("a log has been without a segment for long".to_owned()))
     }
 
-    // ---- the dealer -------------------------------------------------------------------------------------------
-
-    fn deal(&mut self, entropy: &mut Entropy) -> Result<(), Failure> {
-        let frontier = self.feed.frontier();
-        for (site, told) in self.sites.iter_mut().zip(&mut self.told) {
-            let has_room = site.arrivals.len() < self.habits.arrivals_max;
-            if self.outgoing.is_empty() && *told < frontier && has_room && entropy.chance(self.habits.tell_chance) {
-                site.arrivals.push_back(Arrival::Frontier(frontier));
-                *told = frontier;
-            }
-        }
-        if self.outgoing.is_empty() && !self.dealt && !self.stopping {
-            match self.feed.next(entropy)? {
-                Some(StampedBatch { parts, is_split, frontier }) => {
-                    let parts = parts.into_iter().map(|(part, bytes)| (is_split.then_some(part), bytes));
-                    self.outgoing.extend(parts.map(|(part, bytes)| (part, Arrival::Batch(bytes), frontier)));
-                }
-                None => self.dealt = true,
-            }
-        }
-        while let Some((part, arrival, frontier)) = self.outgoing.pop_front() {
-            let shard = self.choose(part, entropy);
-            let site = &mut self.sites[shard];
-            if site.arrivals.len() >= self.habits.arrivals_max {
-                self.outgoing.push_front((part, arrival, frontier));
-                return Ok(());
-            }
-            if let Arrival::Batch(bytes) = &arrival
-                && entropy.chance(self.habits.twice_chance)
-            {
-                site.arrivals.push_back(Arrival::Batch(AlignedBytes::clone(bytes)));
-            }
-            site.arrivals.push_back(arrival);
-            self.told[shard] = frontier;
-        }
-        Ok(())
-    }
-
-    fn choose(&mut self, part: Option<u16>, entropy: &mut Entropy) -> usize {
-        let count = self.sites.len();
-        match (self.routing, part) {
-            (Routing::Hash, Some(part)) => usize::from(part) % count,
-            (Routing::Hash | Routing::RoundRobin, _) => {
-                self.next_shard = (self.next_shard + 1) % count;
-                self.next_shard
-            }
-            // Loads are whatever they are.
-            (Routing::Load, _) => entropy.index(count),
-        }
-    }
-
     // ---- the coordinator --------------------------------------------------------------------------------------
 
     /// The coordinator's turn; true when all has ended.
@@ -269,8 +207,9 @@ impl<'a> World<'a> {
             return self.end_all();
         }
         self.emit(machine.trace)?;
-        let stopped = self.stopping && self.sites.iter().all(Site::has_settled);
-        if self.coordinator.is_finished() || (stopped && self.coordinator.has_settled()) {
+        let drained = self.dealer.has_ended() && self.sites.iter().all(Site::has_settled);
+        let stopped = self.stopping && drained;
+        if (drained && self.coordinator.is_finished()) || (stopped && self.coordinator.has_settled()) {
             self.finishing = true;
             return self.end_all();
         }

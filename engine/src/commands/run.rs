@@ -69,6 +69,7 @@ pub fn run(file: &Path, console: &Console) -> Result<(), CommandError> {
             let lanes = inputs.len();
             let delay_of = move |lane: u32| delays.get(lane as usize).copied().unwrap_or(Duration::ZERO);
             let snapshots = SnapshotsWanted {
+                shards: topology.shards.len(),
                 wal_bytes: config.snapshot.wal_bytes,
                 batches: config.snapshot.batches,
                 pane_retention: config.pane_retention,

@@ -242,6 +242,15 @@ pub fn list(directory: &Path) -> Result<Vec<u64>, DiskError> {
     Ok(generations)
 }
 
+/// Deletes snapshots of a shard for good.
+pub fn remove(directory: &Path, generations: &[u64]) -> Result<(), DiskError> {
+    for &generation in generations {
+        let path = directory.join(file_name(generation));
+        fs::remove_file(&path).map_err(DiskError::io("delete", &path))?;
+    }
+    if generations.is_empty() { Ok(()) } else { sync_directory(directory) }
+}
+
 /// Deletes what was being written when the process died.
 pub fn remove_leftovers(directory: &Path) -> Result<(), DiskError> {
     for entry in fs::read_dir(directory).map_err(DiskError::io("list", directory))? {

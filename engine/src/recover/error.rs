@@ -76,19 +76,6 @@ pub enum RecoverError {
     /// The pane log says something that it cannot.
     #[error(transparent)]
     Panes(#[from] PaneLogError),
-    /// The state of a shard of an earlier run is gone.
-    #[error(
-        "{directory}: log record {lsn} says that snapshots hold the state of shard {orphan} from there on, but none of \
-         them can be used; restore a snapshot, or give up what is lost with `corefold salvage`"
-    )]
-    AdoptedLost {
-        /// Directory of the shard.
-        directory: String,
-        /// The record.
-        lsn: u64,
-        /// The shard that is no more.
-        orphan: u32,
-    },
 }
 
 impl RecoverError {

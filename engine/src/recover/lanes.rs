@@ -10,7 +10,7 @@ use corefold_aggregator::time::{Duration, EventTime};
 use corefold_shards::batch::UnverifiedBatch;
 use corefold_shards::batch::wire::Stamp;
 use corefold_shards::ledger::{LaneKey, ProducerLedger, SequenceSet};
-use corefold_shards::snapshot::{Adopted, SnapshotHead};
+use corefold_shards::snapshot::SnapshotHead;
 use corefold_shards::wal::{LogEnd, RecordKind, RecoveryError, RefusalReason, ScanOptions, SegmentSource, scan};
 use std::collections::BTreeMap;
 
@@ -40,9 +40,7 @@ pub struct FirstPass {
 
 impl FirstPass {
     /// Reads what shard `shard` left: its snapshots, which were looked at, and its log from there on. `directory` is what
-    /// errors call it; `released` the time below which the pane log holds all; `is_there` tells whether a shard that
-    /// was adopted still has its directory.
-    #[expect(clippy::too_many_arguments, reason = "each is read by one caller and one simulator")]
+    /// errors call it; `released` the time below which the pane log holds all.
     pub fn read_shard<S: SegmentSource + ?Sized>(
         &mut self,
         shard: u32,
@@ -51,7 +49,6 @@ impl FirstPass {
         source: &mut S,
         options: &ScanOptions,
         directory: &str,
-        is_there: impl Fn(&Adopted) -> bool,
     ) -> Result<(), RecoverError> {
         let mut snapshot_frontier = EventTime::MIN;
         if let Some(head) = &snapshots.head {
@@ -67,21 +64,8 @@ impl FirstPass {
         }
         let mut frontiers = Vec::new();
         let log = scan::<_, RecoverError, _>(source, options, |record| {
-            match record.kind {
-                RecordKind::BATCH => {}
-                RecordKind::ADOPTED => {
-                    // No snapshot covers this record: the directories must still be there, to be taken over again.
-                    let lost = Adopted::all_of(record.payload).unwrap_or_default().into_iter().find(|o| !is_there(o));
-                    return match lost {
-                        None => Ok(()),
-                        Some(orphan) => Err(RecoverError::AdoptedLost {
-                            directory: directory.to_owned(),
-                            lsn: record.lsn.0,
-                            orphan: orphan.shard,
-                        }),
-                    };
-                }
-                _ => return Ok(()),
+            if record.kind != RecordKind::BATCH {
+                return Ok(());
             }
             let batch = UnverifiedBatch::new(record.payload);
             let (Some(stamp), Some(extent)) = (batch.stamp(), batch.extent()) else {
@@ -99,7 +83,8 @@ impl FirstPass {
             }
             Ok(())
         })?;
-        if log.end == LogEnd::Empty && snapshots.kept.is_empty() && !snapshots.stale.is_empty() {
+        let is_empty = log.end == LogEnd::Empty && snapshots.kept.is_empty() && snapshots.damaged > 0;
+        if is_empty || snapshots.are_lost() {
             let refused = RecoveryError::Refused { file: directory.to_owned(), offset: 0, reason: RefusalReason::Gone };
             return Err(refused.into());
         }

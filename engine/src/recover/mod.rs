@@ -12,7 +12,7 @@ mod snapshots;
 pub use error::RecoverError;
 pub use lanes::FirstPass;
 pub use panes::{PANES, RecoveredPanes};
-pub use snapshots::{Snapshots, open_snapshot, witness_of};
+pub use snapshots::{AllSnapshots, Snapshots, open_snapshot, read_all, witness_of};
 
 use crate::disk::Store;
 use crate::feed::lanes::LaneStart;
@@ -106,22 +106,20 @@ pub fn take_start_of(store: &mut RecoveredStore, index: usize, count: usize) -> 
     ShardStart { adopted: adopted.map(|(_, adopted)| adopted).collect(), shards, frontier }
 }
 
-/// Reads all of the store once. `delay_of` tells the disorder that a lane's stream allows; `keeps_panes` whether the job
-/// has snapshots and a pane log.
+/// Reads all of the store once, to go on with `count` shards. `delay_of` tells the disorder that a lane's stream allows;
+/// `keeps_panes` whether the job has snapshots and a pane log.
 pub fn recover(
     store: &Store,
+    count: usize,
     lanes: usize,
     delay_of: impl Fn(u32) -> Duration,
     keeps_panes: bool,
 ) -> Result<RecoveredStore, RecoverError> {
     let panes = if keeps_panes { Some(RecoveredPanes::read(store)?) } else { None };
     let released = panes.as_ref().map_or(EventTime::MIN, |panes| panes.history.released());
-    let numbers = store.shards()?;
-    let mut found = Vec::with_capacity(numbers.len());
-    for &shard in &numbers {
-        found.push((shard, Snapshots::read(store, shard)?));
-    }
-    let adopted = snapshots::adopted_by(store, &found)?;
+    let read = |shard, below| Snapshots::read(store, shard, below);
+    let witness = |shard| Ok::<_, RecoverError>(witness_of(store, shard)?);
+    let AllSnapshots { found, adopted } = read_all(&store.shards()?, count, read, witness)?;
     let mut pass = FirstPass::default();
     for (shard, snapshots) in found {
         if adopted.iter().any(|(_, adopted)| adopted.shard == shard) {
@@ -131,9 +129,7 @@ pub fn recover(
         let name = directory.path().display().to_string();
         let options = ScanOptions { from: snapshots.lsn(), ..ScanOptions::new(directory.identity()) };
         let files = &mut directory.files()?;
-        let read = pass.read_shard(shard, snapshots, released, files, &options, &name, |orphan| {
-            numbers.contains(&orphan.shard) && witness_of(store, orphan.shard).is_ok_and(|found| found == *orphan)
-        });
+        let read = pass.read_shard(shard, snapshots, released, files, &options, &name);
         read.map_err(|error| error.of_shard(&directory, shard, store))?;
     }
     let mut recovered = pass.finish(lanes, delay_of);

@@ -44,7 +44,7 @@ pub(super) fn give_up(store: &Store, damaged: &[Case]) -> Result<(), SalvageErro
     }
     record(store, damaged)?;
     let keeps_panes = store.root().join(PANES).is_dir();
-    recover(store, 0, |_| Duration::ZERO, keeps_panes).map_err(SalvageError::NotRepaired)?;
+    recover(store, 0, 0, |_| Duration::ZERO, keeps_panes).map_err(SalvageError::NotRepaired)?;
     fs::remove_file(&marker).map_err(DiskError::io("delete", &marker))?;
     sync_directory(store.root())?;
     Ok(())

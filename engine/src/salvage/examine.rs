@@ -7,16 +7,15 @@ use std::path::PathBuf;
 
 use corefold_aggregator::time::EventTime;
 use corefold_shards::pane_log::{PaneHistory, PaneLogError};
+use corefold_shards::snapshot::SnapshotError;
 use corefold_shards::snapshot::format::file_name;
-use corefold_shards::snapshot::{Adopted, SnapshotError};
-use corefold_shards::wal::{
-    LogEnd, Lsn, Record, RecordKind, RecoveryError, RefusalReason, ScanOptions, ScanPolicy, scan,
-};
+use corefold_shards::snapshot::writer::SNAPSHOTS_KEPT;
+use corefold_shards::wal::{LogEnd, Lsn, RecoveryError, RefusalReason, ScanOptions, ScanPolicy, scan};
 
 use super::{Case, Finding, SalvageError};
 use crate::disk::snapshots::list;
 use crate::disk::{LogDirectory, Store};
-use crate::recover::{PANES, RecoveredPanes, open_snapshot, witness_of};
+use crate::recover::{PANES, RecoveredPanes, open_snapshot};
 
 const ELSEWHERE: &str = "move the file back to where it belongs";
 const START_ANEW: &str = "panes that the shards have let go are lost, and with them windows; restore the pane log, or begin anew in another \
@@ -111,7 +110,7 @@ fn shard_log(
     let options = ScanOptions { from, ..ScanOptions::new(directory.identity()) };
     let finding = log(&directory, &options, pending.contains(&name), |policy| {
         let options = ScanOptions { policy, ..options };
-        Ok(scan::<_, Stop, _>(&mut directory.files_as_they_are()?, &options, |record| has_adopted(store, &record)))
+        Ok(scan::<_, Stop, _>(&mut directory.files_as_they_are()?, &options, |_| Ok(())))
     })?;
     let finding = match (finding, behind) {
         // Events that were folded into panes that are nowhere any more cannot come again out of this log.
@@ -126,7 +125,8 @@ fn shard_log(
         finding => finding,
     };
     // Recovery itself passes over a damaged snapshot where the log reaches back to an older one.
-    if begin.is_some() || matches!(finding, Finding::Sound(_)) {
+    let is_lost = begin.is_none() && aside.len() >= SNAPSHOTS_KEPT;
+    if begin.is_some() || (matches!(finding, Finding::Sound(_)) && !is_lost) {
         aside.retain(|(path, _)| is_behind(store, shard, path, released));
     }
     Ok(Case { name, directory, finding, begin, aside })
@@ -140,24 +140,6 @@ fn is_behind(store: &Store, shard: u32, path: &PathBuf, released: EventTime) -> 
             open_snapshot(store, shard, generation).is_ok_and(|file| EventTime(file.head().released) > released)
         },
     )
-}
-
-/// No record may say that another shard's state is in snapshots, unless that shard is still there.
-fn has_adopted(store: &Store, record: &Record<'_>) -> Result<(), Stop> {
-    if record.kind != RecordKind::ADOPTED {
-        return Ok(());
-    }
-    let is_there = |orphan: &Adopted| {
-        store.shard_path(orphan.shard).join("wal").is_dir()
-            && witness_of(store, orphan.shard).is_ok_and(|found| found == *orphan)
-    };
-    match Adopted::all_of(record.payload).unwrap_or_default().into_iter().find(|orphan| !is_there(orphan)) {
-        None => Ok(()),
-        Some(orphan) => Err(Stop::Other(format!(
-            "record {} says that snapshots hold the state of shard {}, and none of them can be used",
-            record.lsn, orphan.shard
-        ))),
-    }
 }
 
 type Read = Result<corefold_shards::wal::Recovered, Stop>;

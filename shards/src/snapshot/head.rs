@@ -8,7 +8,6 @@ use crate::counters::{ShardCounts, StreamCounts};
 use crate::fold::view_fold::FoldCounts;
 use crate::lane_notes::{LaneNote, LaneNotes};
 use crate::ledger::{LaneKey, ProducerLedger};
-use crate::wal::layout::{read_u32, read_u64};
 use corefold_aggregator::partial::PartialError;
 use corefold_aggregator::time::EventTime;
 use rkyv::rancor;
@@ -91,12 +90,6 @@ impl Adopted {
         bytes[..4].copy_from_slice(&self.shard.to_le_bytes());
         bytes[8..].copy_from_slice(&self.birth.to_le_bytes());
         bytes
-    }
-
-    /// All that a record of the log names: the mirror of `to_bytes`. `None` if these bytes name none.
-    pub fn all_of(record: &[u8]) -> Option<Vec<Adopted>> {
-        let (all, []) = record.as_chunks::<16>() else { return None };
-        Some(all.iter().map(|bytes| Adopted { shard: read_u32(bytes, 0), birth: read_u64(bytes, 8) }).collect())
     }
 }
 

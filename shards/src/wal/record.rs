@@ -19,7 +19,7 @@ impl RecordKind {
     pub const PANE: RecordKind = RecordKind(2);
     /// The word that a pull is complete, in the pane log.
     pub const PULLED: RecordKind = RecordKind(3);
-    /// Shards of earlier runs whose state snapshots of this one hold from here on.
+    /// Shards of earlier runs whose state is in this one's from here on.
     pub const ADOPTED: RecordKind = RecordKind(4);
     /// Control: the first entry of a segment.
     pub const OPENING: RecordKind = RecordKind(0xF0);
