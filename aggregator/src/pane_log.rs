@@ -232,7 +232,8 @@ impl View {
     fn settle(&mut self, committed: EventTime) -> PulledView {
         let window = self.plan().spec.window;
         let safe = match committed {
-            EventTime::MIN => i64::MIN,
+            // A frontier that lags behind the first events, by the disorder that is allowed.
+            time if time < EventTime::EARLIEST => i64::MIN,
             EventTime::MAX => i64::MAX,
             time => window.first_window_of(window.open_from(time)),
         };

@@ -89,6 +89,15 @@ impl Files {
         }
     }
 
+    /// Damage of a file that touches none of these ranges is how the file is from now on.
+    pub fn forget_damage_but(&mut self, file: FileId, ranges: &[std::ops::Range<usize>]) {
+        self.damages.retain(|damage| {
+            let touches =
+                |range: &std::ops::Range<usize>| overlap(damage.offset, damage.good.len(), range.start, range.len());
+            damage.file != file || ranges.iter().any(touches)
+        });
+    }
+
     /// A good write over damaged bytes makes them good.
     pub(super) fn heal_over(&mut self, file: FileId, offset: usize, length: usize) {
         if self.damages.is_empty() {

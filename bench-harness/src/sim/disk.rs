@@ -283,7 +283,9 @@ impl LogDisk {
             return Ok(());
         };
         let named = job.steps[..job.at].contains(&Step::Name);
-        if named {
+        if let (DiskRequest::Recycle { from, .. }, false) = (job.request, is_source_gone(job)) {
+            files.rename(self.aside(segment), self.path(from))?;
+        } else if named {
             files.remove(self.path(segment))?;
         } else if job.at > 0 {
             files.remove(self.aside(segment))?;
@@ -383,6 +385,11 @@ impl LogDisk {
     }
 }
 
+/// Whether the old name of a recycled segment is durably gone.
+fn is_source_gone(job: &Job) -> bool {
+    job.steps[..job.at].contains(&Step::SyncNames)
+}
+
 fn success(job: &Job) -> DiskCompletion {
     match job.request {
         DiskRequest::Prepare { segment, size } | DiskRequest::Recycle { segment, size, .. } => {
@@ -397,7 +404,7 @@ fn failure(job: &Job, errno: i32) -> DiskCompletion {
     match job.request {
         DiskRequest::Prepare { segment, .. } => DiskCompletion::PrepareFailed { segment, errno, source_gone: false },
         DiskRequest::Recycle { segment, .. } => {
-            DiskCompletion::PrepareFailed { segment, errno, source_gone: job.at > 0 }
+            DiskCompletion::PrepareFailed { segment, errno, source_gone: is_source_gone(job) }
         }
         DiskRequest::Remove { segment } => DiskCompletion::Removed { segment, result: Err(errno) },
         DiskRequest::Write { .. } | DiskRequest::Close { .. } => unreachable!("no change of segments"),

@@ -183,6 +183,20 @@ impl Files {
         self.names.iter().filter(|(path, _)| is_segment(path)).map(|(_, file)| *file).collect()
     }
 
+    /// Segments of one log.
+    pub fn segments_of(&self, directory: Directory) -> Vec<(SegmentId, FileId)> {
+        let of = |(path, file): (&Path, &FileId)| match path.name {
+            Name::Segment(segment) if path.directory == directory => Some((segment, *file)),
+            _ => None,
+        };
+        self.names.iter().filter_map(of).collect()
+    }
+
+    /// Files in a directory.
+    pub fn files_of(&self, directory: Directory) -> Vec<FileId> {
+        self.names.iter().filter(|(path, _)| path.directory == directory).map(|(_, file)| *file).collect()
+    }
+
     /// Files that carry a name for good: segments, snapshots, manifest, output.
     pub fn installed(&self) -> Vec<FileId> {
         let is_aside = |path: &Path| matches!(path.name, Name::SegmentAside(_) | Name::SnapshotAside(_));

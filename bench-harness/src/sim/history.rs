@@ -155,6 +155,23 @@ impl LogHistory {
         if self.synced || !powerless { self.acknowledged } else { self.session }
     }
 
+    /// A session begins behind what is whole: what damage there is elsewhere in these segments was passed over, so that no
+    /// backup of it is of this time. The same goes for the shard's snapshots if the log lost what they hold (`hidden`).
+    /// Call after [`LogHistory::begin_session`].
+    pub fn forget_passed_over(&self, hidden: bool, files: &mut Files) {
+        if let (Directory::Log(shard), true) = (self.directory, hidden) {
+            for file in files.files_of(Directory::Shard(shard)) {
+                files.forget_damage_but(file, &[]);
+            }
+        }
+        for (segment, file) in files.segments_of(self.directory) {
+            let whole = self.blocks.iter().filter(|block| block.segment == segment);
+            let whole = whole.map(|block| block.offset as usize..(block.offset + u64::from(block.length)) as usize);
+            let header = 0..SEGMENT_HEADER_SIZE;
+            files.forget_damage_but(file, &whole.chain([header]).collect::<Vec<_>>());
+        }
+    }
+
     /// Recovery says that the log ends at `end`. Everything acknowledged must be there, unless it was damaged and
     /// nothing on the disk tells of it: rot of the very last blocks looks like a torn tail. Returns whether that is
     /// what happened. `powerless` is whether the power was cut since the session began.

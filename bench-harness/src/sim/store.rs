@@ -384,6 +384,7 @@ impl Store {
             self.hidden += u64::from(hidden);
             // All that was read was synced before.
             history.begin_session(end, true);
+            history.forget_passed_over(hidden, &mut self.files);
         }
         let is_found = |(lane, sequence, part): &BatchKey| {
             let sequences = recovered.lanes.get(lane).and_then(|start| start.parts.get(part));
@@ -405,7 +406,7 @@ impl Store {
         let unreadable = faults.counts_of_life.get(Fault::ReadErrorLasting) > 0;
         let is_damaged = self.files.is_damaged();
         let is_log = matches!(error, RecoverError::Log(_) | RecoverError::NoSnapshot { .. });
-        if is_log && !unreadable && self.files.is_one_snapshot_damaged() {
+        if is_log && !unreadable && self.hidden == 0 && self.files.is_one_snapshot_damaged() {
             return Failure::Broken(format!("one bad snapshot must not end a start: {error}"));
         }
         let refusal = match error {
@@ -414,6 +415,7 @@ impl Store {
             RecoverError::Snapshot { error: SnapshotError::Read { .. }, .. } if unreadable => Refusal::Unreadable,
             RecoverError::Snapshot { .. } | RecoverError::NoSnapshot { .. } if is_damaged => Refusal::Snapshot,
             RecoverError::PanesBehind { .. } | RecoverError::Panes(_) if is_damaged => Refusal::Panes,
+            _ if self.hidden > 0 => Refusal::Hidden,
             _ => return Failure::Broken(format!("the start was refused without a reason: {error}")),
         };
         Failure::Refused(refusal, error.to_string())

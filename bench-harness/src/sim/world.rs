@@ -313,7 +313,7 @@ impl<'a> World<'a> {
                 self.seal(index, machine)?;
             }
         }
-        let is_all = self.coordinator.is_finished();
+        let is_all = self.coordinator.is_finished() && !self.stopping;
         Ok(if is_all { Ending::Finished(counts, self.late_rows) } else { Ending::Stopped })
     }
 

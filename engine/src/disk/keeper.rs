@@ -261,10 +261,14 @@ fn recycle(
     zeros: &mut BlockPool,
     source_gone: &mut bool,
 ) -> io::Result<(DiskCompletion, File)> {
-    let aside = log.temporary_path(segment);
-    fs::rename(log.segment_path(from), &aside)?;
+    let (old, aside) = (log.segment_path(from), log.temporary_path(segment));
+    fs::rename(&old, &aside)?;
+    if let Err(error) = sync(log) {
+        // Segments go from the oldest on, each durably before the next: a power cut must not leave a hole.
+        *source_gone = fs::rename(&aside, &old).is_err();
+        return Err(error);
+    }
     *source_gone = true;
-    sync(log)?;
     let made = open_for_blocks(&aside, direct, false).and_then(|(file, _)| {
         if file.metadata()?.len() != size {
             return Err(io::Error::from_raw_os_error(libc::EIO));

@@ -31,6 +31,8 @@ pub struct GroupTable {
 struct Slot {
     key: Box<[u8]>,
     hash: u64,
+    /// Whether it stands for a key.
+    in_use: bool,
     /// Whether the coordinator knows the key.
     announced: bool,
     /// Frontier at which the last pane went; tells stale entries of `idle` from valid ones.
@@ -46,7 +48,7 @@ impl Default for GroupTable {
 impl GroupTable {
     /// Only "other", which the coordinator knows by itself.
     pub fn new() -> GroupTable {
-        let other = Slot { key: Box::default(), hash: 0, announced: true, idle_since: None };
+        let other = Slot { key: Box::default(), hash: 0, in_use: true, announced: true, idle_since: None };
         GroupTable {
             table: HashTable::new(),
             ints: IntTable::new(),
@@ -78,7 +80,7 @@ impl GroupTable {
     /// A slot for an encoded key that has none; `int` is the value of a single integer column.
     pub fn insert(&mut self, key: &[u8], int: Option<i64>) -> u32 {
         let hash = key::hash(key);
-        let entry = Slot { key: key.into(), hash, announced: false, idle_since: None };
+        let entry = Slot { key: key.into(), hash, in_use: true, announced: false, idle_since: None };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = entry;
@@ -110,21 +112,20 @@ impl GroupTable {
         found.unwrap_or_else(|| self.insert(key, int))
     }
 
-    /// Lets slots go in time that no pane holds although they were interned; before any slot was freed.
+    /// Lets slots go in time that no pane holds although they were interned.
     pub fn settle(&mut self, frontier: EventTime) {
-        debug_assert!(self.free.is_empty(), "a free slot must not be freed again");
         for (slot, entry) in self.slots.iter_mut().enumerate().skip(1) {
-            if self.panes[slot] == 0 && entry.idle_since.is_none() {
+            if entry.in_use && self.panes[slot] == 0 && entry.idle_since.is_none() {
                 entry.idle_since = Some(frontier);
                 self.idle.push_back((slot as u32, frontier));
             }
         }
     }
 
-    /// The first slot from `from` on that a pane holds, "other" aside.
-    pub fn next_held(&self, from: u32) -> Option<u32> {
-        let rest = self.panes.get(from as usize..)?;
-        rest.iter().position(|&panes| panes > 0).map(|at| from + at as u32)
+    /// The first slot from `from` on that stands for a key.
+    pub fn next_used(&self, from: u32) -> Option<u32> {
+        let rest = self.slots.get(from as usize..)?;
+        rest.iter().position(|slot| slot.in_use).map(|at| from + at as u32)
     }
 
     /// Encoded key of `slot`.
@@ -172,7 +173,7 @@ impl GroupTable {
 
     fn remove(&mut self, slot: u32) {
         let entry = &mut self.slots[slot as usize];
-        entry.idle_since = None;
+        (entry.in_use, entry.idle_since) = (false, None);
         let key = std::mem::take(&mut entry.key);
         if entry.announced {
             self.retired.push(slot);
@@ -333,7 +334,13 @@ mod tests {
         let mut retired = Vec::new();
         table.take_retired(&mut retired);
         assert_eq!(retired, [slot]);
+        // A free slot is not freed once more.
+        table.settle(EventTime(20));
+        table.expire(EventTime(30));
+        assert_eq!(table.next_used(1), None);
         assert_eq!(table.insert(b"x", None), slot);
         assert_eq!(table.find(b"x"), Some(slot));
+        assert_ne!(table.insert(b"y", None), slot);
+        assert_eq!(table.next_used(1), Some(slot));
     }
 }

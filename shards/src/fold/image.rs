@@ -57,24 +57,27 @@ impl Hasher for PageHasher {
 impl ViewFold {
     /// Keeps groups and panes as they are, for the pieces of a snapshot.
     pub fn freeze(&mut self) {
+        self.keeps_groups = true;
         self.ring.all_mut().for_each(|pane| pane.freeze());
     }
 
     /// Ends what `freeze` began.
     pub fn thaw(&mut self) {
+        self.keeps_groups = false;
         let pool = &mut self.pool;
         self.ring.all_mut().for_each(|pane| pane.thaw(pool));
     }
 
-    /// Announces groups that panes hold to `partial`, from slot `from` on; returns where to go on, if anywhere.
+    /// Announces all groups to `partial`, from slot `from` on; returns where to go on, if anywhere. A frozen pane may hold a
+    /// group that no pane holds any more.
     pub fn write_groups(&self, from: u32, partial: &mut Partial) -> Option<u32> {
-        let mut next = self.table.next_held(from.max(OTHER_SLOT + 1));
+        let mut next = self.table.next_used(from.max(OTHER_SLOT + 1));
         while let Some(slot) = next {
             if partial.keys.len() + 4 * partial.announced.len() >= PIECE_BYTES {
                 return Some(slot);
             }
             partial.announce(slot, self.table.key(slot));
-            next = self.table.next_held(slot + 1);
+            next = self.table.next_used(slot + 1);
         }
         None
     }

@@ -86,6 +86,8 @@ pub struct ViewFold {
     pub(super) ring: PaneRing,
     /// Whether events of released panes are expected: while batches are folded again, whose panes the pane log has.
     pub(crate) passes_released: bool,
+    /// Whether slots must stay what they are: while frozen panes refer to them.
+    pub(super) keeps_groups: bool,
     scratch: Scratch,
 }
 
@@ -113,6 +115,7 @@ impl ViewFold {
             ring: PaneRing::new(view.plan.spec.window),
             table: GroupTable::new(),
             passes_released: false,
+            keeps_groups: false,
             scratch: Scratch { readers, ..Scratch::default() },
             fields,
             view,
@@ -168,7 +171,9 @@ impl ViewFold {
         while let Some(pane) = self.ring.release_one(limit) {
             pane.recycle(&mut self.table, &mut self.pool, frontier);
         }
-        self.table.expire(frontier.minus(self.view.group_ttl));
+        if !self.keeps_groups {
+            self.table.expire(frontier.minus(self.view.group_ttl));
+        }
     }
 
     fn fold_with(
