@@ -29,6 +29,7 @@ pub mod salvage;
 pub mod shard_core;
 pub mod source;
 pub mod sql;
+pub mod stall;
 pub mod store_job;
 pub mod summary;
 pub mod topology;

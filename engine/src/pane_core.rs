@@ -6,6 +6,7 @@ use crate::disk::{DiskOptions, SegmentKeeper, ShardDisk, Store};
 use crate::error::EngineError;
 use crate::launch_store::StorePlan;
 use crate::recover::{PANES, RecoveredPanes};
+use crate::stall::StallClock;
 use corefold_aggregator::coordinator::Coordinator;
 use corefold_aggregator::time::{Duration, EventTime, WindowSpec};
 use corefold_aggregator::view::ViewPlan;
@@ -13,9 +14,6 @@ use corefold_shards::pane_log::{HeldPiece, PaneLog};
 use corefold_shards::wal::{Appender, AppenderConfig, DiskCompletion, DiskRequest, Lsn, RecordKind, replay};
 use std::sync::Arc;
 use std::time::Instant;
-
-/// How long the log may be without room before the job fails.
-const STALL_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// What the coordinator's core needs to open the log.
 pub struct PanePlan {
@@ -51,7 +49,7 @@ pub struct PaneCore {
     completions: Vec<DiskCompletion>,
     requests: Vec<DiskRequest>,
     started: Instant,
-    stalled_since: Option<Instant>,
+    stall: StallClock,
 }
 
 impl PaneCore {
@@ -89,7 +87,7 @@ impl PaneCore {
             completions: Vec::new(),
             requests: Vec::new(),
             started: Instant::now(),
-            stalled_since: None,
+            stall: StallClock::default(),
         })
     }
 
@@ -133,14 +131,7 @@ impl PaneCore {
     }
 
     fn check_stall(&mut self) -> Result<(), EngineError> {
-        let Some(stall) = self.log.log().stalled() else {
-            self.stalled_since = None;
-            return Ok(());
-        };
-        if self.stalled_since.get_or_insert_with(Instant::now).elapsed() < STALL_MAX {
-            return Ok(());
-        }
-        let reason = std::io::Error::from_raw_os_error(stall.errno);
+        let Some(reason) = self.stall.given_up(self.log.log()) else { return Ok(()) };
         let (whose, directory) = ("merged panes".to_owned(), self.directory.clone());
         Err(EngineError::LogStalled { whose, directory, reason })
     }

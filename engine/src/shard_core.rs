@@ -7,6 +7,7 @@ use crate::error::EngineError;
 use crate::guard::PanicGuard;
 use crate::links::{ARRIVALS_MAX, FromShard, PANES_CLOSED_MAX, ShardEnds, Shared, ToShard};
 use crate::recover::{RecoverError, RecoveredShard, ShardStart, open_snapshot, witness_of};
+use crate::stall::StallClock;
 use corefold_aggregator::time::EventTime;
 use corefold_shards::shard::{BATCHES_PER_STEP_MAX, Inbox, Outbox, Shard, ShardError};
 use corefold_shards::snapshot::format::file_name;
@@ -23,9 +24,6 @@ const IDLE_LOOKS: u32 = 64;
 /// Shortest and longest sleep of a parked core. Arrivals are looked for after it; the disk rings a bell.
 const PARK_MIN: Duration = Duration::from_micros(20);
 const PARK_MAX: Duration = Duration::from_millis(1);
-
-/// How long a log may be without room, with nothing else to do, before the job fails.
-const STALL_MAX: Duration = Duration::from_secs(10);
 
 /// Records folded during replay between looks at the coordinator.
 const REPLAY_RECORDS: u32 = 16;
@@ -76,7 +74,7 @@ struct State {
     finishing: bool,
     /// Whether the last snapshot has been asked for.
     closing: bool,
-    stalled_since: Option<Instant>,
+    stall: StallClock,
 }
 
 impl ShardCore {
@@ -99,7 +97,7 @@ impl ShardCore {
             started: Instant::now(),
             finishing: false,
             closing: false,
-            stalled_since: None,
+            stall: StallClock::default(),
         };
         self.take_snapshots()?;
         self.replay_logs(&mut state)?;
@@ -252,15 +250,9 @@ impl ShardCore {
 
     /// Fails the job if the log has been without a segment for long, with nothing else going on.
     fn check_stall(&mut self, state: &mut State) -> Result<(), EngineError> {
-        let Some(stall) = self.shard.log_mut().and_then(|log| log.stalled().copied()) else {
-            state.stalled_since = None;
-            return Ok(());
-        };
-        if state.stalled_since.get_or_insert_with(Instant::now).elapsed() < STALL_MAX {
-            return Ok(());
-        }
+        let given_up = self.shard.log_mut().and_then(|log| state.stall.given_up(log));
+        let Some(reason) = given_up else { return Ok(()) };
         let (whose, directory) = (format!("shard {}", self.index), self.directory.clone());
-        let reason = std::io::Error::from_raw_os_error(stall.errno);
         Err(EngineError::LogStalled { whose, directory, reason })
     }
 

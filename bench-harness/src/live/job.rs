@@ -271,6 +271,11 @@ impl Place<'_> {
         Ok(ended)
     }
 
+    /// The exit code of `corefold verify`.
+    pub fn verify(&self) -> Checked<Option<i32>> {
+        Ok(Command::new(&self.job.program).arg("verify").arg(self.store()).output()?.status.code())
+    }
+
     /// Kills a new run about so far on its way, and leaves what it has made.
     pub fn half_done(&self, start: Start, way: f64) -> Checked {
         let mut life = self.job.took.mul_f64(way);

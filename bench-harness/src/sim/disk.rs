@@ -8,6 +8,7 @@ use super::faults::{Fault, Faults};
 use super::files::{Directory, Down, FileId, Files, Name, Path, SECTOR};
 use super::history::LogHistory;
 use crate::entropy::Entropy;
+use crate::local::store::Survival;
 use corefold_shards::wal::layout::SEGMENT_HEADER_SIZE;
 use corefold_shards::wal::{Appender, BufferIndex, DiskCompletion, DiskRequest, LogIdentity, SegmentHeader, SegmentId};
 
@@ -409,22 +410,4 @@ fn failure(job: &Job, errno: i32) -> DiskCompletion {
         DiskRequest::Remove { segment } => DiskCompletion::Removed { segment, result: Err(errno) },
         DiskRequest::Write { .. } | DiskRequest::Close { .. } => unreachable!("no change of segments"),
     }
-}
-
-/// What a crash leaves of writes in flight.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Survival {
-    /// None of them.
-    Nothing,
-    /// All of them.
-    Everything,
-    /// Each as a whole, or not at all.
-    Writes,
-    /// Any of their sectors.
-    Sectors,
-}
-
-impl Survival {
-    /// All of them.
-    pub const ALL: [Survival; 4] = [Survival::Nothing, Survival::Everything, Survival::Writes, Survival::Sectors];
 }

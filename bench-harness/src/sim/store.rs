@@ -3,7 +3,7 @@
 //!
 //! Reading logs back and joining what they say is the engine's own code; the order of its repairs is mirrored here.
 
-use super::disk::{LogDisk, Survival};
+use super::disk::LogDisk;
 use super::faults::{Fault, Faults};
 use super::files::{Directory, Down, Files, Name, Path};
 use super::history::LogHistory;
@@ -15,6 +15,7 @@ use super::trace::Trace;
 use super::{Failure, Refusal};
 use crate::entropy::Entropy;
 use crate::local::plan::LocalPlan;
+use crate::local::store::Survival;
 use corefold_aggregator::coordinator::Coordinator;
 use corefold_aggregator::time::{Duration, EventTime};
 use corefold_engine::feed::lanes::LaneStart;

@@ -10,6 +10,7 @@ mod json;
 mod manifest;
 mod panes;
 mod place;
+mod report;
 mod snapshot;
 mod text;
 mod verdict;

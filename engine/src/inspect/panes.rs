@@ -3,7 +3,7 @@
 //!
 //! What lies behind damage is shown by `inspect wal`, which knows nothing of panes.
 
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use corefold_aggregator::pane_log::Pulled;
@@ -14,6 +14,7 @@ use corefold_shards::wal::{LogIdentity, Record, RecordKind, RecoveryError, scan}
 use serde_json::{Value, json};
 
 use super::place::StorePlace;
+use super::report::Report;
 use super::text::time_text;
 use super::{InspectError, Inspected};
 use crate::disk::LogDirectory;
@@ -28,7 +29,8 @@ pub fn panes(path: &Path, json: bool, out: &mut dyn Write) -> Result<Inspected, 
     if !wal.is_dir() {
         return Err(InspectError::NoPanes { path: path.to_path_buf() });
     }
-    let mut report = Report { out: BufWriter::new(out), json, seen: Inspected { logs: 1, ..Inspected::default() } };
+    let mut report = Report::new(out, json);
+    report.seen.logs = 1;
     match StorePlace::read(&root).uuid {
         Ok(store) => report.log(&LogDirectory::new(wal, LogIdentity { store, shard: u32::MAX }))?,
         Err(reason) => {
@@ -67,18 +69,7 @@ impl From<InspectError> for Stop {
     }
 }
 
-struct Report<'o> {
-    out: BufWriter<&'o mut dyn Write>,
-    json: bool,
-    seen: Inspected,
-}
-
 impl Report<'_> {
-    fn tell(&mut self, text: &str, value: &Value) -> Result<(), InspectError> {
-        let told = if self.json { writeln!(self.out, "{value}") } else { writeln!(self.out, "{text}") };
-        told.map_err(InspectError::Output)
-    }
-
     fn log(&mut self, directory: &LogDirectory) -> Result<(), InspectError> {
         let shown = directory.path().display().to_string();
         self.tell(&format!("pane log {shown}"), &json!({ "type": "log", "path": shown }))?;

@@ -3,7 +3,7 @@
 //! Whether the log behind a snapshot is sound is `inspect wal`'s.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use corefold_aggregator::partial::PartialError;
@@ -14,6 +14,7 @@ use corefold_shards::snapshot::{ChunkKind, SnapshotError, SnapshotFile, Snapshot
 use serde_json::{Value, json};
 
 use super::place::{StorePlace, uuid_text};
+use super::report::Report;
 use super::text::time_text;
 use super::{InspectError, Inspected};
 use crate::disk::SnapshotReader;
@@ -24,7 +25,7 @@ use crate::disk::snapshots::list;
 ///
 /// May be called while an engine uses the directory.
 pub fn snapshot(path: &Path, shard: Option<u32>, json: bool, out: &mut dyn Write) -> Result<Inspected, InspectError> {
-    let mut report = Report { out: BufWriter::new(out), json, seen: Inspected::default() };
+    let mut report = Report::new(out, json);
     if path.is_file() {
         report.snapshot(path, None)?;
     } else {
@@ -81,18 +82,7 @@ fn unlisted(directory: &Path, error: crate::disk::DiskError) -> InspectError {
     InspectError::Io { operation: "list", path: directory.to_path_buf(), source: io::Error::other(error) }
 }
 
-struct Report<'o> {
-    out: BufWriter<&'o mut dyn Write>,
-    json: bool,
-    seen: Inspected,
-}
-
 impl Report<'_> {
-    fn tell(&mut self, text: &str, value: &Value) -> Result<(), InspectError> {
-        let told = if self.json { writeln!(self.out, "{value}") } else { writeln!(self.out, "{text}") };
-        told.map_err(InspectError::Output)
-    }
-
     fn shard(
         &mut self,
         directory: &Path,

@@ -118,6 +118,11 @@ impl Appender {
         self.supply.stall()
     }
 
+    /// Whether a segment is being prepared or removed.
+    pub fn is_preparing(&self) -> bool {
+        self.supply.is_busy()
+    }
+
     /// Whether nothing is waiting to be written or in flight; after [`Appender::seal`] also that the SEAL block is
     /// down. A latched log is drained once no write is in flight. A segment may still be in preparation.
     pub fn is_drained(&self) -> bool {

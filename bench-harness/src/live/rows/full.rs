@@ -86,10 +86,11 @@ fn fill(directory: &Path, room: u64) -> Checked<PathBuf> {
     Ok(path)
 }
 
-/// A disk that has promised more than what is behind it can hold.
+/// A disk that has promised more than what is behind it can hold. Its file system may lose blocks for which it had
+/// answered every sync with success (Linux 6.18: ext4 on a loop device): then `corefold verify` must say so.
 fn full_memory(setting: &Setting, base: &Path, job: &Job) -> Checked<String> {
     let rounds = setting.times(1, 6).min(20);
-    let mut refusals = 0;
+    let (mut refusals, mut lies) = (0, 0);
     for round in 0..rounds {
         let memory = MemoryDisk::new(&base.join("memory"), (14 + round) << 20)?;
         let mut disk = LoopDisk::new(&memory.path().join("disk"), &base.join("mount"), 256 << 20)?;
@@ -102,18 +103,23 @@ fn full_memory(setting: &Setting, base: &Path, job: &Job) -> Checked<String> {
             refused(&ended, &[74], WORDS)?;
             refusals += 1;
         }
+        place.check_parts()?;
         // More memory, and the disk works again.
         tool("mount", &["-o", "remount,size=512m", memory.path().to_str().unwrap_or_default()])?;
         recover_disk(&mut disk)?;
-        place.check_parts()?;
-        place.finish(Start::default())?;
+        if place.check_parts().is_err() && place.verify()? != Some(0) {
+            lies += 1;
+        } else {
+            place.finish(Start::default())?;
+        }
         place.remove()?;
         drop(disk);
         drop(memory);
     }
     ensure(refusals > 0, || "every run had room enough".to_owned())?;
     Ok(format!(
-        "a disk on full memory: {refusals} of {rounds} runs refused with code 74, and finished when there was more"
+        "a disk on full memory: {refusals} of {rounds} runs refused with code 74; {lies} times synced bytes were gone when \
+         it was mounted again, and `verify` said so; the others finished when there was more"
     ))
 }
 
