@@ -9,6 +9,7 @@ pub mod compare;
 pub mod entropy;
 pub mod fuzz;
 pub mod generate;
+pub mod latency;
 pub mod live;
 pub mod local;
 pub mod oracle;

@@ -9,6 +9,7 @@ use corefold_bench::agree::{CorefoldProgram, EngineUnderTest, check_seed};
 use corefold_bench::fuzz::drive::{self, Run, Watch};
 use corefold_bench::fuzz::{TARGETS, Target};
 use corefold_bench::generate::{DataSet, Order, generate};
+use corefold_bench::latency::{self, LatencyArguments};
 use corefold_bench::live::Setting;
 use corefold_bench::live::report::{attempt, markdown};
 use corefold_bench::live::rows::ROWS;
@@ -55,6 +56,8 @@ enum Command {
     Faults(Faults),
     /// Run the engine's code through simulated crashes, failing disks and rot, one run per seed
     Simulate(Simulate),
+    /// Measure how long a batch waits until it is durable, with and without snapshots
+    Latency(LatencyArguments),
     /// List data sets, formats and checks
     List,
 }
@@ -214,6 +217,13 @@ fn main() -> ExitCode {
         Command::Fuzz(arguments) => run_fuzz(&arguments).unwrap_or_else(|error| fail(&error)),
         Command::Faults(arguments) => run_faults(&arguments),
         Command::Simulate(arguments) => run_simulate(&arguments),
+        Command::Latency(arguments) => match latency::measure(&arguments) {
+            Ok(table) => {
+                print!("{table}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(&error.to_string()),
+        },
         Command::List => {
             run_list();
             ExitCode::SUCCESS

@@ -36,7 +36,16 @@ impl LocalPlan {
     /// its slot.
     pub fn new(job: &Job, shape: &Shape, parts: u16, group_ttl: Duration) -> Result<LocalPlan, RunError> {
         let files: Vec<PathBuf> = (0..job.lanes.len()).map(|lane| format!("lane-{lane}").into()).collect();
-        let line = std::iter::once(NAME.to_owned()).chain(aggregate_arguments(job, &files, shape));
+        LocalPlan::of_arguments(aggregate_arguments(job, &files, shape), parts, group_ttl)
+    }
+
+    /// Plans what these words of a command line ask for.
+    pub fn of_arguments(
+        arguments: impl IntoIterator<Item = String>,
+        parts: u16,
+        group_ttl: Duration,
+    ) -> Result<LocalPlan, RunError> {
+        let line = std::iter::once(NAME.to_owned()).chain(arguments);
         let cli = Cli::try_parse_from(line).map_err(broken("command line"))?;
         let Command::Aggregate(arguments) = cli.command else {
             return Err(RunError::Broken("the command line is not an aggregate command".to_owned()));
