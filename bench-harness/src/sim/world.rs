@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 const TURNS_MAX: u64 = 200_000;
 
 /// Turns for which a log may be without a segment before the engine gives up.
-const STALL_TURNS: u64 = 4_000;
+const STALL_TURNS: u64 = 500;
 
 /// See the module.
 pub struct World<'a> {

@@ -247,7 +247,10 @@ impl IntTable {
 
     fn insert(&mut self, value: i64, slot: u32) {
         if (self.count + 1) * 2 > self.places.len() {
-            let grown = vec![(0, 0); self.places.len() * 2];
+            // Written at once: `vec![0; n]` would map the kernel's page of zeros, and looking before writing would fault
+            // twice for each page, the second time with a message to every core.
+            let mut grown = Vec::with_capacity(self.places.len() * 2);
+            grown.resize_with(self.places.len() * 2, Default::default);
             let old = std::mem::replace(&mut self.places, grown);
             self.mask = self.places.len() - 1;
             for (value, slot) in old.into_iter().filter(|(_, slot)| *slot != 0) {
