@@ -30,6 +30,7 @@ use std::time::Instant;
 
 /// The question of every round.
 const QUESTION: &[&str] = &[
+    "aggregate",
     "made.arrow",
     "--time=ts",
     "--time-unit=us",
