@@ -1,5 +1,7 @@
 //! The latency benchmark at a size that takes seconds: it must run, not be fast.
 
+#![allow(clippy::print_stdout)]
+
 use corefold_bench::latency::{LatencyArguments, measure};
 use corefold_engine::disk::DiskError;
 
