@@ -207,6 +207,15 @@ pub fn open_snapshot<'a>(
     SnapshotFile::open(SnapshotReader::new(files, file, faults, entropy), identity, generation)
 }
 
+/// Deletes snapshots of a shard for good.
+pub fn remove_snapshots(files: &mut Files, shard: u32, generations: &[u64]) -> Result<(), Down> {
+    let directory = Directory::Shard(shard);
+    for &generation in generations {
+        files.remove(Path { directory, name: Name::Snapshot(generation) })?;
+    }
+    if generations.is_empty() { Ok(()) } else { files.sync_directory(directory) }
+}
+
 /// Deletes what was being written when the process died.
 pub fn remove_leftovers(files: &mut Files, shard: u32) -> Result<(), Down> {
     let directory = Directory::Shard(shard);

@@ -10,7 +10,9 @@ use super::history::LogHistory;
 use super::panes::PaneSite;
 use super::reading::LogSource;
 use super::site::{BatchKey, Beginning, Site};
-use super::snapshots::{SnapshotDisk, open_snapshot, read_snapshots, remove_leftovers, snapshot_error, witness_of};
+use super::snapshots::{
+    SnapshotDisk, open_snapshot, read_snapshots, remove_leftovers, remove_snapshots, snapshot_error, witness_of,
+};
 use super::trace::Trace;
 use super::{Failure, Refusal};
 use crate::entropy::Entropy;
@@ -167,11 +169,7 @@ impl Store {
         self.check_recovered(&recovered)?;
         faults.is_hidden |= self.hidden > hidden;
         for from in &recovered.shards {
-            let directory = Directory::Shard(from.shard);
-            for &generation in &from.snapshots.passed_over {
-                self.files.remove(Path { directory, name: Name::Snapshot(generation) })?;
-                self.files.sync_directory(directory)?;
-            }
+            remove_snapshots(&mut self.files, from.shard, &from.snapshots.passed_over)?;
         }
         for (_, adopted) in recovered.adopted.extract_if(.., |(_, adopted)| (adopted.shard as usize) < count) {
             self.files.retire_shard(adopted.shard)?;
