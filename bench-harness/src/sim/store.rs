@@ -404,7 +404,7 @@ impl Store {
     fn refused(&self, error: &RecoverError, faults: &Faults) -> Failure {
         let unreadable = faults.counts_of_life.get(Fault::ReadErrorLasting) > 0;
         let is_damaged = self.files.is_damaged();
-        let is_log = matches!(error, RecoverError::Log(_) | RecoverError::NoSnapshot { .. });
+        let is_log = matches!(error, RecoverError::Log(_));
         if is_log && !unreadable && self.hidden == 0 && self.files.is_one_snapshot_damaged() {
             return Failure::Broken(format!("one bad snapshot must not end a start: {error}"));
         }
@@ -412,7 +412,7 @@ impl Store {
             RecoverError::Log(RecoveryError::Refused { reason, .. }) if is_damaged => Refusal::of(reason),
             RecoverError::Log(RecoveryError::Read { .. }) if unreadable => Refusal::Unreadable,
             RecoverError::Snapshot { error: SnapshotError::Read { .. }, .. } if unreadable => Refusal::Unreadable,
-            RecoverError::Snapshot { .. } | RecoverError::NoSnapshot { .. } if is_damaged => Refusal::Snapshot,
+            RecoverError::Snapshot { .. } | RecoverError::SnapshotsDamaged { .. } if is_damaged => Refusal::Snapshot,
             RecoverError::PanesBehind { .. } | RecoverError::Panes(_) if is_damaged => Refusal::Panes,
             _ if self.hidden > 0 => Refusal::Hidden,
             _ => return Failure::Broken(format!("the start was refused without a reason: {error}")),

@@ -51,14 +51,20 @@ pub enum RecoverError {
     },
     /// No snapshot can be used and the log does not reach back to its beginning, or is empty.
     #[error(
-        "{newest}; no older snapshot of the shard can be used, and its log alone does not tell all: {log}; restore a \
+        "{newest}; no older snapshot of the shard can be used, and its log alone does not tell all: {why}; restore a \
          snapshot, or give up what is lost with `corefold salvage`"
     )]
     NoSnapshot {
         /// What is wrong with the newest one.
         newest: String,
-        /// What is wrong with the log.
-        log: RecoveryError,
+        /// What the log lacks.
+        why: String,
+    },
+    /// The same, before anybody has looked what is wrong with the newest one.
+    #[error("{directory}: all snapshots are damaged, and they may hold what shards of earlier runs have left")]
+    SnapshotsDamaged {
+        /// Directory of the shard's log.
+        directory: String,
     },
     /// A snapshot is of a time that the pane log has not reached.
     #[error(
@@ -89,17 +95,19 @@ impl RecoverError {
 
     /// Says more where the log of a shard begins too late: what is wrong with the snapshots that should cover its front.
     pub(super) fn of_shard(self, directory: &LogDirectory, shard: u32, store: &Store) -> RecoverError {
-        match self {
+        let why = match self {
+            RecoverError::SnapshotsDamaged { .. } => {
+                "snapshots may hold what shards of earlier runs have left".to_owned()
+            }
             RecoverError::Log(
                 log @ RecoveryError::Refused { reason: RefusalReason::StartsLate { .. } | RefusalReason::Gone, .. },
-            ) => {
-                let newest = match super::snapshots::newest_fault(store, shard) {
-                    Ok(Some(fault)) => fault,
-                    _ => format!("{}: there is no snapshot", directory.path().display()),
-                };
-                RecoverError::NoSnapshot { newest, log }
-            }
-            other => other,
-        }
+            ) => log.to_string(),
+            other => return other,
+        };
+        let newest = match super::snapshots::newest_fault(store, shard) {
+            Ok(Some(fault)) => fault,
+            _ => format!("{}: there is no snapshot", directory.path().display()),
+        };
+        RecoverError::NoSnapshot { newest, why }
     }
 }

@@ -83,8 +83,10 @@ impl FirstPass {
             }
             Ok(())
         })?;
-        let is_empty = log.end == LogEnd::Empty && snapshots.kept.is_empty() && snapshots.damaged > 0;
-        if is_empty || snapshots.are_lost() {
+        if snapshots.are_lost() {
+            return Err(RecoverError::SnapshotsDamaged { directory: directory.to_owned() });
+        }
+        if log.end == LogEnd::Empty && snapshots.kept.is_empty() && snapshots.damaged > 0 {
             let refused = RecoveryError::Refused { file: directory.to_owned(), offset: 0, reason: RefusalReason::Gone };
             return Err(refused.into());
         }
