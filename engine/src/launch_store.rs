@@ -2,8 +2,7 @@
 //!
 //! What the directory holds was read before, by [`crate::recover`].
 
-use crate::disk::snapshots::remove;
-use crate::disk::{DiskOptions, SegmentKeeper, ShardDisk, SnapshotKeeper, Store};
+use crate::disk::{DiskOptions, SegmentKeeper, ShardDisk, SnapshotKeeper, Store, snapshots};
 use crate::error::EngineError;
 use crate::recover::{RecoveredStore, ShardStart, take_start_of};
 use crate::shard_core::ShardSnapshots;
@@ -72,7 +71,7 @@ impl StoreStarts {
     /// Makes the store ready for `count` shards.
     pub(crate) fn new(mut plan: StorePlan, count: usize) -> Result<StoreStarts, EngineError> {
         for from in &plan.recovered.shards {
-            remove(&plan.directory.shard_path(from.shard), &from.snapshots.passed_over)?;
+            snapshots::remove(&plan.directory.shard_path(from.shard), &from.snapshots.passed_over)?;
         }
         // Numbers that are to be used again: their old directories go at once.
         for (_, adopted) in plan.recovered.adopted.extract_if(.., |(_, adopted)| (adopted.shard as usize) < count) {

@@ -154,7 +154,9 @@ pub fn read_all<E>(
         let (_, now) = found.iter_mut().find(|(shard, _)| *shard == adopter).expect("it has adopted");
         let newest = now.kept.last().expect("the snapshot that says so").generation;
         let mut older = read(adopter, Some(newest))?;
-        older.damaged += now.damaged;
+        // Newer than the newest sound one are damaged ones only.
+        let newer: Vec<u64> = now.stale.iter().copied().filter(|generation| *generation > newest).collect();
+        older.damaged += newer.len();
         let is_held = match &older.head {
             Some(head) => head.adopted.contains(&orphan),
             // The log alone serves if nothing but this snapshot was ever there.
@@ -164,7 +166,6 @@ pub fn read_all<E>(
             safe.push((adopter, orphan));
             continue;
         }
-        let newer = now.stale.iter().filter(|generation| **generation > newest);
         older.stale.extend(newer);
         older.passed_over.append(&mut now.passed_over);
         older.passed_over.push(newest);
