@@ -106,19 +106,20 @@ impl Coordinator {
         link.answered = link.answered.max(pulled);
     }
 
-    /// Gives every window that became final to `sink(view, rows)` and returns the time below which shards may
+    /// Gives every window that became final to `sink(view, rows)`, which may keep the rows if it leaves an older batch of
+    /// the view or an empty one in their place, and returns the time below which shards may
     /// forget their panes (with a log: once what was written is durable); `None` while a pull is under way or not
     /// wholly written to the log, or if nothing is new.
     pub fn emit<E: From<CoordinatorError>>(
         &mut self,
-        mut sink: impl FnMut(usize, &ResultBatch) -> Result<(), E>,
+        mut sink: impl FnMut(usize, &mut ResultBatch) -> Result<(), E>,
     ) -> Result<Option<EventTime>, E> {
         let is_logged = self.log.as_ref().is_none_or(|log| log.has_logged(self.pulled));
         if self.is_pulling() || self.emitted >= self.pulled || !is_logged {
             return Ok(None);
         }
         for (index, view) in self.views.iter_mut().enumerate() {
-            view.emit(self.pulled, &mut |batch: &ResultBatch| sink(index, batch).map_err(Stop::Sink)).map_err(
+            view.emit(self.pulled, &mut |batch: &mut ResultBatch| sink(index, batch).map_err(Stop::Sink)).map_err(
                 |stop| match stop {
                     Stop::Sink(error) => error,
                     Stop::View(error) => E::from(CoordinatorError::View(error)),

@@ -3,7 +3,10 @@
 //! Rows are not here; a slot is only a number under which others keep them.
 
 use crate::key;
+use crate::key_values::KeyValues;
 use crate::partial::OTHER_SLOT;
+use crate::result::OutputColumn;
+use crate::spec::FieldType;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -11,7 +14,13 @@ use std::hash::{BuildHasherDefault, Hasher};
 #[derive(Debug)]
 pub struct Groups {
     slots: HashMap<Box<[u8]>, u32, BuildHasherDefault<KeyHasher>>,
-    entries: Vec<Entry>,
+    /// By slot: the encoded key; empty where the slot is free.
+    keys: Vec<Box<[u8]>>,
+    hashes: Vec<u64>,
+    /// By slot: shards that name the group by a slot of theirs, plus panes that hold a row of it. Apart from the keys,
+    /// since every row of every pane counts here.
+    uses: Vec<u32>,
+    values: KeyValues,
     /// Slots that may be used again.
     free: Vec<u32>,
     /// Slots freed since `order` was last cleaned; they may still stand in it.
@@ -23,24 +32,20 @@ pub struct Groups {
     added: Vec<u32>,
 }
 
-#[derive(Debug)]
-struct Entry {
-    key: Box<[u8]>,
-    hash: u64,
-    /// Shards that name this group by a slot of theirs, plus panes that hold a row of it.
-    uses: u32,
-    live: bool,
-}
-
 const UNMAPPED: u32 = u32::MAX;
 
 impl Groups {
-    /// No groups but "other", whose key is `other_key`.
-    pub fn new(shards: usize, other_key: Vec<u8>) -> Groups {
-        let other = Entry { hash: 0, key: other_key.into(), uses: 1, live: true };
+    /// No groups but "other"; keys are those of columns of the types `by`.
+    pub fn new(shards: usize, by: &[FieldType]) -> Groups {
+        let other = key::other(by);
+        let mut values = KeyValues::new(by);
+        values.set(OTHER_SLOT, &other);
         Groups {
             slots: HashMap::default(),
-            entries: vec![other],
+            keys: vec![other.into()],
+            hashes: vec![0],
+            uses: vec![1],
+            values,
             free: Vec::new(),
             freed: Vec::new(),
             maps: vec![vec![OTHER_SLOT]; shards],
@@ -51,13 +56,13 @@ impl Groups {
 
     /// One past the highest slot.
     pub fn slots_end(&self) -> usize {
-        self.entries.len()
+        self.uses.len()
     }
 
     /// Takes a shard's word that its `slot` is the group `key`.
     pub fn announce(&mut self, shard: usize, slot: u32, key: &[u8]) {
         let ours = self.intern(key);
-        self.entries[ours as usize].uses += 1;
+        self.uses[ours as usize] += 1;
         let map = &mut self.maps[shard];
         if map.len() <= slot as usize {
             map.resize(slot as usize + 1, UNMAPPED);
@@ -91,16 +96,15 @@ impl Groups {
 
     /// Notes that one more pane holds a row of `slot`.
     pub fn hold(&mut self, slot: u32) {
-        self.entries[slot as usize].uses += 1;
+        self.uses[slot as usize] += 1;
     }
 
     /// Notes that one pane or shard less uses `slot`; the last one frees it.
     pub fn release(&mut self, slot: u32) {
-        let entry = &mut self.entries[slot as usize];
-        entry.uses -= 1;
-        if entry.uses == 0 {
-            entry.live = false;
-            let key = std::mem::take(&mut entry.key);
+        let uses = &mut self.uses[slot as usize];
+        *uses -= 1;
+        if *uses == 0 {
+            let key = std::mem::take(&mut self.keys[slot as usize]);
             self.slots.remove(&key);
             self.freed.push(slot);
         }
@@ -108,25 +112,30 @@ impl Groups {
 
     /// Encoded key of `slot`.
     pub fn key(&self, slot: u32) -> &[u8] {
-        &self.entries[slot as usize].key
+        &self.keys[slot as usize]
     }
 
     /// Hash that decides whether `slot` stays under `max_groups`.
     pub fn hash(&self, slot: u32) -> u64 {
-        self.entries[slot as usize].hash
+        self.hashes[slot as usize]
     }
 
-    /// Live slots in key order; the order of output rows.
+    /// Appends the values of the keys of `slots` to the output columns of the `by` fields.
+    pub fn push_values(&self, slots: &[u32], columns: &mut [OutputColumn]) {
+        self.values.gather(slots, &self.keys, columns);
+    }
+
+    /// Live slots in key order; the order of output rows. All that were interned are held by now.
     pub fn sorted(&mut self) -> &[u32] {
-        let entries = &self.entries;
+        let (keys, uses) = (&self.keys, &self.uses);
         if !self.freed.is_empty() {
-            self.order.retain(|&slot| entries[slot as usize].live);
-            self.added.retain(|&slot| entries[slot as usize].live);
+            self.order.retain(|&slot| uses[slot as usize] > 0);
+            self.added.retain(|&slot| uses[slot as usize] > 0);
             self.free.append(&mut self.freed);
         }
         if !self.added.is_empty() {
             // "Other" comes after a real group of the same key.
-            let rank = |slot: &u32| (&entries[*slot as usize].key, *slot == OTHER_SLOT);
+            let rank = |slot: &u32| (&keys[*slot as usize], *slot == OTHER_SLOT);
             self.added.sort_unstable_by(|a, b| rank(a).cmp(&rank(b)));
             self.order.append(&mut self.added);
             // Two sorted runs: the stable sort finds and merges them.
@@ -136,17 +145,15 @@ impl Groups {
     }
 
     fn add(&mut self, key: &[u8]) -> u32 {
-        let entry = Entry { key: key.into(), hash: key::hash(key), uses: 0, live: true };
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.entries[slot as usize] = entry;
-                slot
-            }
-            None => {
-                self.entries.push(entry);
-                self.entries.len() as u32 - 1
-            }
-        };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.keys.push(Box::default());
+            self.hashes.push(0);
+            self.uses.push(0);
+            self.uses.len() as u32 - 1
+        });
+        self.keys[slot as usize] = key.into();
+        self.hashes[slot as usize] = key::hash(key);
+        self.values.set(slot, key);
         self.slots.insert(key.into(), slot);
         self.added.push(slot);
         slot
@@ -175,21 +182,21 @@ mod tests {
 
     #[test]
     fn slots_are_shared_between_shards_and_freed_by_the_last_user() {
-        let mut groups = Groups::new(2, b"other".to_vec());
+        let mut groups = Groups::new(2, &[FieldType::String]);
         groups.announce(0, 5, b"b");
         groups.announce(1, 9, b"b");
         groups.announce(1, 7, b"a");
         let b = groups.slot_of(0, 5).unwrap();
         let a = groups.slot_of(1, 7).unwrap();
         assert_eq!(groups.slot_of(1, 9), Some(b));
-        assert_eq!(groups.sorted(), [a, b, OTHER_SLOT]);
+        assert_eq!(groups.sorted(), [OTHER_SLOT, a, b]);
         groups.hold(b);
         groups.retire(0, 5);
         groups.retire(1, 9);
         assert_eq!(groups.slot_of(0, 5), None);
         assert_eq!(groups.key(b), b"b");
         groups.release(b);
-        assert_eq!(groups.sorted(), [a, OTHER_SLOT]);
+        assert_eq!(groups.sorted(), [OTHER_SLOT, a]);
         groups.announce(0, 5, b"c");
         groups.sorted();
         assert_eq!(groups.slot_of(0, 5), Some(b), "a freed slot is used again");

@@ -216,12 +216,19 @@ impl View {
         partial.view = index as u32;
         partial.pane = id.0;
         let layout = &self.plan().layout;
-        for row in start..end {
-            let slot = pane.slots[row];
+        for &slot in &pane.slots[start..end] {
             if slot != OTHER_SLOT {
                 partial.announce(slot, self.groups.key(slot));
             }
-            partial.push_row(layout, slot, pane.rows.row(layout, row), &pane.rows.sides, row as u32);
+        }
+        if pane.rows.sides.is_empty() {
+            partial.slots.extend_from_slice(&pane.slots[start..end]);
+            partial.words.extend_from_slice(&pane.rows.words[start * layout.stride..end * layout.stride]);
+        } else {
+            for row in start..end {
+                let words = pane.rows.row(layout, row);
+                partial.push_row(layout, pane.slots[row], words, &pane.rows.sides, row as u32);
+            }
         }
         let next = if end == pane.slots.len() { (PaneId(id.0 + 1), 0) } else { (id, end) };
         Some((next, id))

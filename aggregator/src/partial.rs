@@ -69,7 +69,9 @@ impl Partial {
         let (row, at) = (self.slots.len() as u32, self.words.len());
         self.slots.push(slot);
         self.words.extend_from_slice(source);
-        copy_row(layout, (&mut self.words[at..], &mut self.sides, row), (source, source_sides, source_row));
+        if !source_sides.is_empty() {
+            copy_row(layout, (&mut self.words[at..], &mut self.sides, row), (source, source_sides, source_row));
+        }
     }
 
     /// Archives into `buffer`, whose memory is used again.
@@ -109,6 +111,14 @@ impl Partial {
     /// The rows, taken out.
     pub fn take_rows(&mut self) -> Rows {
         Rows { words: std::mem::take(&mut self.words), sides: std::mem::take(&mut self.sides) }
+    }
+
+    /// Gives its rows for `rows`, whose memory it keeps for others.
+    pub fn swap_rows(&mut self, rows: &mut Rows) {
+        std::mem::swap(&mut self.words, &mut rows.words);
+        std::mem::swap(&mut self.sides, &mut rows.sides);
+        self.words.clear();
+        self.sides.clear();
     }
 
     fn check(&self, stride: usize) -> Result<(), PartialError> {

@@ -102,6 +102,29 @@ impl OutputColumn {
         self.len() == 0
     }
 
+    /// Makes room for `rows` more values, text aside.
+    pub fn reserve(&mut self, rows: usize) {
+        match self {
+            OutputColumn::Time(values) => values.reserve(rows),
+            OutputColumn::I64 { values, valid } => {
+                values.reserve(rows);
+                valid.reserve(rows);
+            }
+            OutputColumn::F64 { values, valid } => {
+                values.reserve(rows);
+                valid.reserve(rows);
+            }
+            OutputColumn::Bool { values, valid } => {
+                values.reserve(rows);
+                valid.reserve(rows);
+            }
+            OutputColumn::String { offsets, valid, .. } => {
+                offsets.reserve(rows);
+                valid.reserve(rows);
+            }
+        }
+    }
+
     /// Forgets all values, keeps the memory.
     pub fn clear(&mut self) {
         match self {
@@ -126,6 +149,35 @@ impl OutputColumn {
         }
     }
 
+    /// Appends the values of `from`, which has the same type, at `rows`.
+    pub fn gather(&mut self, from: &OutputColumn, rows: &[u32]) {
+        use OutputColumn::{Bool, F64, I64, String, Time};
+        match (self, from) {
+            (Time(to), Time(from)) => take(to, from, rows),
+            (I64 { values: to, valid: to_valid }, I64 { values, valid }) => {
+                take(to, values, rows);
+                take(to_valid, valid, rows);
+            }
+            (F64 { values: to, valid: to_valid }, F64 { values, valid }) => {
+                take(to, values, rows);
+                take(to_valid, valid, rows);
+            }
+            (Bool { values: to, valid: to_valid }, Bool { values, valid }) => {
+                take(to, values, rows);
+                take(to_valid, valid, rows);
+            }
+            (String { offsets: to, bytes: to_bytes, valid: to_valid }, String { offsets, bytes, valid }) => {
+                for &row in rows {
+                    let row = row as usize;
+                    to_bytes.extend_from_slice(&bytes[offsets[row] as usize..offsets[row + 1] as usize]);
+                    to.push(to_bytes.len() as u32);
+                }
+                take(to_valid, valid, rows);
+            }
+            (to, from) => unreachable!("{from:?} gathered into {to:?}"),
+        }
+    }
+
     /// Text of row `row`, `None` where null. Only for string columns; others have no text.
     pub fn text(&self, row: usize) -> Option<&str> {
         match self {
@@ -135,4 +187,8 @@ impl OutputColumn {
             _ => None,
         }
     }
+}
+
+fn take<T: Copy>(to: &mut Vec<T>, from: &[T], rows: &[u32]) {
+    to.extend(rows.iter().map(|&row| from[row as usize]));
 }

@@ -11,6 +11,9 @@ use crate::sketch::quantile::QuantileSketch;
 use crate::sketch::top::TopSketch;
 use std::collections::BTreeMap;
 
+/// Rows that are merged state by state before the next ones: both sides together fit the first cache.
+const MERGE_ROWS: usize = 128;
+
 /// Something that belongs to a state but does not fit into its words.
 #[derive(Clone, Debug, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub enum Side {
@@ -121,17 +124,21 @@ impl Rows {
 
     /// Makes rows empty up to position `count - 1`.
     pub fn grow(&mut self, layout: &RowLayout, count: usize) {
-        while self.words.len() < count * layout.stride {
+        let missing = (count * layout.stride).saturating_sub(self.words.len()) / layout.stride;
+        self.words.reserve(missing * layout.stride);
+        for _ in 0..missing {
             self.words.extend_from_slice(&layout.template);
         }
     }
 
     /// Appends a copy of a row that lies elsewhere.
     pub fn push_row(&mut self, layout: &RowLayout, source: &[u64], source_sides: &Sides, source_row: u32) {
-        let row = self.count(layout) as u32;
+        let at = self.words.len();
         self.words.extend_from_slice(source);
-        let at = row as usize * layout.stride;
-        copy_row(layout, (&mut self.words[at..], &mut self.sides, row), (source, source_sides, source_row));
+        if !source_sides.is_empty() {
+            let row = (at / layout.stride) as u32;
+            copy_row(layout, (&mut self.words[at..], &mut self.sides, row), (source, source_sides, source_row));
+        }
     }
 
     /// Forgets all rows, keeps the memory.
@@ -162,13 +169,18 @@ impl Rows {
 
     /// Merges row `from[i]` of `source` into row `into[i]` of `self`, for every `i`.
     ///
-    /// State by state, so that the kind is resolved once per state and not once per row. Commutative and
-    /// associative in every state. Rows must exist; a row may be named several times in `into`.
+    /// State by state, so that the kind is resolved once per state and not once per row, in runs of rows that stay in
+    /// the cache meanwhile. Commutative and associative in every state. Rows must exist; a row may be named several
+    /// times in `into`.
     pub fn merge(&mut self, layout: &RowLayout, into: &[u32], source: &Rows, from: &[u32], scope: MergeScope) {
         assert_eq!(into.len(), from.len());
-        for (index, state) in layout.states.iter().enumerate() {
-            let context = aggregate::MergeContext { state: *state, index, stride: layout.stride, scope };
-            aggregate::merge(&context, self, into, source, from);
+        if !aggregate::merge_fused(layout, self, into, source, from) {
+            for (into, from) in into.chunks(MERGE_ROWS).zip(from.chunks(MERGE_ROWS)) {
+                for (index, state) in layout.states.iter().enumerate() {
+                    let context = aggregate::MergeContext { state: *state, index, stride: layout.stride, scope };
+                    aggregate::merge(&context, self, into, source, from);
+                }
+            }
         }
         if !source.sides.spills.is_empty() {
             self.merge_spills(layout, into, source, from);

@@ -7,7 +7,7 @@
 //! sliding-window aggregation", VLDB 2015.) Which windows are due is not decided here.
 
 use crate::layout::RowLayout;
-use crate::rows::{MergeScope, Rows};
+use crate::rows::{MergeScope, Rows, copy_row};
 use crate::time::PaneId;
 use std::collections::VecDeque;
 
@@ -18,6 +18,27 @@ pub struct Pane {
     pub slots: Vec<u32>,
     /// The rows.
     pub rows: Rows,
+}
+
+impl Pane {
+    /// Puts the rows into the order of their slots, so that all later passes go through memory in one direction.
+    /// `order` and `words` lend their memory; spills, which go by row, stay as they are, and so does the order then.
+    pub(crate) fn sort(&mut self, layout: &RowLayout, order: &mut Vec<u64>, words: &mut Vec<u64>) {
+        if self.slots.is_sorted() || !self.rows.sides.spills.is_empty() {
+            return;
+        }
+        order.clear();
+        order.extend(self.slots.iter().zip(0_u64..).map(|(&slot, row)| u64::from(slot) << 32 | row));
+        order.sort_unstable();
+        words.clear();
+        words.reserve(self.rows.words.len());
+        for (slot, &entry) in self.slots.iter_mut().zip(order.iter()) {
+            *slot = (entry >> 32) as u32;
+            words.extend_from_slice(self.rows.row(layout, entry as u32 as usize));
+        }
+        std::mem::swap(&mut self.rows.words, words);
+        words.clear();
+    }
 }
 
 /// The panes of the current window of one view.
@@ -33,7 +54,16 @@ pub struct Slide {
     back: Vec<(PaneId, Pane)>,
     /// By slot: total over the back.
     back_total: Rows,
+    /// By slot: panes held in which it has a row.
+    panes_of: Vec<u32>,
+    /// Memory for a turn.
+    running: Rows,
+    /// Memory of panes that were dropped.
+    spent: Vec<Pane>,
 }
+
+/// Panes whose memory is kept.
+const SPENT_MAX: usize = 4;
 
 #[derive(Debug)]
 struct FrontPane {
@@ -67,7 +97,15 @@ impl Slide {
             front_popped: 0,
             back: Vec::new(),
             back_total: Rows::default(),
+            panes_of: Vec::new(),
+            running: Rows::default(),
+            spent: Vec::new(),
         }
+    }
+
+    /// An empty pane, in the memory of one that was dropped.
+    pub fn take_spent(&mut self) -> Pane {
+        self.spent.pop().unwrap_or_default()
     }
 
     /// The oldest pane held.
@@ -79,6 +117,10 @@ impl Slide {
     pub fn push(&mut self, layout: &RowLayout, id: PaneId, pane: Pane, slots_end: usize) {
         assert!(self.back.last().is_none_or(|(newest, _)| *newest < id), "panes come in order");
         self.back_total.grow(layout, slots_end);
+        self.panes_of.resize(slots_end.max(self.panes_of.len()), 0);
+        for &slot in &pane.slots {
+            self.panes_of[slot as usize] += 1;
+        }
         let from: Vec<u32> = (0..pane.slots.len() as u32).collect();
         self.back_total.merge(layout, &pane.slots, &pane.rows, &from, MergeScope::AcrossPanes);
         self.back.push((id, pane));
@@ -92,19 +134,23 @@ impl Slide {
                 self.front_popped += 1;
                 for (&slot, &next) in popped.pane.slots.iter().zip(&popped.next) {
                     self.front_at[slot as usize] = next;
+                    self.panes_of[slot as usize] -= 1;
                     forget(slot);
                 }
+                self.recycle(popped.pane);
             }
             if !self.front.is_empty() || self.back.first().is_none_or(|(id, _)| *id >= limit) {
                 return;
             }
             if self.back.last().is_some_and(|(id, _)| *id < limit) {
                 // Nothing of the back stays: no need to turn it over.
-                for (_, pane) in self.back.drain(..) {
+                for (_, pane) in std::mem::take(&mut self.back) {
                     for &slot in &pane.slots {
                         self.back_total.reset(layout, slot as usize);
+                        self.panes_of[slot as usize] -= 1;
                         forget(slot);
                     }
+                    self.recycle(pane);
                 }
                 self.back_total.sides.clear();
                 return;
@@ -114,27 +160,48 @@ impl Slide {
     }
 
     /// Whether the group in `slot` has events in a pane held.
-    pub fn holds(&self, layout: &RowLayout, slot: u32) -> bool {
-        let slot = slot as usize;
-        self.front_at.get(slot).is_some_and(|place| *place != NOWHERE)
-            || (slot < self.back_total.count(layout) && self.back_total.events(layout, slot) > 0)
+    pub fn holds(&self, slot: u32) -> bool {
+        self.panes_of.get(slot as usize).is_some_and(|&panes| panes > 0)
     }
 
-    /// Merges the totals of `slots` over all panes held into the rows `into` of `window`.
-    pub fn total(&self, layout: &RowLayout, slots: &[u32], window: &mut Rows, into: &[u32]) {
-        for (&slot, &into) in slots.iter().zip(into) {
-            let place = self.front_at.get(slot as usize).copied().unwrap_or(NOWHERE);
-            if place == NOWHERE {
-                continue;
-            }
-            let rows = &self.front[(place.pane - self.front_popped) as usize].pane.rows;
-            if rows.sides.is_empty() && window.events(layout, into as usize) == 0 {
-                let target = into as usize * layout.stride;
-                window.words[target..target + layout.stride].copy_from_slice(rows.row(layout, place.row as usize));
-            } else {
-                window.merge(layout, &[into], rows, &[place.row], MergeScope::AcrossPanes);
+    /// Appends the totals of `slots` over all panes held to `window`, one row each.
+    pub fn append_totals(&self, layout: &RowLayout, slots: &[u32], window: &mut Rows) {
+        let first = window.count(layout) as u32;
+        window.words.reserve(slots.len() * layout.stride);
+        for (&slot, row) in slots.iter().zip(first..) {
+            match self.front_total(slot) {
+                Some((rows, at)) => {
+                    let source = rows.row(layout, at as usize);
+                    window.words.extend_from_slice(source);
+                    if !rows.sides.is_empty() {
+                        let target = &mut window.words[row as usize * layout.stride..];
+                        copy_row(layout, (target, &mut window.sides, row), (source, &rows.sides, at));
+                    }
+                }
+                None => window.words.extend_from_slice(&layout.template),
             }
         }
+        let into: Vec<u32> = (first..first + slots.len() as u32).collect();
+        self.merge_back(layout, slots, window, &into);
+    }
+
+    /// Merges the totals of `slots` over all panes held into the row `into` of `window`.
+    pub fn merge_totals(&self, layout: &RowLayout, slots: &[u32], window: &mut Rows, into: u32) {
+        for &slot in slots {
+            if let Some((rows, at)) = self.front_total(slot) {
+                window.merge(layout, &[into], rows, &[at], MergeScope::AcrossPanes);
+            }
+        }
+        self.merge_back(layout, slots, window, &vec![into; slots.len()]);
+    }
+
+    /// Where the total of `slot` over the front lies, if it has events there.
+    fn front_total(&self, slot: u32) -> Option<(&Rows, u32)> {
+        let place = self.front_at.get(slot as usize).filter(|place| **place != NOWHERE)?;
+        Some((&self.front[(place.pane - self.front_popped) as usize].pane.rows, place.row))
+    }
+
+    fn merge_back(&self, layout: &RowLayout, slots: &[u32], window: &mut Rows, into: &[u32]) {
         let count = self.back_total.count(layout);
         if self.back.is_empty() {
             return;
@@ -148,10 +215,18 @@ impl Slide {
         }
     }
 
+    fn recycle(&mut self, mut pane: Pane) {
+        if self.spent.len() < SPENT_MAX {
+            pane.slots.clear();
+            pane.rows.clear();
+            self.spent.push(pane);
+        }
+    }
+
     /// Moves the back to the empty front, its rows becoming totals.
     fn turn(&mut self, layout: &RowLayout) {
         assert!(self.front.is_empty(), "the back is turned over once the front is used up");
-        let mut running = Rows::default();
+        let mut running = std::mem::take(&mut self.running);
         running.grow(layout, self.back_total.count(layout));
         self.front_at.clear();
         self.front_at.resize(self.back_total.count(layout), NOWHERE);
@@ -160,8 +235,9 @@ impl Slide {
             let rows: Vec<u32> = (0..pane.slots.len() as u32).collect();
             running.merge(layout, &pane.slots, &pane.rows, &rows, MergeScope::AcrossPanes);
             pane.rows.clear();
-            pane.rows.grow(layout, rows.len());
-            pane.rows.merge(layout, &rows, &running, &pane.slots, MergeScope::AcrossPanes);
+            for &slot in &pane.slots {
+                pane.rows.push_row(layout, running.row(layout, slot as usize), &running.sides, slot);
+            }
             let next = pane.slots.iter().zip(rows).map(|(&slot, row)| {
                 std::mem::replace(&mut self.front_at[slot as usize], Place { pane: index as u32, row })
             });
@@ -169,5 +245,7 @@ impl Slide {
             self.front.push_front(FrontPane { id, pane, next });
         }
         self.back_total.clear();
+        running.clear();
+        self.running = running;
     }
 }

@@ -4,18 +4,15 @@
 
 use crate::aggregate;
 use crate::groups::Groups;
-use crate::key;
 use crate::layout::RowLayout;
 use crate::partial::{OTHER_SLOT, Partial};
-use crate::result::{OutputColumn, OutputField, OutputSchema, ResultBatch};
-use crate::rows::{MergeScope, Rows};
+use crate::result::{OutputField, OutputSchema, ResultBatch};
+use crate::rows::MergeScope;
 use crate::slide::{Pane, Slide};
 use crate::spec::{Field, FieldType, OutputType, Overflow, SpecError, StreamSpec, ViewSpec};
 use crate::time::{EventTime, PaneId};
+use crate::window_rows::WindowRows;
 use std::collections::{BTreeMap, VecDeque};
-
-/// Rows finalized at a time.
-const BLOCK_ROWS: usize = 4096;
 
 /// A view with everything derived from it once.
 #[derive(Clone, Debug)]
@@ -115,10 +112,13 @@ pub struct View {
     pub(crate) recent: VecDeque<(i64, u64)>,
     /// Whether `recent` is kept.
     pub(crate) keeps_recent: bool,
-    /// By slot: row in the pane being merged; kept to save its memory.
+    /// By slot: row in the pane being merged.
     row_of: Vec<u32>,
-    block: Rows,
-    output: ResultBatch,
+    /// Memory of a merge: by row of the partial, its row in the pane, and its own; slots and rows to be sorted.
+    into: Vec<u32>,
+    from: Vec<u32>,
+    order: Vec<u64>,
+    rows: WindowRows,
     /// Finished windows that had rows, and those rows.
     pub windows_out: u64,
     /// Rows given out.
@@ -130,9 +130,8 @@ const NO_ROW: u32 = u32::MAX;
 impl View {
     /// A view fed by `shards` shards.
     pub fn new(plan: ViewPlan, shards: usize) -> View {
-        let columns = plan.schema.columns.iter().map(|c| OutputColumn::new(c.kind)).collect();
         View {
-            groups: Groups::new(shards, key::other(&plan.by)),
+            groups: Groups::new(shards, &plan.by),
             collecting: BTreeMap::new(),
             slide: Slide::new(),
             window_next: i64::MIN,
@@ -140,8 +139,10 @@ impl View {
             recent: VecDeque::new(),
             keeps_recent: false,
             row_of: Vec::new(),
-            block: Rows::default(),
-            output: ResultBatch { rows: 0, columns, other_rows: Vec::new() },
+            into: Vec::new(),
+            from: Vec::new(),
+            order: Vec::new(),
+            rows: WindowRows::default(),
             plan,
             windows_out: 0,
             rows_out: 0,
@@ -163,36 +164,41 @@ impl View {
         }
         let layout = &self.plan.layout;
         let id = PaneId(partial.pane);
-        let pane = self.collecting.entry(id).or_default();
-        self.row_of.resize(self.groups.slots_end(), NO_ROW);
-        for (row, &slot) in pane.slots.iter().enumerate() {
-            self.row_of[slot as usize] = row as u32;
+        let pane = self.collecting.entry(id).or_insert_with(|| self.slide.take_spent());
+        let is_first = pane.slots.is_empty();
+        if !is_first {
+            self.row_of.resize(self.groups.slots_end(), NO_ROW);
+            for (row, &slot) in pane.slots.iter().enumerate() {
+                self.row_of[slot as usize] = row as u32;
+            }
         }
-        let mut into = Vec::with_capacity(partial.slots.len());
+        self.into.clear();
         for &slot in &partial.slots {
             let Some(ours) = self.groups.slot_of(shard, slot) else {
                 return Err(ViewError::UnknownSlot { view: self.plan.spec.name.clone(), shard, slot });
             };
-            let row = &mut self.row_of[ours as usize];
-            if *row == NO_ROW {
-                *row = pane.slots.len() as u32;
+            // A shard names each group once.
+            let known = if is_first { NO_ROW } else { self.row_of[ours as usize] };
+            let row = if known == NO_ROW { pane.slots.len() as u32 } else { known };
+            if known == NO_ROW {
                 pane.slots.push(ours);
                 self.groups.hold(ours);
             }
-            into.push(*row);
+            self.into.push(row);
         }
-        for &slot in &pane.slots {
-            self.row_of[slot as usize] = NO_ROW;
-        }
-        let rows = partial.take_rows();
-        if pane.rows.words.is_empty() {
-            // The first partial of a pane becomes the pane: its rows stand in order already.
-            debug_assert!(into.iter().enumerate().all(|(index, &row)| index as u32 == row));
-            pane.rows = rows;
+        if is_first {
+            // The first partial of a pane becomes the pane.
+            partial.swap_rows(&mut pane.rows);
+            pane.sort(layout, &mut self.order, &mut partial.words);
         } else {
+            for &slot in &pane.slots {
+                self.row_of[slot as usize] = NO_ROW;
+            }
             pane.rows.grow(layout, pane.slots.len());
-            let from: Vec<u32> = (0..into.len() as u32).collect();
-            pane.rows.merge(layout, &into, &rows, &from, MergeScope::SamePane);
+            self.from.clear();
+            self.from.extend(0..self.into.len() as u32);
+            let rows = partial.take_rows();
+            pane.rows.merge(layout, &self.into, &rows, &self.from, MergeScope::SamePane);
             partial.words = rows.words;
         }
         self.check_groups(id)
@@ -208,13 +214,14 @@ impl View {
         Ok(())
     }
 
-    /// Gives every window that ends at or before `frontier` and has events to `sink`, in order.
+    /// Gives every window that ends at or before `frontier` and has events to `sink`, in order. The sink may keep the
+    /// rows and leave an older batch of this view in their place, or an empty one, whose memory is used next.
     ///
     /// All partials of panes below the frontier must have been merged.
     pub fn emit<E: From<ViewError>>(
         &mut self,
         frontier: EventTime,
-        sink: &mut impl FnMut(&ResultBatch) -> Result<(), E>,
+        sink: &mut impl FnMut(&mut ResultBatch) -> Result<(), E>,
     ) -> Result<(), E> {
         let window = self.plan.spec.window;
         let open_from = window.open_from(frontier);
@@ -244,96 +251,46 @@ impl View {
     fn emit_window<E: From<ViewError>>(
         &mut self,
         number: i64,
-        sink: &mut impl FnMut(&ResultBatch) -> Result<(), E>,
+        sink: &mut impl FnMut(&mut ResultBatch) -> Result<(), E>,
     ) -> Result<(), E> {
-        let layout = &self.plan.layout;
-        let order = self.groups.sorted();
-        let mut slots: Vec<u32> = order.iter().copied().filter(|&slot| self.slide.holds(layout, slot)).collect();
+        let Self { plan, groups, slide, rows: window, .. } = self;
+        let slots = window.begin(groups.sorted().iter().copied().filter(|&slot| slide.holds(slot)));
         if slots.is_empty() {
             return Ok(());
         }
-        let folded = self.fold_overflow(&mut slots);
+        let folded = fold_overflow(&plan.spec, groups, slots);
+        let count = slots.len() as u64;
+        window.give(plan, (groups, slide), number, &folded, sink)?;
         self.windows_out += 1;
+        self.rows_out += count;
         if self.keeps_recent {
-            self.recent.push_back((number, slots.len() as u64));
-        }
-        for chunk in slots.chunks(BLOCK_ROWS) {
-            self.block.clear();
-            self.block.grow(layout, chunk.len());
-            let positions: Vec<u32> = (0..chunk.len() as u32).collect();
-            self.slide.total(layout, chunk, &mut self.block, &positions);
-            if let Some(row) = chunk.iter().position(|&slot| slot == OTHER_SLOT) {
-                for folded in folded.chunks(BLOCK_ROWS) {
-                    self.slide.total(layout, folded, &mut self.block, &vec![row as u32; folded.len()]);
-                }
-            }
-            finalize(&self.plan, &self.groups, number, chunk, &self.block, &mut self.output)?;
-            self.rows_out += chunk.len() as u64;
-            sink(&self.output)?;
+            self.recent.push_back((number, count));
         }
         Ok(())
     }
-
-    /// Keeps the `max_groups` groups with the smallest hashes in `slots` and returns the others, which then
-    /// belong to "other". A kept group is complete: wherever it has events it was among the smallest too.
-    fn fold_overflow(&self, slots: &mut Vec<u32>) -> Vec<u32> {
-        let max = self.plan.spec.groups_max as usize;
-        let real = slots.iter().filter(|&&slot| slot != OTHER_SLOT).count();
-        // A limit that refuses is held against panes, where it is refused.
-        if real <= max || self.plan.spec.overflow == Overflow::Reject {
-            return Vec::new();
-        }
-        let rank = |slot: u32| (self.groups.hash(slot), self.groups.key(slot));
-        let mut ranked: Vec<u32> = slots.iter().copied().filter(|&slot| slot != OTHER_SLOT).collect();
-        ranked.sort_unstable_by(|&a, &b| rank(a).cmp(&rank(b)));
-        let mut folded = ranked.split_off(max);
-        folded.sort_unstable();
-        slots.retain(|slot| folded.binary_search(slot).is_err());
-        if !slots.contains(&OTHER_SLOT) {
-            let key = self.groups.key(OTHER_SLOT);
-            let at = slots.partition_point(|&slot| self.groups.key(slot) <= key);
-            slots.insert(at, OTHER_SLOT);
-        }
-        folded
-    }
 }
 
-fn finalize(
-    plan: &ViewPlan,
-    groups: &Groups,
-    number: i64,
-    slots: &[u32],
-    rows: &Rows,
-    output: &mut ResultBatch,
-) -> Result<(), ViewError> {
-    let window = plan.spec.window;
-    let start = window.pane_start(window.window_first_pane(number));
-    let end = window.pane_start(window.window_end_pane(number));
-    output.rows = slots.len();
-    output.other_rows.clear();
-    output.columns.iter_mut().for_each(OutputColumn::clear);
-    for (column, time) in output.columns.iter_mut().zip([start, end]) {
-        if let OutputColumn::Time(values) = column {
-            values.resize(slots.len(), time.0);
-        }
+/// Keeps the `max_groups` groups with the smallest hashes in `slots` and returns the others, which then belong to
+/// "other". A kept group is complete: wherever it has events it was among the smallest too.
+fn fold_overflow(spec: &ViewSpec, groups: &Groups, slots: &mut Vec<u32>) -> Vec<u32> {
+    let max = spec.groups_max as usize;
+    // A limit that refuses is held against panes, where it is refused.
+    if slots.len() <= max || spec.overflow == Overflow::Reject {
+        return Vec::new();
     }
-    for (row, &slot) in slots.iter().enumerate() {
-        key::decode(groups.key(slot), &plan.by, &mut output.columns[plan.schema.by.clone()]);
-        if slot == OTHER_SLOT {
-            output.other_rows.push(row);
-        }
+    let rank = |slot: u32| (groups.hash(slot), groups.key(slot));
+    let mut ranked: Vec<u32> = slots.iter().copied().filter(|&slot| slot != OTHER_SLOT).collect();
+    if ranked.len() <= max {
+        return Vec::new();
     }
-    let positions: Vec<u32> = (0..slots.len() as u32).collect();
-    for (index, state) in plan.layout.outputs.iter().enumerate() {
-        let at = plan.schema.by.end + index;
-        aggregate::finalize(&plan.layout, state, rows, &positions, &mut output.columns[at]).map_err(|overflow| {
-            ViewError::SumOverflow {
-                view: plan.spec.name.clone(),
-                column: plan.schema.columns[at].name.clone(),
-                window: start,
-                sum: overflow.sum,
-            }
-        })?;
+    ranked.sort_unstable_by(|&a, &b| rank(a).cmp(&rank(b)));
+    let mut folded = ranked.split_off(max);
+    folded.sort_unstable();
+    slots.retain(|slot| folded.binary_search(slot).is_err());
+    if !slots.contains(&OTHER_SLOT) {
+        let key = groups.key(OTHER_SLOT);
+        let at = slots.partition_point(|&slot| groups.key(slot) <= key);
+        slots.insert(at, OTHER_SLOT);
     }
-    Ok(())
+    folded
 }

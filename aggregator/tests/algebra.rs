@@ -274,7 +274,7 @@ fn from_panes(plan: &ViewPlan, events: &[(Event, usize)], rows: &[Rows], frontie
             coordinator.on_pulled(shard, pulled);
         }
         below = limit;
-        let emitted = coordinator.emit(|_, batch: &ResultBatch| {
+        let emitted = coordinator.emit(|_, batch: &mut ResultBatch| {
             lines.extend((0..batch.rows).map(|row| line(batch, row)));
             Ok::<(), CoordinatorError>(())
         });

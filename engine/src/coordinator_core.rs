@@ -5,7 +5,7 @@
 
 use crate::error::EngineError;
 use crate::export::text::push_time;
-use crate::export_core::{CommitPoint, ExportBoard, ExportMessage};
+use crate::export_core::{CommitPoint, ExportBoard, ExportMessage, SpentRows};
 use crate::guard::PanicGuard;
 use crate::links::{CoordinatorEnds, FromShard, Progress, Shared, ToShard};
 use crate::pane_core::{PaneCore, PanePlan};
@@ -34,6 +34,8 @@ pub struct CoordinatorCore {
     pub shards: Vec<CoordinatorEnds>,
     /// To the exporter's thread.
     pub exports: Sender<ExportMessage>,
+    /// Rows that it has written, for their memory.
+    pub spent: SpentRows,
     /// How far that has committed.
     pub board: Arc<ExportBoard>,
     /// Time between pulls.
@@ -153,10 +155,11 @@ impl CoordinatorCore {
         if self.shards.iter().any(|shard| shard.orders.slots() == 0) {
             return Ok(());
         }
-        let Self { coordinator, exports, shared, .. } = self;
-        let release = coordinator.emit(|view, batch: &ResultBatch| {
+        let Self { coordinator, exports, spent, shared, .. } = self;
+        let release = coordinator.emit(|view, batch: &mut ResultBatch| {
             count(&shared.progress, batch);
-            send(exports, ExportMessage::Rows { view, batch: batch.clone() }, shared).map_err(Stop::Engine)
+            let batch = std::mem::replace(batch, spent.take(view));
+            send(exports, ExportMessage::Rows { view, batch }, shared).map_err(Stop::Engine)
         });
         match release {
             Ok(Some(time)) => {

@@ -11,7 +11,7 @@ use corefold_aggregator::result::ResultBatch;
 use corefold_aggregator::time::EventTime;
 use corefold_shards::counters::ShardCounts;
 use corefold_shards::late::LateRows;
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -60,6 +60,30 @@ pub struct CommitPoint {
     pub ledger: ShardCounts,
     /// Every window that ends here or before has been sent.
     pub frontier: EventTime,
+}
+
+/// Rows that were written, on their way back to the coordinator, so that it need not ask for memory again.
+#[derive(Debug)]
+pub struct SpentRows {
+    arriving: Receiver<(usize, ResultBatch)>,
+    /// By view.
+    kept: Vec<Vec<ResultBatch>>,
+}
+
+impl SpentRows {
+    /// Both ends of the way, for `views` views.
+    pub fn new(views: usize) -> (Sender<(usize, ResultBatch)>, SpentRows) {
+        let (sender, arriving) = crossbeam_channel::bounded(EXPORTS_MAX);
+        (sender, SpentRows { arriving, kept: vec![Vec::new(); views] })
+    }
+
+    /// An old batch of the view, or an empty one.
+    pub fn take(&mut self, view: usize) -> ResultBatch {
+        while let Ok((view, batch)) = self.arriving.try_recv() {
+            self.kept[view].push(batch);
+        }
+        self.kept[view].pop().unwrap_or_default()
+    }
 }
 
 /// How far each view is safe in its outputs; written by the exporter's thread, read by the coordinator.
@@ -122,6 +146,7 @@ pub struct ViewSummary {
 pub struct ExportCore {
     views: Vec<ViewOutputs>,
     messages: Receiver<ExportMessage>,
+    spent: Sender<(usize, ResultBatch)>,
     keeps_unfinished: bool,
     board: Arc<ExportBoard>,
     shared: Arc<Shared<EngineError>>,
@@ -135,12 +160,12 @@ impl ExportCore {
     /// or dropped (a finite job).
     pub fn new(
         views: Vec<ViewOutputs>,
-        messages: Receiver<ExportMessage>,
+        (messages, spent): (Receiver<ExportMessage>, Sender<(usize, ResultBatch)>),
         keeps_unfinished: bool,
         board: Arc<ExportBoard>,
         shared: Arc<Shared<EngineError>>,
     ) -> ExportCore {
-        ExportCore { views, messages, keeps_unfinished, board, shared, due: None, committed_at: None }
+        ExportCore { views, messages, spent, keeps_unfinished, board, shared, due: None, committed_at: None }
     }
 
     /// Writes until the coordinator says that all is out; `None` after a failure or an early end. What is neither
@@ -169,6 +194,8 @@ impl ExportCore {
                     }
                     // A part may have been completed on the way.
                     self.board.publish(view, outputs.committed_through());
+                    // A full way back costs the coordinator an allocation, no more.
+                    let _ = self.spent.try_send((view, batch));
                 }
                 Ok(ExportMessage::Late { view, rows }) => {
                     if let Some(late) = &mut self.views[view].late {

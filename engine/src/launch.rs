@@ -4,7 +4,7 @@
 
 use crate::coordinator_core::CoordinatorCore;
 use crate::error::EngineError;
-use crate::export_core::{EXPORTS_MAX, ExportBoard, ExportCore, ViewOutputs, ViewSummary};
+use crate::export_core::{EXPORTS_MAX, ExportBoard, ExportCore, SpentRows, ViewOutputs, ViewSummary};
 use crate::feed::Routing;
 use crate::feed::dealer::Dealer;
 use crate::feed::lanes::{DealtLane, LaneGauge, LaneSource};
@@ -89,8 +89,9 @@ pub fn launch(
     let boards: Vec<_> = coordinator_ends.iter().map(|ends| Arc::clone(&ends.board)).collect();
     let (exports_in, exports_out) = crossbeam_channel::bounded(EXPORTS_MAX);
     let board = Arc::new(ExportBoard::of(&plan.outputs));
-    let exporter =
-        ExportCore::new(plan.outputs, exports_out, plan.keeps_unfinished, Arc::clone(&board), Arc::clone(shared));
+    let (spent_in, spent) = SpentRows::new(plan.outputs.len());
+    let ends = (exports_out, spent_in);
+    let exporter = ExportCore::new(plan.outputs, ends, plan.keeps_unfinished, Arc::clone(&board), Arc::clone(shared));
     let drops_unfinished = !plan.keeps_unfinished;
     let exporter = spawn("exporter", move || exporter.run())?;
 
@@ -102,6 +103,7 @@ pub fn launch(
         panes,
         shards: coordinator_ends,
         exports: exports_in,
+        spent,
         board,
         pull_interval: plan.pull_interval,
         shared: Arc::clone(shared),

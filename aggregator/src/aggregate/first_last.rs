@@ -59,16 +59,14 @@ pub(super) fn merge<const FIRST: bool>(
 }
 
 pub(super) fn values(view: &StateView<'_>, positions: &[u32], column: &mut OutputColumn) {
-    for &position in positions {
-        let word = view.words(position)[4];
-        let some = view.values(position) > 0;
-        if view.output.field_type == FieldType::String {
-            match view.rows.sides.get(word) {
-                Some(Side::Text(text)) if some => push_text(column, Some(text)),
-                _ => push_text(column, None),
-            }
-        } else {
-            push_bits(column, view.output.field_type, some.then_some(word));
+    let answers = positions.iter().map(|&position| (view.words(position)[4], view.values(position) > 0));
+    if view.output.field_type != FieldType::String {
+        return push_bits(column, view.output.field_type, answers);
+    }
+    for (handle, some) in answers {
+        match view.rows.sides.get(handle) {
+            Some(Side::Text(text)) if some => push_text(column, Some(text)),
+            _ => push_text(column, None),
         }
     }
 }

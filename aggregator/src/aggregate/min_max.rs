@@ -81,15 +81,13 @@ pub(super) fn merge_text(
 }
 
 pub(super) fn values(view: &StateView<'_>, positions: &[u32], column: &mut OutputColumn) {
-    for &position in positions {
-        let word = view.words(position)[0];
-        if view.output.field_type == FieldType::String {
-            match view.rows.sides.get(word) {
-                Some(Side::Text(text)) => push_text(column, Some(text)),
-                _ => push_text(column, None),
-            }
-        } else {
-            push_bits(column, view.output.field_type, (view.values(position) > 0).then_some(word));
+    if view.output.field_type != FieldType::String {
+        return push_bits(column, view.output.field_type, view.answers(positions));
+    }
+    for (handle, _) in view.answers(positions) {
+        match view.rows.sides.get(handle) {
+            Some(Side::Text(text)) => push_text(column, Some(text)),
+            _ => push_text(column, None),
         }
     }
 }

@@ -5,12 +5,14 @@
 
 mod count;
 mod first_last;
+mod fused;
 mod min_max;
 mod sketched;
 mod sum;
 mod variance;
 
 pub use first_last::Position;
+pub use fused::merge as merge_fused;
 pub use min_max::MinMaxText;
 pub use sketched::{hash_value, top_key};
 pub use sum::SumOverflow;
@@ -112,27 +114,47 @@ impl StateView<'_> {
         &self.rows.words[position as usize * self.layout.stride + state.offset..][..state.kind.words()]
     }
 
+    /// The first word of the answering state of every row of `positions`, and whether the row has values.
+    fn answers(&self, positions: &[u32]) -> impl Iterator<Item = (u64, bool)> {
+        let (stride, states) = (self.layout.stride, &self.layout.states);
+        let (state, values) = (states[self.output.state].offset, states[self.output.values].offset);
+        positions.iter().map(move |&position| {
+            let row = &self.rows.words[position as usize * stride..][..stride];
+            (row[state], row[values] > 0)
+        })
+    }
+
     /// Non-null values in the row at `position`.
     fn values(&self, position: u32) -> u64 {
         self.rows.words[position as usize * self.layout.stride + self.layout.states[self.output.values].offset]
     }
 }
 
-/// Appends an integer, a truth value or a double given as the bits that rows keep, or null.
-fn push_bits(column: &mut OutputColumn, field_type: FieldType, bits: Option<u64>) {
+/// Appends integers, truth values or doubles given as the bits that rows keep, each with whether it is there.
+fn push_bits(column: &mut OutputColumn, field_type: FieldType, bits: impl Iterator<Item = (u64, bool)>) {
     match column {
-        OutputColumn::I64 { values, valid } => {
-            values.push(bits.unwrap_or(0) as i64);
-            valid.push(bits.is_some());
+        OutputColumn::I64 { values, valid } => push_all(values, valid, bits, |bits| bits as i64),
+        OutputColumn::F64 { values, valid } => {
+            let doubles = bits.map(|(bits, some)| (f64::from_bits(bits), some));
+            push_all(values, valid, doubles.map(|(value, some)| (value, some & !value.is_nan())), |value| value + 0.0);
         }
-        OutputColumn::F64 { .. } => push_f64(column, bits.map(f64::from_bits)),
-        OutputColumn::Bool { values, valid } => {
-            values.push(bits.unwrap_or(0) != 0);
-            valid.push(bits.is_some());
-        }
+        OutputColumn::Bool { values, valid } => push_all(values, valid, bits, |bits| bits != 0),
         OutputColumn::Time(_) | OutputColumn::String { .. } => {
             unreachable!("{} value in this column", field_type.name())
         }
+    }
+}
+
+/// Appends what is there as `value` says, and the default for what is not.
+fn push_all<B, T: Default>(
+    values: &mut Vec<T>,
+    valid: &mut Vec<bool>,
+    bits: impl Iterator<Item = (B, bool)>,
+    value: impl Fn(B) -> T,
+) {
+    for (bits, some) in bits {
+        values.push(if some { value(bits) } else { T::default() });
+        valid.push(some);
     }
 }
 

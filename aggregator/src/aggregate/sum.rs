@@ -1,6 +1,6 @@
 //! `sum` and `mean`: integers in 128 bits, doubles exactly.
 
-use super::{MergeContext, StateView, push_f64};
+use super::{MergeContext, StateView, push_bits, push_f64};
 use crate::result::OutputColumn;
 use crate::rows::Rows;
 use crate::sketch::exact_sum::{self, SuperSum};
@@ -32,25 +32,30 @@ pub(super) fn merge_f64(context: &MergeContext, target: &mut Rows, into: &[u32],
     for (&row, &from) in into.iter().zip(from) {
         let into = row as usize * context.stride + offset;
         let from = from as usize * context.stride + offset;
-        for word in 0..2 {
-            let addend = f64::from_bits(source.words[from + word]);
-            let high = f64::from_bits(target.words[into]);
-            let low = f64::from_bits(target.words[into + 1]);
-            let (high, low) = match exact_sum::add(high, low, addend) {
-                Some(pair) => pair,
-                None => exact_sum::settle(high, low, addend, target.sides.spill(row, context.index)),
-            };
-            target.words[into] = high.to_bits();
-            target.words[into + 1] = low.to_bits();
+        let Rows { words, sides } = &mut *target;
+        let pair = &mut words[into..into + 2];
+        for addend in [source.words[from], source.words[from + 1]] {
+            let sum = add_f64([pair[0], pair[1]], addend, || sides.spill(row, context.index));
+            pair.copy_from_slice(&sum);
         }
     }
 }
 
+/// The pair of words of a sum, with one more double added; `spill` is asked for only if they do not hold it.
+#[inline(always)]
+pub(super) fn add_f64<'a>(pair: [u64; 2], addend: u64, spill: impl FnOnce() -> &'a mut SuperSum) -> [u64; 2] {
+    let ([high, low], addend) = (pair.map(f64::from_bits), f64::from_bits(addend));
+    let (high, low) = match exact_sum::add(high, low, addend) {
+        Some(pair) => pair,
+        None => exact_sum::settle(high, low, addend, spill()),
+    };
+    [high.to_bits(), low.to_bits()]
+}
+
 pub(super) fn values(view: &StateView<'_>, positions: &[u32], column: &mut OutputColumn) -> Result<(), SumOverflow> {
     if view.output.field_type == FieldType::F64 {
-        for &position in positions {
-            push_f64(column, sum_f64(view, position));
-        }
+        let sums = positions.iter().map(|&position| sum_f64(view, position));
+        push_bits(column, FieldType::F64, sums.map(|sum| (sum.unwrap_or(0.0).to_bits(), sum.is_some())));
         return Ok(());
     }
     let OutputColumn::I64 { values, valid } = column else { unreachable!("integer sums are integers") };

@@ -149,8 +149,11 @@ impl Gatherer {
     }
 
     fn take(&mut self) -> Result<RecordBatch, ExportError> {
-        let columns = std::mem::replace(&mut self.columns, empty_columns(&self.schema));
+        let mut columns = empty_columns(&self.schema);
         let rows = std::mem::take(&mut self.rows);
+        // The next batch will be as large as this one.
+        columns.iter_mut().for_each(|column| column.reserve(rows));
+        let columns = std::mem::replace(&mut self.columns, columns);
         self.text_size = 0;
         record_batch(&self.arrow, columns, rows).map_err(|reason| ExportError::Shape { reason })
     }

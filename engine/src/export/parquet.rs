@@ -1,4 +1,4 @@
-//! Rows as a Parquet file: zstd, dictionaries, row groups of bounded size.
+//! Rows as a Parquet file: zstd, an encoding per type, row groups of bounded size.
 //!
 //! How rows become record batches is not here.
 
@@ -8,9 +8,11 @@ use super::target::Sink;
 use super::{ExportSummary, Exporter, FileExporter};
 use arrow_array::RecordBatch;
 use corefold_aggregator::result::{OutputSchema, ResultBatch};
+use corefold_aggregator::spec::OutputType;
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -31,15 +33,30 @@ impl ParquetExporter {
     pub(super) fn new(sink: Sink, schema: &OutputSchema) -> Result<ParquetExporter, ExportError> {
         let gatherer = Gatherer::new(schema);
         let path = sink.name().to_path_buf();
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_max_row_group_row_count(Some(GROUP_ROWS_MAX))
-            .set_created_by(concat!("corefold ", env!("CARGO_PKG_VERSION")).to_owned())
-            .build();
-        let writer = ArrowWriter::try_new(sink, Arc::clone(gatherer.arrow()), Some(properties))
+        let writer = ArrowWriter::try_new(sink, Arc::clone(gatherer.arrow()), Some(properties(schema)))
             .map_err(|error| ExportError::Encode { path, reason: error.to_string() })?;
         Ok(ParquetExporter { writer, gatherer, rows: 0 })
     }
+}
+
+/// Times repeat and are written by dictionary, as text is. Integers are sorted keys or small counts: their differences
+/// take few bits. Doubles rarely repeat; a dictionary of them would be built in vain.
+fn properties(schema: &OutputSchema) -> WriterProperties {
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(GROUP_ROWS_MAX))
+        .set_created_by(concat!("corefold ", env!("CARGO_PKG_VERSION")).to_owned());
+    for column in &schema.columns {
+        let path = ColumnPath::from(column.name.clone());
+        properties = match column.kind {
+            OutputType::I64 => properties
+                .set_column_dictionary_enabled(path.clone(), false)
+                .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED),
+            OutputType::F64 => properties.set_column_dictionary_enabled(path, false),
+            OutputType::Time | OutputType::String | OutputType::Bool => properties,
+        };
+    }
+    properties.build()
 }
 
 /// Writes `batch`, and ends the row group if it has grown large.

@@ -203,7 +203,7 @@ pub fn pull(coordinator: &mut Coordinator, shards: &mut [Shard], time: EventTime
 /// Everything that is final, in words.
 pub fn emit(coordinator: &mut Coordinator) -> Vec<String> {
     let mut rows = Vec::new();
-    let sink = |view: usize, batch: &ResultBatch| -> Result<(), CoordinatorError> {
+    let sink = |view: usize, batch: &mut ResultBatch| -> Result<(), CoordinatorError> {
         rows.push(format!("{view}: {batch:?}"));
         Ok(())
     };
