@@ -9,6 +9,7 @@ use crate::export_core::{CommitPoint, ExportBoard, ExportMessage, SpentRows};
 use crate::guard::PanicGuard;
 use crate::links::{CoordinatorEnds, FromShard, Progress, Shared, ToShard};
 use crate::pane_core::{PaneCore, PanePlan};
+use crate::profile::timeline::{Stage, Track};
 use corefold_aggregator::coordinator::{Coordinator, CoordinatorError};
 use corefold_aggregator::result::ResultBatch;
 use corefold_aggregator::time::EventTime;
@@ -56,14 +57,18 @@ impl CoordinatorCore {
     async fn work(&mut self) -> Result<(), EngineError> {
         let mut panes = self.panes.take().map(|plan| PaneCore::open(plan, &mut self.coordinator)).transpose()?;
         self.check_outputs()?;
+        let track = self.shared.timeline.track("the coordinator");
         let mut pulled_at = Instant::now();
         loop {
             if self.shared.has_failed() {
                 return Ok(());
             }
+            track.enter(Stage::Merge);
             let answered = self.take_answers()?;
+            track.enter(Stage::LogPanes);
             let logged = self.write_panes(&mut panes)?;
-            self.emit(panes.is_some())?;
+            track.enter(Stage::Emit);
+            self.emit(panes.is_some(), &track)?;
             // A run that lost what an earlier one had finished is itself finished at once, but its input comes again.
             let drained = self.shards.iter().all(|shard| shard.board.is_drained());
             if drained && self.coordinator.is_finished() {
@@ -84,7 +89,10 @@ impl CoordinatorCore {
             }
             if answered {
                 glommio::executor().yield_if_needed().await;
-            } else if self.coordinator.is_pulling() || !logged {
+                continue;
+            }
+            track.enter(if logged { Stage::WaitInput } else { Stage::WaitDisk });
+            if self.coordinator.is_pulling() || !logged {
                 glommio::timer::sleep(ANSWER_POLL).await;
             } else {
                 let rest = self.pull_interval.saturating_sub(pulled_at.elapsed());
@@ -151,7 +159,7 @@ impl CoordinatorCore {
     }
 
     /// Gives out what became final. Without a log of panes the shards may forget them then.
-    fn emit(&mut self, is_logged: bool) -> Result<(), EngineError> {
+    fn emit(&mut self, is_logged: bool, track: &Track) -> Result<(), EngineError> {
         if self.shards.iter().any(|shard| shard.orders.slots() == 0) {
             return Ok(());
         }
@@ -159,7 +167,12 @@ impl CoordinatorCore {
         let release = coordinator.emit(|view, batch: &mut ResultBatch| {
             count(&shared.progress, batch);
             let batch = std::mem::replace(batch, spent.take(view));
-            send(exports, ExportMessage::Rows { view, batch }, shared).map_err(Stop::Engine)
+            if exports.is_full() {
+                track.enter(Stage::WaitRoom);
+            }
+            let sent = send(exports, ExportMessage::Rows { view, batch }, shared);
+            track.enter(Stage::Emit);
+            sent.map_err(Stop::Engine)
         });
         match release {
             Ok(Some(time)) => {

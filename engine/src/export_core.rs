@@ -6,6 +6,7 @@ use crate::error::EngineError;
 use crate::export::{CommitNote, ExportSummary, Exporter, LateWriter, Table};
 use crate::guard::PanicGuard;
 use crate::links::Shared;
+use crate::profile::timeline::Stage;
 use crate::summary::Ledger;
 use corefold_aggregator::result::ResultBatch;
 use corefold_aggregator::time::EventTime;
@@ -182,8 +183,12 @@ impl ExportCore {
     }
 
     fn work(&mut self) -> Result<Option<Vec<ViewSummary>>, EngineError> {
+        let track = self.shared.timeline.track("exporter");
         loop {
-            match self.messages.recv_timeout(LOOK_EVERY) {
+            track.enter(Stage::WaitInput);
+            let message = self.messages.recv_timeout(LOOK_EVERY);
+            track.enter(if matches!(message, Ok(ExportMessage::Commit(_))) { Stage::Commit } else { Stage::Export });
+            match message {
                 Ok(ExportMessage::Rows { view, batch }) => {
                     let outputs = &mut self.views[view];
                     if let Some(table) = &mut outputs.table {

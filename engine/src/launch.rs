@@ -247,6 +247,7 @@ fn start_feed(
     let lanes =
         feed.lanes.iter().map(|lane| DealtLane::new(lane.plan, feed.plans[lane.plan].delay_max, lane.start.clone()));
     let dealer = Dealer {
+        track: shared.timeline.track("dealer"),
         lanes: DealtLanes::new(plans.collect(), lanes.collect()),
         gauges: Arc::clone(&gauges),
         results: results_out,

@@ -23,6 +23,7 @@ pub mod lifecycle;
 pub mod links;
 pub mod manifest;
 pub mod pane_core;
+pub mod profile;
 pub mod progress;
 pub mod recover;
 pub mod salvage;

@@ -3,6 +3,7 @@
 //! No locks on the way of an event. What the cores do with messages is not here.
 
 use crate::lifecycle::{Lifecycle, LifecycleWord};
+use crate::profile::timeline::Timeline;
 use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::AlignedBytes;
 use corefold_shards::counters::ShardCounts;
@@ -173,6 +174,8 @@ pub struct Shared<E> {
     pub lifecycle: LifecycleWord,
     /// For the progress display.
     pub progress: Progress,
+    /// What each thread does, for profiles.
+    pub timeline: Timeline,
     failure: Mutex<Option<E>>,
     failed: AtomicBool,
 }
@@ -203,6 +206,7 @@ impl<E> Default for Shared<E> {
         Shared {
             lifecycle: LifecycleWord::default(),
             progress: Progress::default(),
+            timeline: Timeline::default(),
             failure: Mutex::new(None),
             failed: AtomicBool::new(false),
         }

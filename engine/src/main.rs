@@ -30,7 +30,7 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             let job = AggregateJob::try_from(*args).unwrap_or_else(|error| error.into_clap("aggregate").exit());
             commands::aggregate::aggregate(&job)?;
         }
-        Command::Run(args) => commands::run::run(&args.config, &Console::from(&args.report))?,
+        Command::Run(args) => commands::run::run(&args.config, &args.profile, &Console::from(&args.report))?,
         Command::Check(args) => {
             let notes = commands::run::check(&args.config)?;
             let notes: String = notes.iter().map(|note| format!("note: {note}\n")).collect();

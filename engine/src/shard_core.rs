@@ -7,6 +7,7 @@ use crate::error::EngineError;
 use crate::guard::PanicGuard;
 use crate::links::{ARRIVALS_MAX, FromShard, PANES_CLOSED_MAX, ShardEnds, Shared, ToShard};
 use crate::recover::{RecoverError, RecoveredShard, ShardStart, open_snapshot, witness_of};
+use crate::profile::timeline::{Stage, Track};
 use crate::stall::StallClock;
 use corefold_aggregator::time::EventTime;
 use corefold_shards::shard::{BATCHES_PER_STEP_MAX, Inbox, Outbox, Shard, ShardError};
@@ -75,6 +76,7 @@ struct State {
     /// Whether the last snapshot has been asked for.
     closing: bool,
     stall: StallClock,
+    track: Track,
 }
 
 impl ShardCore {
@@ -98,7 +100,9 @@ impl ShardCore {
             finishing: false,
             closing: false,
             stall: StallClock::default(),
+            track: self.shared.timeline.track(format!("shard {}", self.index)),
         };
+        state.track.enter(Stage::Replay);
         self.take_snapshots()?;
         self.replay_logs(&mut state)?;
         self.end_replay()?;
@@ -109,8 +113,11 @@ impl ShardCore {
             if self.shared.has_failed() {
                 return Ok(());
             }
+            state.track.enter(Stage::Gather);
             let gathered = self.gather(&mut state)?;
+            state.track.enter(Stage::Step);
             let stepped = self.step(&mut state)?;
+            state.track.enter(Stage::CarryOut);
             let carried = self.carry_out(&mut state)?;
             if self.is_done(&mut state) {
                 return Ok(());
@@ -123,6 +130,8 @@ impl ShardCore {
             self.check_stall(&mut state)?;
             idle_looks += 1;
             if idle_looks > IDLE_LOOKS {
+                let writes = self.disk.as_ref().is_some_and(ShardDisk::is_busy);
+                state.track.enter(if writes { Stage::WaitDisk } else { Stage::WaitInput });
                 self.park(idle_looks - IDLE_LOOKS, &mut bell).await?;
             }
         }

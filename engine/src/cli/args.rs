@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use corefold_aggregator::limits::{GROUPS_MAX_DEFAULT, GROUPS_MAX_LIMIT};
 use corefold_aggregator::time::Duration;
 
+use super::profile::ProfileArgs;
 use crate::config::choices::{OverflowChoice, TypeChoice, by_name, names};
 use crate::config::{
     self, AutoOr, BATCH_ROWS_DEFAULT, BATCH_ROWS_MAX, Durability, InputFormat, OnError, OutputFormat,
@@ -251,6 +252,10 @@ pub struct RunArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub report: ReportArgs,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub profile: ProfileArgs,
 }
 
 /// `corefold check`.

@@ -6,6 +6,7 @@
 pub mod args;
 pub mod job;
 pub mod manual;
+pub mod profile;
 
 use clap::{Parser, Subcommand};
 

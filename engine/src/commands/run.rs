@@ -2,9 +2,11 @@
 //!
 //! What the file may say is in [`crate::config`].
 
+use super::profiling::ProfileWatch;
 use super::signals::StopSignal;
 use super::{CommandError, Console, check_machine};
 use crate::assemble::{self, ViewRequest};
+use crate::cli::profile::ProfileArgs;
 use crate::config::error::Faults;
 use crate::config::{self, ConfigError, ConfigErrors, EngineConfig, ExportConfig, ExportTarget, SourceConfig};
 use crate::error::EngineError;
@@ -40,8 +42,9 @@ pub fn check(file: &Path) -> Result<Vec<ConfigError>, CommandError> {
 }
 
 /// Runs the engine to the end of its sources, or until it is asked to stop.
-pub fn run(file: &Path, console: &Console) -> Result<(), CommandError> {
+pub fn run(file: &Path, profile: &ProfileArgs, console: &Console) -> Result<(), CommandError> {
     let signal = StopSignal::listen()?;
+    let mut watch = ProfileWatch::listen(profile)?;
     let config = config::load(file)?;
     let meaning = Meaning::of(&config)?;
     config.notes.iter().for_each(|text| console.say(&format!("note: {text}")));
@@ -100,12 +103,14 @@ pub fn run(file: &Path, console: &Console) -> Result<(), CommandError> {
     };
     let launched = launch(plan, &shared, &mut |shared| {
         display.show(&shared.progress);
+        watch.turn(shared, console);
         if signal.is_set() && shared.lifecycle.advance(Lifecycle::Stopped).is_ok() {
             display.clear();
             console.say("stopping: what was taken is made durable, finished windows are written");
         }
     });
     display.clear();
+    watch.finish(&shared, console);
     let done = launched?;
     let views: Vec<ViewLine<'_>> = config
         .views

@@ -246,7 +246,7 @@ pub struct Rotate {
 }
 
 /// A constant duration; the constants above are all in range, which the compiler checks.
-const fn micros(micros: i64) -> Duration {
+pub(crate) const fn micros(micros: i64) -> Duration {
     match Duration::from_micros(micros) {
         Some(duration) => duration,
         None => panic!("a constant duration is out of range"),

@@ -10,6 +10,7 @@ use crate::error::EngineError;
 use crate::guard::PanicGuard;
 use crate::lifecycle::Lifecycle;
 use crate::links::{ARRIVALS_MAX, DealerEnds, Shared};
+use crate::profile::timeline::{Stage, Track};
 use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::AlignedBytes;
 use corefold_shards::shard::Arrival;
@@ -43,6 +44,8 @@ pub struct Dealer {
     pub routing: Routing,
     /// Shared by all threads.
     pub shared: Arc<Shared<EngineError>>,
+    /// What the thread does, for profiles.
+    pub track: Track,
 }
 
 /// Who has been told what.
@@ -64,7 +67,10 @@ impl Dealer {
             if !self.may_go_on() {
                 return;
             }
-            match self.results.recv_timeout(LOOK_EVERY) {
+            self.track.enter(Stage::WaitInput);
+            let parsed = self.results.recv_timeout(LOOK_EVERY);
+            self.track.enter(Stage::Deal);
+            match parsed {
                 Ok(parsed) => {
                     waiting.insert(parsed.ticket, parsed);
                 }
@@ -152,12 +158,16 @@ impl Dealer {
     fn push(&mut self, shard: usize, mut arrival: Arrival) -> bool {
         loop {
             match self.shards[shard].arrivals.push(arrival) {
-                Ok(()) => return true,
+                Ok(()) => {
+                    self.track.enter(Stage::Deal);
+                    return true;
+                }
                 Err(rtrb::PushError::Full(back)) => arrival = back,
             }
             if self.shards[shard].arrivals.is_abandoned() || !self.may_go_on() {
                 return false;
             }
+            self.track.enter(Stage::WaitRoom);
             std::thread::sleep(RING_POLL);
         }
     }

@@ -6,6 +6,7 @@ use super::{Parsed, ParsedBatch, ParsedTask, Task, Work};
 use crate::error::EngineError;
 use crate::guard::{PanicGuard, catch};
 use crate::links::Shared;
+use crate::profile::timeline::Stage;
 use crate::source::error::SourceError;
 use crate::source::parser::Parser;
 use crate::source::plan::ReadPlan;
@@ -64,7 +65,11 @@ impl ParserThread {
     pub fn run(self) {
         let _guard = PanicGuard::new(&self.shared);
         let mut states: Vec<PlanState> = self.plans.iter().map(PlanState::new).collect();
-        while let Ok(Work { ticket, lane, task }) = self.work.recv() {
+        let track = self.shared.timeline.track("parser");
+        loop {
+            track.enter(Stage::WaitInput);
+            let Ok(Work { ticket, lane, task }) = self.work.recv() else { return };
+            track.enter(Stage::Parse);
             let result = match task {
                 Task::Known => Ok(ParsedTask::Known),
                 Task::End => Ok(ParsedTask::End),
@@ -82,6 +87,7 @@ impl ParserThread {
                     parsed.and_then(|()| self.encode(index, state, position_end))
                 }
             };
+            track.enter(Stage::WaitRoom);
             if self.results.send(Parsed { ticket, lane, result }).is_err() {
                 return;
             }

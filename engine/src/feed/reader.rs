@@ -8,6 +8,7 @@ use super::{Parsed, Task, Work};
 use crate::error::EngineError;
 use crate::guard::{PanicGuard, catch};
 use crate::links::Shared;
+use crate::profile::timeline::Stage;
 use crate::source::error::SourceError;
 use crate::source::plan::ReadPlan;
 use crate::source::{LaneReader, open};
@@ -65,11 +66,14 @@ impl Reader {
     }
 
     fn read(&self, ticket: &mut u64, lane: &mut usize) -> Result<(), SourceError> {
+        let track = self.shared.timeline.track("reader");
         let mut open_lanes = self.open_all(lane)?;
         while !open_lanes.is_empty() {
+            track.enter(Stage::WaitRoom);
             if !self.take_permit() {
                 return Ok(());
             }
+            track.enter(Stage::Read);
             let rank = |lane: &OpenLane| (self.gauges[lane.index].rank(), lane.index);
             let Some(next) = (0..open_lanes.len()).min_by_key(|&at| rank(&open_lanes[at])) else { return Ok(()) };
             let current = &mut open_lanes[next];
@@ -92,6 +96,7 @@ impl Reader {
             if ended {
                 open_lanes.swap_remove(next);
             }
+            track.enter(Stage::WaitRoom);
             if self.work.send(work).is_err() {
                 return Ok(());
             }
