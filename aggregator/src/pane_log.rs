@@ -53,6 +53,11 @@ impl Pulled {
 }
 
 impl PulledView {
+    /// Windows that end here or before may be gone: an output that lacks one of them cannot be completed.
+    pub fn given_through(&self, window: &WindowSpec) -> EventTime {
+        end_before(window, self.window_floor)
+    }
+
     /// Checks that windows can be counted on from here.
     fn verify(&self, window: &WindowSpec) -> Result<(), PartialError> {
         // One window of slack for a floor behind the last window there is.
@@ -171,8 +176,7 @@ impl Coordinator {
 
     /// Windows of a view that end here or before are not given out any more, or never again.
     pub fn given_through(&self, view: usize) -> EventTime {
-        let (window, next) = (self.views[view].plan().spec.window, self.views[view].window_next);
-        if next == i64::MIN { EventTime::MIN } else { window.pane_start(window.window_end_pane(next - 1)) }
+        end_before(&self.views[view].plan().spec.window, self.views[view].window_next)
     }
 
     /// Goes on behind `last`, the last pull in the log, after all that belongs to it has been restored: windows that
@@ -279,6 +283,11 @@ impl View {
         self.collecting.insert(id, pane);
         Ok(())
     }
+}
+
+/// End of the window before number `next`; the earliest time if there is none.
+fn end_before(window: &WindowSpec, next: i64) -> EventTime {
+    if next == i64::MIN { EventTime::MIN } else { window.pane_start(window.window_end_pane(next - 1)) }
 }
 
 /// The first pane that window `floor` or a later one holds.

@@ -4,7 +4,6 @@
 //! thread.
 
 use crate::error::EngineError;
-use crate::export::text::push_time;
 use crate::export_core::{CommitPoint, ExportBoard, ExportMessage, SpentRows};
 use crate::guard::PanicGuard;
 use crate::links::{CoordinatorEnds, FromShard, Progress, Shared, ToShard};
@@ -56,7 +55,6 @@ impl CoordinatorCore {
 
     async fn work(&mut self) -> Result<(), EngineError> {
         let mut panes = self.panes.take().map(|plan| PaneCore::open(plan, &mut self.coordinator)).transpose()?;
-        self.check_outputs()?;
         let track = self.shared.timeline.track("the coordinator");
         let mut pulled_at = Instant::now();
         loop {
@@ -99,19 +97,6 @@ impl CoordinatorCore {
                 glommio::timer::sleep(rest.clamp(ANSWER_POLL, LOOK_EVERY)).await;
             }
         }
-    }
-
-    /// That every window which is not committed in the outputs will be given out. An output that has nothing committed
-    /// is new, and gets what there still is.
-    fn check_outputs(&self) -> Result<(), EngineError> {
-        for (view, of) in self.coordinator.views().iter().enumerate() {
-            let (given, committed) = (self.coordinator.given_through(view), self.board.through(view));
-            if committed != EventTime::MIN && committed < given {
-                let (view, committed, given) = (of.plan().spec.name.clone(), time_text(committed), time_text(given));
-                return Err(EngineError::WindowsLost { view, committed, given });
-            }
-        }
-        Ok(())
     }
 
     fn take_answers(&mut self) -> Result<bool, EngineError> {
@@ -243,12 +228,6 @@ fn send(
             Err(_) => return Err(EngineError::Stopped),
         }
     }
-}
-
-fn time_text(time: EventTime) -> String {
-    let mut text = Vec::new();
-    push_time(&mut text, time.0);
-    String::from_utf8_lossy(&text).into_owned()
 }
 
 fn count(progress: &Progress, batch: &ResultBatch) {

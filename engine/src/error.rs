@@ -60,14 +60,18 @@ pub enum EngineError {
     },
     /// Outputs lack windows that are not there any more.
     #[error(
-        "the outputs of the view `{view}` are committed up to {committed}, but this data directory only has windows \
-         that end after {given}: its manifest is older than its panes; restore `manifest.ndjson` and the outputs as \
-         they were, or give the exports of the view other paths"
+        "{}: by {} this output of the view `{view}` is committed up to {committed}, but the data directory only \
+         has windows that end after {given}: the manifest is older than the panes; restore it as it was, or give the \
+         export another path (nothing was changed)", output.display(), manifest.display()
     )]
     WindowsLost {
+        /// File or directory of the export.
+        output: std::path::PathBuf,
+        /// The manifest.
+        manifest: std::path::PathBuf,
         /// The view.
         view: String,
-        /// Up to when its outputs are committed.
+        /// Up to when the output is committed.
         committed: String,
         /// Up to when windows are gone.
         given: String,

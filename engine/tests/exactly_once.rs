@@ -170,6 +170,11 @@ fn killed_and_stopped_again_and_again() {
             }
         }
         same(&files(&job.path("out")), &expected);
+        // Its logs have lost their first segments, and are as they should be.
+        for shown in [&["inspect", "wal"][..], &["verify"]] {
+            let mut command = corefold(&[shown, &[text(&job.path("store"))]].concat());
+            start(command.stdout(Stdio::null())).end(PATIENCE).with_code(DONE);
+        }
         // Once more: nothing is left to do, and nothing that was taken away comes back.
         fs::remove_file(job.path("out/minutes.csv")).expect("an output");
         start(&mut job.command("durable.toml")).end(PATIENCE).with_code(DONE);
@@ -237,6 +242,71 @@ fn unfinished_outputs_that_were_touched_are_refused() {
     // All as it was: it goes on to the end.
     start(&mut job.command("durable.toml")).end(PATIENCE).with_code(DONE);
     same(&files(&job.path("out")), &expected);
+}
+
+/// A manifest from a copy, older than the panes: the start is refused before it touches anything, and the right manifest
+/// still goes on.
+#[test]
+fn an_older_manifest_is_refused_and_harms_nothing() {
+    let job = Job::new(4, 150_000);
+    // The single Parquet file is committed at the very end and keeps all windows until then.
+    let config = fs::read_to_string(job.path("durable.toml")).expect("a config");
+    let (parquet, parts) = ("[[views.exports]]\nfile = { path = \"out/minutes.parquet\" }\n", "out/parquet/");
+    assert!(config.contains(parquet) && config.contains(parts));
+    let config = config.replace(parquet, "").replace(parts, "out/more-csv/").replace("\"parquet\"", "\"csv\"");
+    let config = config.replace("out/arrow/", "out/more-ndjson/").replace("\"arrow\"", "\"ndjson\"");
+    fs::write(job.path("durable.toml"), &config).expect("a config");
+    let plain = config.replace("data_dir = \"store\"", "").replace("out/", "plain/");
+    fs::write(job.path("plain.toml"), plain).expect("a config");
+    let (expected, _, took) = job.expected();
+    let manifest = job.path("store/manifest.ndjson");
+    let another = "\n[[views.exports]]\nfile = { path = \"out/new.csv\" }\n";
+    fs::write(job.path("another.toml"), format!("{config}{another}")).expect("a config");
+    for _ in 0..20 {
+        let copies: Vec<Vec<u8>> = (0..3).filter_map(|_| stopped_early(&job, took / 4, &manifest)).collect();
+        let before = files(&job.path("out"));
+        if copies.len() == 3 && is_refused(&job, &manifest, &copies[0]) {
+            assert_eq!(files(&job.path("out")).keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+            same(&files(&job.path("out")), &before);
+            fs::write(&manifest, &copies[2]).expect("a manifest");
+            start(&mut job.command("durable.toml")).end(PATIENCE).with_code(DONE);
+            return same(&files(&job.path("out")), &expected);
+        }
+        fs::remove_dir_all(job.path("out")).expect("outputs");
+        fs::remove_dir_all(job.path("store")).expect("a store");
+    }
+    panic!("no run was stopped at a moment at which its windows were given up");
+}
+
+/// A run that is asked to stop before its end; its manifest, if it was.
+fn stopped_early(job: &Job, life: Duration, manifest: &Path) -> Option<Vec<u8>> {
+    let running = start(&mut job.command("durable.toml"));
+    std::thread::sleep(life);
+    running.signal(libc::SIGTERM);
+    let ended = running.end(PATIENCE);
+    if ended.signal == Some(libc::SIGTERM) {
+        // It was not listening yet.
+        return None;
+    }
+    ended.with_code(DONE);
+    open_part(manifest, "/out/csv/")?;
+    fs::read(manifest).ok()
+}
+
+/// Whether the start with an older manifest is refused, also with an export that is new; `false` if no window has gone
+/// since the copy was made.
+fn is_refused(job: &Job, manifest: &Path, older: &[u8]) -> bool {
+    fs::write(manifest, older).expect("a manifest");
+    ["durable.toml", "another.toml"].into_iter().all(|config| {
+        let ended = start(&mut job.command(config)).end(PATIENCE);
+        if ended.code == Some(DONE) {
+            return false;
+        }
+        let ended = ended.with_code(IO);
+        assert!(ended.stderr.contains("the manifest is older than the panes"), "{}", ended.stderr);
+        assert!(ended.stderr.contains(text(manifest)), "{}", ended.stderr);
+        true
+    })
 }
 
 #[test]

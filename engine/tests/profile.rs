@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use support::process::corefold;
-use support::scene::{USAGE, DONE};
+use support::scene::{DONE, USAGE};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

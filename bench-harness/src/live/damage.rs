@@ -379,16 +379,12 @@ fn judge(place: &Place<'_>, before: &Files, ended: &Ended) -> Checked<Answer> {
         place.check(ended)?;
         return Ok(Answer::Same);
     }
-    refused(ended, &[2, 74], &["store", "belongs to another job"])?;
+    refused(ended, &[2, 74], &[&place.store().to_string_lossy(), "belongs to another job"])?;
     // A refusal comes before anything is written.
     let after = place.outputs()?;
-    let changed = before.iter().find(|(path, bytes)| is_part(path) && after.get(*path) != Some(*bytes));
+    let changed = before.iter().find(|(path, bytes)| after.get(*path) != Some(*bytes));
     ensure(changed.is_none(), || format!("{:?} changed: {}", changed.map(|(path, _)| path), ended.stderr))?;
     Ok(Answer::Refused)
-}
-
-fn is_part(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("part-"))
 }
 
 /// A directory in memory if there is one, otherwise below `scratch`.

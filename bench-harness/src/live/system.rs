@@ -27,8 +27,6 @@ pub enum Limit {
     LockedMemory(u64),
     /// So many files may be open.
     OpenFiles(u64),
-    /// So many bytes of addresses may be mapped.
-    AddressSpace(u64),
     /// `io_uring_setup` fails with this number.
     NoRing(i32),
 }
@@ -72,7 +70,6 @@ pub fn confine(command: &mut Command, limit: Limit) {
             drop_capability(CAP_SYS_RESOURCE);
             Ok(())
         }),
-        Limit::AddressSpace(bytes) => before_exec(command, move || set_limit(libc::RLIMIT_AS, bytes)),
     }
 }
 

@@ -28,7 +28,7 @@ use crate::summary::{self, ViewLine};
 use crate::topology::Topology;
 use corefold_aggregator::result::OutputSchema;
 use corefold_aggregator::spec::{StreamSpec, ViewSpec};
-use corefold_aggregator::time::Duration;
+use corefold_aggregator::time::{Duration, EventTime};
 use corefold_shards::shard::ShardPlan;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -83,6 +83,13 @@ pub fn run(file: &Path, profile: &ProfileArgs, console: &Console) -> Result<(), 
             (Some(store), parts)
         }
     };
+    if let Some(store) = store.as_ref().filter(|store| store.recovered.limit < store.recovered.released) {
+        console.say(&format!(
+            "note: {}: some of a log that was durable is gone; its events are read again, and those of windows that are \
+             already given out are counted and not added to them",
+            store.directory.root().display()
+        ));
+    }
     let rows_resumed = store.as_ref().map_or(0, |store| store.recovered.rows);
     let lanes = inputs.into_iter().enumerate().map(|(lane, (plan, input))| {
         let starts = store.as_ref().map(|store| &store.recovered.lanes);
@@ -238,6 +245,9 @@ fn open_outputs(
         None => None,
         Some(store) => Some(open_manifest(store, console)?),
     };
+    if let (Some(store), Some(manifest)) = (store, &manifest) {
+        check_reach(config, plan, store, manifest)?;
+    }
     let mut outputs = Vec::new();
     for (view, shard_view) in config.views.iter().zip(&plan.views) {
         let booking = manifest.clone().map(|manifest| Booking { manifest, view: view.name.clone() });
@@ -247,6 +257,45 @@ fn open_outputs(
         outputs.push(ViewOutputs { stream: view.stream, exporters, ..ViewOutputs::default() });
     }
     Ok(outputs)
+}
+
+/// That every window which is not committed in an output will be given out; before anything of the outputs is touched.
+/// An export that has nothing committed is new, and gets what there still is.
+fn check_reach(
+    config: &EngineConfig,
+    plan: &ShardPlan,
+    store: &StorePlan,
+    manifest: &SharedManifest,
+) -> Result<(), CommandError> {
+    let Some((_, pulled)) = store.recovered.panes.as_ref().and_then(|panes| panes.history.last()) else {
+        return Ok(());
+    };
+    for ((view, shard_view), pulled) in config.views.iter().zip(&plan.views).zip(&pulled.views) {
+        let given = pulled.given_through(&shard_view.plan.spec.window);
+        for export in &view.exports {
+            let (path, is_directory) = match &export.target {
+                ExportTarget::File(path) => (path, false),
+                ExportTarget::Directory { path, .. } => (path, true),
+            };
+            let committed = export::committed(manifest, path, is_directory)?.map(EventTime);
+            if let Some(committed) = committed.filter(|committed| *committed < given) {
+                let (output, view) = (path.clone(), view.name.clone());
+                let (committed, given) = (time_text(committed), time_text(given));
+                let manifest = store.directory.root().join(MANIFEST_FILE);
+                return Err(EngineError::WindowsLost { output, manifest, view, committed, given }.into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn time_text(time: EventTime) -> String {
+    if time == EventTime::MIN {
+        return "no window".to_owned();
+    }
+    let mut text = Vec::new();
+    export::text::push_time(&mut text, time.0);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 fn open_manifest(store: &StorePlan, console: &Console) -> Result<SharedManifest, ExportError> {

@@ -55,6 +55,15 @@ pub(super) struct FileNote {
     pub(super) extent: Extent,
 }
 
+/// Up to which window end the export to `path` is committed in every file, by its books alone: no file is looked at.
+/// `None` if nothing of it is.
+pub fn committed(manifest: &SharedManifest, path: &Path, is_directory: bool) -> Result<Option<i64>, ExportError> {
+    let names = if is_directory { Names::of_directory(path)? } else { Names::of_file(path)? };
+    let export = names.export()?;
+    let manifest = manifest.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(manifest.files_of(&export).last().map(|line| line.through_us))
+}
+
 impl Books {
     /// Opens the books: settles what a crash has left half done, and returns the file to go on with, if one is open,
     /// and what is committed.
@@ -253,16 +262,29 @@ impl Books {
             }
             let manifest = self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
             let moved = manifest.files().into_iter().find_map(|line| {
-                line.aside.clone().filter(|known| Path::new(known).file_name() == Some(name.as_os_str()))
+                let known = line.aside.clone();
+                known.filter(|known| Path::new(known).file_name() == Some(name.as_os_str())).map(|known| (known, line))
             });
             match moved {
-                Some(known) if !Path::new(&known).exists() => return Err(ExportError::Moved { found, known }),
+                // Exports to several directories have files of one name. Where the other one has its name already, it
+                // is not missing, and this is not it.
+                Some((known, line)) if !Path::new(&known).exists() && !has_its_name(line)? => {
+                    return Err(ExportError::Moved { found, known });
+                }
                 _ => fs::remove_file(&found).map_err(|cause| open_error(&found, cause))?,
             }
             taken(Step::Changed(&found));
         }
         Ok(())
     }
+}
+
+/// Whether a file that was to get its name has it, with the committed bytes.
+fn has_its_name(line: &FileLine) -> Result<bool, ExportError> {
+    let path = Path::new(line.file.as_deref().unwrap_or_default());
+    let extent = Extent { bytes: line.bytes, crc: line.crc32c };
+    let found = begins_with(path, extent).map_err(|cause| open_error(path, cause))?;
+    Ok(extent.bytes > 0 && matches!(found, Some(Ok(()))))
 }
 
 /// The store's UUID, and the newest line of the export, if it is one of the same view in the same format.

@@ -75,7 +75,8 @@ pub enum ExportError {
     Manifest(#[from] ManifestError),
     /// A file of which a beginning is committed is not there.
     #[error(
-        "the unfinished output {aside} is missing, though {bytes} bytes of it are committed; restore it from a copy,          or give the export another path, where it goes on with the windows that are not committed yet"
+        "the unfinished output {aside} is missing, though {bytes} bytes of it are committed; restore it from a copy, \
+         or give the export another path, where it goes on with the windows that are not committed yet"
     )]
     Missing {
         /// Where it was growing.
@@ -85,7 +86,8 @@ pub enum ExportError {
     },
     /// A file of which a beginning is committed is not what it was.
     #[error(
-        "the unfinished output {path} was changed since it was committed: {reason}; restore it from a copy, or give          the export another path, where it goes on with the windows that are not committed yet"
+        "the unfinished output {path} was changed since it was committed: {reason}; restore it from a copy, or give \
+         the export another path, where it goes on with the windows that are not committed yet"
     )]
     Changed {
         /// The file.
@@ -120,7 +122,9 @@ pub enum ExportError {
         path: PathBuf,
     },
     /// Rows that were committed came again otherwise, or rows that were not committed did not come.
-    #[error("{export} cannot be continued: {reason}; the outputs and this data directory do not belong together")]
+    #[error(
+        "{export} cannot be continued: {reason}; the outputs and this data directory do not belong together: restore both as they were at one time, or give the export another path"
+    )]
     Discontinuous {
         /// The export.
         export: String,

@@ -19,8 +19,10 @@ mod reach;
 pub mod table;
 pub mod target;
 pub mod text;
+#[cfg(test)]
+mod twins;
 
-pub use books::Booking;
+pub use books::{Booking, committed};
 pub use error::ExportError;
 pub use late::{LateRows, LateWriter};
 pub use parts::{PartsExporter, Rotation};

@@ -18,7 +18,7 @@ const LOCK_FILE: &str = "store.lock";
 /// Format of [`IDENTITY_FILE`] that recovery accepts.
 const STORE_FORMAT: u64 = 1;
 /// Logs that are no shard's carry this number.
-const NO_SHARD: u32 = u32::MAX;
+pub(super) const NO_SHARD: u32 = u32::MAX;
 
 /// Everything that a path leads to.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use corefold_aggregator::partial::PartialError;
 use corefold_aggregator::partial_check::PartialOutline;
 use corefold_aggregator::time::EventTime;
 use corefold_shards::snapshot::format::{ChunkEntry, HEADER_SIZE, file_name};
+use corefold_shards::snapshot::writer::SNAPSHOTS_KEPT as KEPT;
 use corefold_shards::snapshot::{ChunkKind, SnapshotError, SnapshotFile, SnapshotHead, SnapshotHeader};
 use serde_json::{Value, json};
 
@@ -98,6 +99,9 @@ impl Report<'_> {
         }
         let text = match begin {
             Some(generation) => format!("{}: recovery begins with generation {generation}", directory.display()),
+            None if generations.len() >= KEPT => {
+                format!("{}: no snapshot is sound; recovery refuses to begin with the log alone", directory.display())
+            }
             None => format!("{}: recovery begins with the log alone", directory.display()),
         };
         let path = directory.display().to_string();

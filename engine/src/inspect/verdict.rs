@@ -3,9 +3,12 @@
 //! The log may be in use. Then a place can be empty when it is read and written a moment later, which looks like
 //! damage; so only a refusal that is the same twice counts.
 
+use std::fs::File;
 use std::mem::discriminant;
 use std::path::{Path, PathBuf};
 
+use corefold_shards::snapshot::SnapshotFile;
+use corefold_shards::snapshot::format::file_name;
 use corefold_shards::wal::survey::{BlockState, GapKind, Piece, Surveyor};
 use corefold_shards::wal::{
     LogEnd, LogIdentity, LostRange, Lsn, RecordKind, Recovered, RecoveryError, RefusalReason, ScanOptions, ScanPolicy,
@@ -15,8 +18,10 @@ use corefold_shards::wal::{
 use super::InspectError;
 use super::entries::BatchSeen;
 use super::files::Files;
-use super::place::LogPlace;
+use super::place::{LogPlace, NO_SHARD};
 use super::wal::PIECE_SIZE;
+use crate::disk::SnapshotReader;
+use crate::disk::snapshots::list;
 
 /// How often a log that changes is looked at.
 const LOOKS_MAX: u32 = 5;
@@ -119,10 +124,27 @@ impl From<RecoveryError> for Stop {
     }
 }
 
+/// Where recovery begins with the log of a shard: at the newest snapshot beside it that is sound, if there is one.
+fn snapshot_lsn(log: &LogPlace, identity: LogIdentity) -> Lsn {
+    let Some(shard) = log.directory().parent() else { return Lsn::ZERO };
+    let begin = list(shard).unwrap_or_default().into_iter().find_map(|generation| {
+        let file = File::open(shard.join(file_name(generation))).ok()?;
+        let mut snapshot = SnapshotFile::open(SnapshotReader(file), &identity, generation).ok()?;
+        while snapshot.next_chunk().ok()?.is_some() {}
+        Some(snapshot.header().lsn)
+    });
+    begin.unwrap_or(Lsn::ZERO)
+}
+
 /// Asks recovery about a log.
 pub(super) fn judge(log: &LogPlace, identity: LogIdentity, lone: Option<LoneFile>) -> Result<Verdict, InspectError> {
     let mut options = ScanOptions { piece_size: PIECE_SIZE, ..ScanOptions::new(identity) };
-    options.from = lone.map_or(Lsn::ZERO, |lone| lone.from);
+    options.from = match lone {
+        Some(lone) => lone.from,
+        None => snapshot_lsn(log, identity),
+    };
+    // The pane log is read from wherever it begins.
+    options.from_anywhere = lone.is_none() && identity.shard == NO_SHARD;
     let beginless = lone.filter(|lone| !lone.has_beginning);
     let mut before = None;
     let mut last = String::new();

@@ -52,6 +52,8 @@ impl Manifest {
             Ok(file) => {
                 // What a killed process wrote last may not be durable yet, and is about to be relied on.
                 file.sync_data().map_err(ManifestError::io("sync", &path))?;
+                // Nor its name, if it was killed behind the rename.
+                File::open(root).and_then(|root| root.sync_all()).map_err(ManifestError::io("sync", root))?;
                 found.read(&path, file, store)?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

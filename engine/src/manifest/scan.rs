@@ -2,7 +2,7 @@
 //!
 //! Reads only; cutting and compacting is [`super::log`]'s.
 
-use super::line::{FILE_LINE_START, FileLine, Header, LINE_SIZE_MAX, Line, LineFault, MANIFEST_FORMAT, decode};
+use super::line::{FILE_LINE_START, LINE_SIZE_MAX, Line, LineFault, MANIFEST_FORMAT, decode};
 use std::io::{self, BufRead};
 
 /// A line as it was met.
@@ -210,25 +210,9 @@ pub fn walk<R: BufRead, E: From<io::Error>>(
     })
 }
 
-/// Splits what was met into the header and lines about files, for those who want both.
-pub fn header_of(line: &Line) -> Option<&Header> {
-    match line {
-        Line::Header(header) => Some(header),
-        Line::File(_) => None,
-    }
-}
-
-/// The line about a file, if it is one.
-pub fn file_of(line: &Line) -> Option<&FileLine> {
-    match line {
-        Line::Header(_) => None,
-        Line::File(file) => Some(file),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::line::{encode, tests::sample};
+    use super::super::line::{Header, encode, tests::sample};
     use super::*;
 
     fn manifest(kept: &[u64], next_seq: u64, more: u64) -> Vec<Vec<u8>> {

@@ -77,6 +77,14 @@ pub enum Finding {
         /// The ledger.
         ledger: Ledger,
     },
+    /// The manifest is another data directory's.
+    #[error("the manifest belongs to the data directory {found}, and this one is {expected}; restore this one's")]
+    Foreign {
+        /// UUID in the manifest.
+        found: String,
+        /// UUID of the directory.
+        expected: String,
+    },
     /// The last line is torn.
     #[error("manifest line {} (byte {}): {}; the next start cuts it", spot.line, spot.offset, spot.fault)]
     Torn {
@@ -101,6 +109,7 @@ impl Finding {
             | Finding::Changed { .. }
             | Finding::Unreadable { .. }
             | Finding::Unbalanced { .. }
+            | Finding::Foreign { .. }
             | Finding::Damaged { .. } => Severity::Grave,
         }
     }
@@ -120,8 +129,8 @@ pub struct Verified {
 }
 
 /// Checks the manifest at `path` and every output that it names, and tells what it finds. A data directory without a
-/// manifest has no outputs to check.
-pub fn outputs(path: &Path, mut tell: impl FnMut(Finding)) -> Result<Verified, ManifestError> {
+/// manifest has no outputs to check. `store` is the directory's UUID.
+pub fn outputs(path: &Path, store: &str, mut tell: impl FnMut(Finding)) -> Result<Verified, ManifestError> {
     let mut verified = Verified::default();
     let file = match File::open(path) {
         Ok(file) => file,
@@ -131,6 +140,11 @@ pub fn outputs(path: &Path, mut tell: impl FnMut(Finding)) -> Result<Verified, M
     let mut newest: BTreeMap<(String, String), FileLine> = BTreeMap::new();
     let verdict = scan::walk(BufReader::new(file), |seen| {
         verified.lines += u64::from(seen.line.is_ok());
+        if let Ok(Line::Header(header)) = &seen.line
+            && header.store != store
+        {
+            tell(Finding::Foreign { found: header.store.clone(), expected: store.to_owned() });
+        }
         if let Ok(Line::File(line)) = seen.line {
             if let Some(ledger) = line.ledger {
                 verified.ledgers += 1;
@@ -233,7 +247,7 @@ mod tests {
             fs::write(at(name), bytes).unwrap();
         }
         let look = |text: &mut Vec<String>| {
-            outputs(&at(MANIFEST_FILE), |finding| {
+            outputs(&at(MANIFEST_FILE), "s", |finding| {
                 text.push(
                     format!("{:?} {finding}", finding.severity()).replace(&format!("{}/", root.path().display()), ""),
                 );

@@ -83,8 +83,7 @@ impl Profiler {
         let flames = Flames::start()?;
         timeline.start();
         let now = Instant::now();
-        self.running =
-            Some(Running { flames, since: now, samples: vec![sample(timeline, progress)], sampled_at: now });
+        self.running = Some(Running { flames, since: now, samples: vec![sample(timeline, progress)], sampled_at: now });
         Ok(())
     }
 

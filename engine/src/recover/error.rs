@@ -32,7 +32,9 @@ pub enum RecoverError {
         path: String,
     },
     /// A record is no batch that this engine wrote.
-    #[error("{directory}: log record {lsn} is not a batch of this job: {what}")]
+    #[error(
+        "{directory}: log record {lsn} is not a batch of this job: {what}; restore the directory from a copy, or begin anew with another data directory"
+    )]
     Record {
         /// Directory of the shard.
         directory: String,
@@ -42,7 +44,7 @@ pub enum RecoverError {
         what: String,
     },
     /// A snapshot that was sound a moment ago, or one that must not be passed over.
-    #[error("{file}: {error}")]
+    #[error("{file}: {error}; restore the file as it was, or move it elsewhere to begin without it")]
     Snapshot {
         /// Its path.
         file: String,

@@ -52,8 +52,10 @@ impl Snapshots {
                     found.kept.push(SnapshotKept { generation, lsn, size });
                     found.head.get_or_insert_with(|| file.head().clone());
                 }
-                // Nobody knows what a disk that cannot be read would say.
-                Err(error @ (SnapshotError::Read { .. } | SnapshotError::Foreign)) => return Err((generation, error)),
+                // Nobody knows what a disk that cannot be read would say, or another version of this program.
+                Err(
+                    error @ (SnapshotError::Read { .. } | SnapshotError::Foreign | SnapshotError::OtherVersion { .. }),
+                ) => return Err((generation, error)),
                 Err(_) => {
                     found.stale.push(generation);
                     found.damaged += 1;

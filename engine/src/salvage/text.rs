@@ -28,7 +28,13 @@ pub(super) fn case(out: &mut dyn Write, case: &Case) -> io::Result<()> {
             writeln!(out, "{name}: sound, {} records up to LSN {}", recovered.records, recovered.resume.next_lsn)?;
         }
         Finding::Sound(recovered) => {
-            writeln!(out, "{name}: its log is sound, its newest snapshot is of no use")?;
+            match &case.begin {
+                Some(_) => writeln!(out, "{name}: its log is sound, its newest snapshot is of no use")?,
+                None => {
+                    writeln!(out, "{name}: its log is sound, none of its snapshots is")?;
+                    writeln!(out, "  may be lost: what shards of earlier runs have left to it")?;
+                }
+            }
             kept(out, recovered)?;
         }
         Finding::Unrecorded(recovered) => {
@@ -63,7 +69,8 @@ pub(super) fn case(out: &mut dyn Write, case: &Case) -> io::Result<()> {
             writeln!(out, "  nothing that a salvage can make good: {advice}")?;
         }
     }
-    for (path, reason) in &case.aside {
+    let is_hopeless = matches!(case.finding, Finding::Hopeless { .. });
+    for (path, reason) in case.aside.iter().filter(|_| !is_hopeless) {
         writeln!(out, "  set aside as .damaged: {}: {reason}", path.display())?;
     }
     Ok(())

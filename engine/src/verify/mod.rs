@@ -69,15 +69,18 @@ pub fn verify(root: &Path, json: bool, out: &mut dyn Write) -> Result<ExitCode, 
     traces(&store, &mut report)?;
     let released = panes(&store, &mut report)?;
     shards::verify(&store, released, &mut report)?;
-    outputs(&store, &mut report)?;
+    outputs(&store, released, &mut report)?;
     report.end()
 }
 
 /// Checks the outputs that the manifest names.
-fn outputs(store: &Store, report: &mut Report<'_>) -> Result<(), VerifyError> {
+fn outputs(store: &Store, released: EventTime, report: &mut Report<'_>) -> Result<(), VerifyError> {
     let path = store.root().join(MANIFEST_FILE);
+    if released != EventTime::MIN && !path.exists() {
+        report.finding("manifest", &ManifestError::Missing { path: path.clone() }.to_string())?;
+    }
     let mut told = Ok(());
-    let verified = manifest::verify::outputs(&path, |finding| {
+    let verified = manifest::verify::outputs(&path, &store.uuid_text(), |finding| {
         let text = finding.to_string();
         let result = match (finding.severity(), &finding) {
             (_, manifest::verify::Finding::Unreadable { .. }) => report.unreadable("output", &text),

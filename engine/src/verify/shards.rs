@@ -178,6 +178,10 @@ fn log(
     let place = format!("shard {shard}");
     let mut behind = Behind::default();
     if !directory.path().is_dir() {
+        if from > Lsn::ZERO {
+            let what = format!("{} is missing, and its snapshot begins with LSN {from}", directory.path().display());
+            report.finding(&place, &what)?;
+        }
         return Ok(behind);
     }
     let options = ScanOptions { from, ..ScanOptions::new(directory.identity()) };

@@ -42,7 +42,7 @@ pub enum SnapshotError {
         what: &'static str,
     },
     /// It is sound but not of this shard.
-    #[error("it belongs to another data directory or shard")]
+    #[error("it belongs to another data directory, shard or generation")]
     Foreign,
     /// It is sound but of views or streams that this job does not have.
     #[error("it was taken of other views or streams than this job has")]

@@ -65,7 +65,7 @@ fn failing_reads(setting: &Setting) -> Checked<String> {
                 } else {
                     refused(&ended, &[74], &["Input/output error", "os error 5"])
                         .or_else(|stop| fail(format!("{kind}: {stop}")))?;
-                    let named = ended.last_line().contains("store");
+                    let named = ended.last_line().contains(&*place.store().to_string_lossy());
                     ensure(named, || format!("{kind}: the file is not named: {}", ended.last_line()))?;
                     refusals += 1;
                     place.check_parts()?;

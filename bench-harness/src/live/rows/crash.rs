@@ -16,11 +16,9 @@ const SHARDS: [u32; 4] = [1, 2, 3, 4];
 pub struct Tally {
     /// Runs that were ended by force.
     pub disturbed: u64,
-    /// Of those, how many had made something durable that the next one found.
-    pub resumed: u64,
     /// Times a job came to its end, and was checked.
     pub ends: u64,
-    /// Ends that found rows of earlier runs.
+    /// Ends by a run that found rows of killed ones.
     pub resumed_ends: u64,
 }
 
@@ -49,7 +47,7 @@ pub fn killed_at_random(setting: &Setting) -> Checked<String> {
     place.remove()?;
     let Tally { disturbed, ends, resumed_ends, .. } = tally;
     Ok(format!(
-        "{disturbed} kills, {ends} jobs finished with the same bytes and ledger, {resumed_ends} of them resumed"
+        "{disturbed} kills, {ends} jobs finished with the same bytes and ledger, {resumed_ends} of them with rows of killed runs"
     ))
 }
 
@@ -72,13 +70,16 @@ fn kill_round(
     tally: &mut Tally,
 ) -> Checked {
     let changes_shards = entropy.chance(0.25);
+    let mut rows_found = 0;
     for kill in 0.. {
         let start = if changes_shards { Start { shards: *entropy.pick(&SHARDS), ..start } } else { start };
         let disturbed = kill < kills;
         let life = if disturbed { random_life(entropy, job.took) } else { PATIENCE };
         let ended = place.start(start)?.kill_after(life)?;
         if !ended.was_killed() {
-            place.check(&ended.with_code(0)?)?;
+            let ended = ended.with_code(0)?;
+            place.check(&ended)?;
+            rows_found = resumed(&ended);
             break;
         }
         ensure(disturbed, || format!("still running after {PATIENCE:?}: {}", ended.stderr))?;
@@ -86,9 +87,10 @@ fn kill_round(
         place.check_parts()?;
     }
     tally.ends += 1;
+    tally.resumed_ends += u64::from(rows_found > 0);
     // A finished job that is started again has nothing to do, and takes nothing back.
-    let again = place.finish(start)?;
-    tally.resumed_ends += u64::from(resumed(&again) == job.rows());
+    let again = resumed(&place.finish(start)?);
+    ensure(again == job.rows(), || format!("a finished job resumed {again} rows of {}", job.rows()))?;
     Ok(())
 }
 

@@ -26,6 +26,7 @@ pub(super) fn views(checker: &mut Checker<'_>, typed: &FileConfig, streams: &[St
         let message = "there is no [[views]], so nothing would be computed; at least one is needed";
         checker.faults.add(checker.document.error(0, "views", message));
     }
+    let is_durable = typed.engine.data_dir.is_some();
     let mut seen = Vec::new();
     let mut targets = Vec::new();
     let mut views = Vec::with_capacity(typed.views.len());
@@ -37,7 +38,7 @@ pub(super) fn views(checker: &mut Checker<'_>, typed: &FileConfig, streams: &[St
             let message = "the view has no [[views.exports]]: it is computed, but its results go nowhere";
             checker.note(&view.name, &key, message);
         }
-        let exports = exports(checker, view, &key, &mut targets);
+        let exports = exports(checker, view, &key, is_durable, &mut targets);
         if let Some(view) = self::view(checker, view, &key, streams, exports) {
             views.push(view);
         }
@@ -158,6 +159,7 @@ fn exports(
     checker: &mut Checker<'_>,
     view: &ViewTable,
     key: &str,
+    is_durable: bool,
     targets: &mut Vec<(PathBuf, usize)>,
 ) -> Vec<ExportConfig> {
     let mut exports = Vec::with_capacity(view.exports.len());
@@ -165,6 +167,11 @@ fn exports(
         let key = format!("{key}.exports[{index}].file");
         let file = table.get_ref().file.get_ref();
         let Some(export) = export(checker, file, &key) else { continue };
+        if is_durable && is_committed_at_the_end(&export) {
+            let message = "a file of this format is committed once it is complete, and without `rotate` that is when \
+                           the input ends; until then all panes are kept in the data directory";
+            checker.note(&file.path, &key, message);
+        }
         let (ExportTarget::File(path) | ExportTarget::Directory { path, .. }) = &export.target;
         let place = place_of(path);
         match targets.iter().find(|(other, _)| *other == place) {
@@ -177,6 +184,15 @@ fn exports(
         exports.push(export);
     }
     exports
+}
+
+/// Whether the export has one file, in a format that can only be committed as a whole.
+fn is_committed_at_the_end(export: &ExportConfig) -> bool {
+    let is_one_file = match &export.target {
+        ExportTarget::File(_) => true,
+        ExportTarget::Directory { rotate, .. } => *rotate == Rotate::default(),
+    };
+    is_one_file && matches!(export.format, OutputFormat::Parquet | OutputFormat::Arrow)
 }
 
 /// The same for all ways to spell a path: links are followed as far as there are files, dots are taken out behind them.
