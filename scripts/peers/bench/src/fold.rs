@@ -131,11 +131,8 @@ impl<S: Slots> Fold<S> {
             let pane = self.pane.expect("the pane was opened just now");
             let (start_ms, end_ms) = (pane * self.shape.slide_ms, (pane + 1) * self.shape.slide_ms);
             let count = self.fold_pane(rest, start_ms, end_ms);
-            rest = Columns {
-                times_ms: &rest.times_ms[count..],
-                keys: &rest.keys[count..],
-                values: &rest.values[count..],
-            };
+            rest =
+                Columns { times_ms: &rest.times_ms[count..], keys: &rest.keys[count..], values: &rest.values[count..] };
         }
     }
 
@@ -216,7 +213,13 @@ mod tests {
         for index in 0..5_000 {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             // A gap longer than a window, and one of two panes.
-            let gap = if index > 3_000 { 30_000 } else if index > 1_000 { 2_500 } else { 0 };
+            let gap = if index > 3_000 {
+                30_000
+            } else if index > 1_000 {
+                2_500
+            } else {
+                0
+            };
             times_ms.push(-7_300 + index * 9 + gap);
             keys.push((seed >> 33) % (1 + (seed >> 60) * 20));
             values.push((seed >> 20) as f64 / 1e6);

@@ -77,8 +77,7 @@ fn part(columns: Columns<'_>, at: usize) -> Columns<'_> {
 }
 
 fn arguments() -> Result<Arguments, String> {
-    let (mut data, mut shape, mut dense, mut log_dir, mut inflight_max, mut check) =
-        (None, None, true, None, 1, false);
+    let (mut data, mut shape, mut dense, mut log_dir, mut inflight_max, mut check) = (None, None, true, None, 1, false);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} wants a value"));
