@@ -36,10 +36,15 @@ def run(make, version):
     start = time.perf_counter()
     peer = make(given)
     peer.load()
-    loaded = time.perf_counter()
+    loaded, loaded_cpu = time.perf_counter(), time.process_time()
     result = peer.query()
-    done = time.perf_counter()
-    report = {"load_s": loaded - start, "query_s": done - loaded, "version": version}
+    done, done_cpu = time.perf_counter(), time.process_time()
+    report = {
+        "load_s": loaded - start,
+        "query_s": done - loaded,
+        "query_cpu_s": done_cpu - loaded_cpu,
+        "version": version,
+    }
     if given.check:
         import answer
 

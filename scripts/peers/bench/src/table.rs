@@ -61,6 +61,12 @@ impl Line {
         Spread::of(self.taken.iter().map(|taken| self.own(taken, "query_s").unwrap_or(taken.wall_s)))
     }
 
+    /// Processor time of the query, measured by the peer itself; of the whole process where it measures nothing.
+    pub fn query_cpu_s(&self) -> Option<Spread> {
+        let own = |taken: &Taken| self.own(taken, "query_cpu_s").unwrap_or(taken.user_s + taken.system_s);
+        Spread::of(self.taken.iter().map(own))
+    }
+
     /// The time that the peer itself measured for bringing the events into its memory.
     pub fn load_s(&self) -> Option<Spread> {
         Spread::of(self.taken.iter().filter_map(|taken| self.own(taken, "load_s")))
@@ -101,6 +107,7 @@ impl Line {
             "prepare": self.entry.prepare, "check": self.entry.check, "command": self.entry.command,
             "skipped": self.entry.skip, "failed": self.failure, "version": self.version(),
             "wall_s": spread(self.wall_s()), "cpu_s": spread(self.cpu_s()), "query_s": spread(self.query_s()),
+            "query_cpu_s": spread(self.query_cpu_s()),
             "load_s": spread(self.load_s()), "memory_mib": spread(self.memory_mib()), "rounds": rounds,
         })
     }
@@ -108,35 +115,17 @@ impl Line {
 
 /// The table; ratios are against the lines named `base` and `confined`, if they were measured.
 pub fn markdown(lines: &[Line], events: u64, base: &str, confined: &str) -> String {
-    let wall = |name: &str| {
-        lines.iter().find(|line| line.entry.name == name).and_then(Line::wall_s).map(|spread| spread.median)
+    let median_of = |name: &str, figure: fn(&Line) -> Option<Spread>| {
+        lines.iter().find(|line| line.entry.name == name).and_then(figure).map(|spread| spread.median)
     };
-    let (base_s, confined_s) = (wall(base), wall(confined));
-    let mut text = String::from(
-        "| name | query s (min to max) | ns/event | process s | CPU s | peak MiB | query / corefold | query / corefold on one core |\n\
-         |---|---:|---:|---:|---:|---:|---:|---:|\n",
+    let bases = [median_of(base, Line::wall_s), median_of(confined, Line::wall_s), median_of(base, Line::cpu_s)];
+    let mut text = format!(
+        "| name | query s (min to max) | ns/event | query CPU s | process s | process CPU s | peak MiB | query / {base} \
+         | query / {confined} | query CPU / {base} |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
     );
     for line in lines {
-        let name = &line.entry.name;
-        let row = (|| {
-            let (query, wall, cpu, memory) = (line.query_s()?, line.wall_s()?, line.cpu_s()?, line.memory_mib()?);
-            // Times for other numbers of events are not compared.
-            let over = |base_s: Option<f64>| match (base_s, line.own_events()) {
-                (Some(base_s), None) => format!("{:.2}", query.median / base_s),
-                _ => String::new(),
-            };
-            let Spread { median, min, max } = query;
-            Some(format!(
-                "| {name} | {median:.3} ({min:.3} to {max:.3}) | {:.1} | {:.3} | {:.3} | {:.0} | {} | {} |",
-                median * 1e9 / line.own_events().unwrap_or(events) as f64,
-                wall.median,
-                cpu.median,
-                memory.median,
-                over(base_s),
-                over(confined_s),
-            ))
-        })();
-        let row = row.unwrap_or_else(|| format!("| {name} | {} | | | | | | |", reason(line)));
+        let row = figures(line, events, bases)
+            .unwrap_or_else(|| format!("| {} | {} | | | | | | | | |", line.entry.name, reason(line)));
         text.push_str(&row);
         text.push('\n');
     }
@@ -147,6 +136,26 @@ pub fn markdown(lines: &[Line], events: u64, base: &str, confined: &str) -> Stri
         let _ = writeln!(text, "| {} | {} | {version} |", line.entry.name, line.entry.what);
     }
     text
+}
+
+/// One row, if the line was measured. Times for other numbers of events than the run's are not compared.
+fn figures(line: &Line, events: u64, [base_s, confined_s, base_cpu_s]: [Option<f64>; 3]) -> Option<String> {
+    let (query, query_cpu) = (line.query_s()?, line.query_cpu_s()?.median);
+    let (wall, cpu, memory) = (line.wall_s()?.median, line.cpu_s()?.median, line.memory_mib()?.median);
+    let over = |figure: f64, base: Option<f64>| match (base, line.own_events()) {
+        (Some(base), None) => format!("{:.2}", figure / base),
+        _ => String::new(),
+    };
+    let Spread { median, min, max } = query;
+    Some(format!(
+        "| {} | {median:.3} ({min:.3} to {max:.3}) | {:.1} | {query_cpu:.3} | {wall:.3} | {cpu:.3} | {memory:.0} | {} | {} \
+         | {} |",
+        line.entry.name,
+        median * 1e9 / line.own_events().unwrap_or(events) as f64,
+        over(median, base_s),
+        over(median, confined_s),
+        over(query_cpu, base_cpu_s),
+    ))
 }
 
 fn reason(line: &Line) -> String {

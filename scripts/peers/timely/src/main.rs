@@ -8,7 +8,7 @@
 mod windows;
 
 use corefold_peers::events::Events;
-use corefold_peers::report;
+use corefold_peers::report::{self, Stopwatch};
 use corefold_peers::rows::Row;
 use corefold_peers::slide::Shape;
 use corefold_peers::summary::{ResultRow, Summary};
@@ -17,7 +17,6 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::time::Instant;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::{Capability, Operator, Probe};
@@ -41,10 +40,11 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), String> {
-    let start = Instant::now();
+    let mut report = json!({ "version": "0.32.0" });
+    let watch = Stopwatch::start();
     let events = Events::map(&arguments.data)?;
-    let load_s = start.elapsed().as_secs_f64();
-    let start = Instant::now();
+    watch.put(&mut report, "load");
+    let watch = Stopwatch::start();
     let (shape, check) = (arguments.shape, arguments.check);
     let summary = timely::execute_directly(move |worker| {
         let mut input = InputHandle::<i64, CapacityContainerBuilder<Vec<Event>>>::new_with_builder();
@@ -102,9 +102,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
         }
         summary.take()
     });
-    let mut report = json!({
-        "load_s": load_s, "query_s": start.elapsed().as_secs_f64(), "version": "timely 0.32.0",
-    });
+    watch.put(&mut report, "query");
     report::put_summary(&mut report, &summary, check);
     report::print(&report)
 }

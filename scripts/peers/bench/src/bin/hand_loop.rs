@@ -5,12 +5,11 @@
 use corefold_peers::events::{Columns, Events};
 use corefold_peers::fold::{Dense, Fold, Hashed, Slots};
 use corefold_peers::log::{BLOCK_EVENTS, Log};
-use corefold_peers::report;
+use corefold_peers::report::{self, Stopwatch};
 use corefold_peers::slide::{Shape, Sink};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
 
 struct Arguments {
     data: PathBuf,
@@ -27,22 +26,22 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), String> {
     let arguments = arguments()?;
-    let start = Instant::now();
+    let mut report = json!({ "version": env!("CARGO_PKG_VERSION") });
+    let watch = Stopwatch::start();
     let events = Events::map(&arguments.data)?;
     let log = match &arguments.log_dir {
         Some(folder) => Some(Log::create(folder, arguments.inflight_max).map_err(|error| error.to_string())?),
         None => None,
     };
-    let load_s = start.elapsed().as_secs_f64();
-    let start = Instant::now();
+    watch.put(&mut report, "load");
+    let watch = Stopwatch::start();
     let sink = Sink::new(arguments.check);
     let sink = if arguments.dense {
         go(Fold::new(Dense, arguments.shape, sink), &events, log)?
     } else {
         go(Fold::new(Hashed::new(), arguments.shape, sink), &events, log)?
     };
-    let query_s = start.elapsed().as_secs_f64();
-    let mut report = json!({ "load_s": load_s, "query_s": query_s, "version": env!("CARGO_PKG_VERSION") });
+    watch.put(&mut report, "query");
     report::put_summary(&mut report, &sink.summary, arguments.check);
     report::print(&report)
 }
