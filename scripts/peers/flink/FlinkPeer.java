@@ -141,12 +141,13 @@ public final class FlinkPeer {
                         .map(new Event())
                         .returns(InternalTypeInfo.of(row));
         StreamTableEnvironment tables = StreamTableEnvironment.create(jobs);
+        // A watermark says that its own millisecond is over; many events share one.
         Schema schema =
                 Schema.newBuilder()
                         .column("ts", "TIMESTAMP(3)")
                         .column("key", "BIGINT")
                         .column("value", "DOUBLE")
-                        .watermark("ts", "ts")
+                        .watermark("ts", "ts - INTERVAL '0.001' SECOND")
                         .build();
         tables.createTemporaryView("events", events, schema);
         return tables;
