@@ -140,6 +140,14 @@ impl Events {
         self.times.is_empty()
     }
 
+    /// The value of an event as a double.
+    pub fn number(&self, event: usize) -> f64 {
+        match &self.values {
+            Values::F64(values) => values[event],
+            Values::I64(values) => values[event] as f64,
+        }
+    }
+
     /// The value of an event in steps of its grid.
     pub fn units(&self, event: usize) -> i64 {
         match (&self.values, self.kind) {

@@ -7,10 +7,13 @@
 pub mod command;
 pub mod cores;
 pub mod digest;
+pub mod durable;
 pub mod events;
+pub mod exports;
 pub mod files;
 pub mod folding;
 pub mod hand;
+pub mod handoff;
 pub mod host;
 pub mod merging;
 pub mod params;
@@ -20,9 +23,14 @@ pub mod program;
 pub mod question;
 pub mod ratio;
 pub mod record;
+pub mod recovery;
 pub mod reference;
 pub mod report;
 pub mod run;
+pub mod site;
+pub mod sketches;
+pub mod snapshots;
+pub mod synced;
 
 use crate::scenario::cores::Cores;
 use crate::scenario::digest::Digest;
@@ -178,8 +186,20 @@ impl BenchError {
 }
 
 /// All scenarios.
-pub const SCENARIOS: &[&dyn Scenario] =
-    &[&hand::Hand, &folding::Folding, &merging::Merging, &program::Program];
+pub const SCENARIOS: &[&dyn Scenario] = &[
+    &hand::Hand,
+    &synced::HandSynced,
+    &folding::Folding,
+    &durable::FoldWal,
+    &durable::Latency,
+    &program::Program,
+    &merging::Merging,
+    &snapshots::Snapshots,
+    &recovery::Recovery,
+    &handoff::Handoff,
+    &exports::Exports,
+    &sketches::Sketches,
+];
 
 /// The scenario called `name`.
 pub fn named(name: &str) -> Result<&'static dyn Scenario, BenchError> {
