@@ -137,7 +137,8 @@ pub fn compare(arguments: &CompareArguments) -> Result<String, BenchError> {
 
 /// Writes a page of runs.
 pub fn report(arguments: &ReportArguments) -> Result<String, BenchError> {
-    let found = if arguments.directories.is_empty() { all_runs(Path::new("results"))? } else { arguments.directories.clone() };
+    let found =
+        if arguments.directories.is_empty() { all_runs(Path::new("results"))? } else { arguments.directories.clone() };
     if found.is_empty() {
         let what = "no result directory has a run.json; run a scenario first, or name the directories";
         return Err(BenchError::Failed(what.to_owned()));

@@ -87,7 +87,8 @@ fn ordered(mut cores: Vec<Core>) -> Vec<Core> {
         cores.iter().map(|core| cores.iter().filter(|other| other.node == core.node).count()).collect();
     let size_of = |core: &Core, all: &[Core]| all.iter().position(|other| other == core).map_or(0, |at| sizes[at]);
     let all = cores.clone();
-    let first_allowed = |core: &Core| all.iter().filter(|other| other.first_thread == core.first_thread).map(|o| o.id).min();
+    let first_allowed =
+        |core: &Core| all.iter().filter(|other| other.first_thread == core.first_thread).map(|o| o.id).min();
     cores.sort_by_key(|core| {
         let is_second = first_allowed(core) != Some(core.id);
         (std::cmp::Reverse(size_of(core, &all)), core.node, is_second, core.id == 0, core.id)
@@ -121,8 +122,15 @@ mod tests {
     fn whole_cores_of_one_node_come_first() {
         let core = |id, node, first_thread| Core { id, node, first_thread };
         let ids = |cores: Vec<Core>| ordered(cores).iter().map(|core| core.id).collect::<Vec<_>>();
-        let two_nodes =
-            vec![core(0, 0, 0), core(1, 0, 1), core(2, 1, 2), core(3, 1, 3), core(4, 0, 0), core(5, 0, 1), core(6, 1, 2)];
+        let two_nodes = vec![
+            core(0, 0, 0),
+            core(1, 0, 1),
+            core(2, 1, 2),
+            core(3, 1, 3),
+            core(4, 0, 0),
+            core(5, 0, 1),
+            core(6, 1, 2),
+        ];
         assert_eq!(ids(two_nodes), [1, 0, 4, 5, 2, 3, 6]);
         assert_eq!(ids(vec![core(0, 0, 0)]), [0]);
         // Only the second thread of a core is allowed: it is as good as a first one.

@@ -82,7 +82,12 @@ impl Scenario for Latency {
             question::BATCH,
             DURABILITY,
             ParamSpec::count("rate", ["2M", "100k"], [1, 1_000_000_000], "events due per second"),
-            ParamSpec::count("device_block", ["64k", "4096"], [4_096, 16_777_216], "bytes of the disk's own synced writes"),
+            ParamSpec::count(
+                "device_block",
+                ["64k", "4096"],
+                [4_096, 16_777_216],
+                "bytes of the disk's own synced writes",
+            ),
         ];
         question::params().into_iter().chain(own).collect()
     }
@@ -120,7 +125,12 @@ struct PreparedDurable {
 }
 
 impl PreparedDurable {
-    fn new(params: &Params, setting: &Setting, events: Events, windows: Windows) -> Result<PreparedDurable, BenchError> {
+    fn new(
+        params: &Params,
+        setting: &Setting,
+        events: Events,
+        windows: Windows,
+    ) -> Result<PreparedDurable, BenchError> {
         let expected = reference::answer(&events, windows)?;
         let words = question::words(events.kind.field_type(), windows, events.disorder_us, events.cardinality);
         let plan = question::plan(words)?;
@@ -173,7 +183,8 @@ impl PreparedDurable {
         };
         let total = pace.began.elapsed();
         let digest = beside.finish()?;
-        let durable = durable.filter(|_| is_whole).ok_or_else(|| BenchError::Failed("not all became durable".to_owned()))?;
+        let durable =
+            durable.filter(|_| is_whole).ok_or_else(|| BenchError::Failed("not all became durable".to_owned()))?;
         Ok(Outcome { durable, total, digest, latency: pace.latency })
     }
 }
@@ -269,7 +280,9 @@ impl PreparedDurable {
             let _pin = self.setting.cores.pin(0)?;
             let outcome = synced::run(&self.events, self.windows, &self.place.0, inflight)?;
             if outcome.digest != self.expected {
-                return Err(BenchError::Failed("the hand-written loop is wrong; this is a bug of the harness".to_owned()));
+                return Err(BenchError::Failed(
+                    "the hand-written loop is wrong; this is a bug of the harness".to_owned(),
+                ));
             }
             rival = Some(outcome.total.as_secs_f64() * 1e9 / count);
         }

@@ -61,7 +61,15 @@ impl Scenario for Exports {
         let place = Place::new(setting.scratch.join("export"))?;
         let path = place.0.join(format!("rows.{format}"));
         let schema = plan.schema().clone();
-        Ok(Box::new(PreparedExports { batches, schema, format, path, expected, _place: place, _pin: setting.cores.pin(0)? }))
+        Ok(Box::new(PreparedExports {
+            batches,
+            schema,
+            format,
+            path,
+            expected,
+            _place: place,
+            _pin: setting.cores.pin(0)?,
+        }))
     }
 }
 

@@ -103,7 +103,8 @@ pub fn digest(format: &str, path: &Path, kind: ValueKind) -> Result<Digest, Benc
             let content = std::fs::read_to_string(path).map_err(failed)?;
             let take = if format == "csv" { row_of_csv } else { row_of_json };
             for line in content.lines().skip(usize::from(format == "csv")) {
-                let row = take(line, kind).ok_or_else(|| failed(io::Error::other(format!("`{line}` is no result row"))))?;
+                let row =
+                    take(line, kind).ok_or_else(|| failed(io::Error::other(format!("`{line}` is no result row"))))?;
                 rows.add(row)?;
             }
         }

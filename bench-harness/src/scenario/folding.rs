@@ -47,7 +47,14 @@ impl Scenario for Folding {
         let plan = question::plan(words)?;
         let batches = question::batches(&plan, &events, params.size("batch")?)?;
         let rival = Rival::of(params, events, windows)?;
-        Ok(Box::new(PreparedFolding { count: params.count("events")?, plan, batches, rival, expected, _pin: setting.cores.pin(0)? }))
+        Ok(Box::new(PreparedFolding {
+            count: params.count("events")?,
+            plan,
+            batches,
+            rival,
+            expected,
+            _pin: setting.cores.pin(0)?,
+        }))
     }
 }
 
@@ -63,7 +70,9 @@ impl Rival {
         let is_wanted = params.text("against")? == "hand";
         if is_wanted {
             hand::check(&events, windows).map_err(|error| match error {
-                BenchError::Param { name, what } => BenchError::Param { name, what: format!("{what}; or say against=none") },
+                BenchError::Param { name, what } => {
+                    BenchError::Param { name, what: format!("{what}; or say against=none") }
+                }
                 other => other,
             })?;
         }

@@ -64,7 +64,8 @@ impl Prepared for PreparedHandoff {
             let began = Instant::now();
             // Without its pin nothing is sent, and the taking side sees the ring abandoned.
             let sent = pin.map(|_pin| send_all(dealer, items, chunk));
-            let taken = taking.join().map_err(|_| BenchError::Failed("the taking thread has panicked".to_owned()))??;
+            let taken =
+                taking.join().map_err(|_| BenchError::Failed("the taking thread has panicked".to_owned()))??;
             let total = began.elapsed();
             sent?;
             let metrics = vec![

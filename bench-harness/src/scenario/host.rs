@@ -19,7 +19,19 @@ pub struct Host {
     pub facts: Vec<(String, String)>,
 }
 
+/// Facts that differ from run to run on one machine.
+const PASSING: [&str; 2] = ["load before the run", "directory"];
+
 impl Host {
+    /// Whether another run was on a machine of the same kind, in the same state.
+    pub fn is_like(&self, other: &Host) -> bool {
+        let lasting = |host: &Host| -> Vec<(String, String)> {
+            let facts = host.facts.iter().filter(|(name, _)| !PASSING.contains(&name.as_str()));
+            facts.cloned().collect()
+        };
+        self.name == other.name && lasting(self) == lasting(other)
+    }
+
     /// The facts as text, one a line.
     pub fn text(&self) -> String {
         let mut text = format!("host: {}\n", self.name);
@@ -36,11 +48,15 @@ pub fn gather(directory: &Path, cores: &Cores) -> Host {
     let facts = Facts::gather(Some(directory));
     let known = |value: Option<String>| value.unwrap_or_else(|| "unknown".to_owned());
     let cpuinfo = read("/proc/cpuinfo").unwrap_or_default();
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));
+    let model =
+        cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));
     let meminfo = read("/proc/meminfo").unwrap_or_default();
     let memory = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")).map(|rest| rest.trim().to_owned());
-    let order: Vec<String> =
-        cores.order.iter().map(|core| format!("{} (node {}, core {})", core.id, core.node, core.first_thread)).collect();
+    let order: Vec<String> = cores
+        .order
+        .iter()
+        .map(|core| format!("{} (node {}, core {})", core.id, core.node, core.first_thread))
+        .collect();
     let governors = if facts.governors.is_empty() { None } else { Some(facts.governors.join(", ")) };
     let (file_system, device) = disk_of(directory, facts.directory.as_ref().and_then(|found| found.kind.clone()));
     let list = [

@@ -41,7 +41,12 @@ impl Scenario for Merging {
     fn params(&self) -> Vec<ParamSpec> {
         vec![
             ParamSpec::count("shards", ["8", "3"], [1, 64], "simulated shards"),
-            ParamSpec::count("groups", ["50k", "300"], [1, 10_000_000], "groups, all of them in each pane of each shard"),
+            ParamSpec::count(
+                "groups",
+                ["50k", "300"],
+                [1, 10_000_000],
+                "groups, all of them in each pane of each shard",
+            ),
             ParamSpec::count("panes", ["24", "8"], [1, 10_000], "panes, one second of event time each"),
             ParamSpec::count("ratio", ["10", "4"], [1, 10_000], "panes in a window: size / slide"),
             ParamSpec::choice("order", "own", &["own", "same"], "order in which shards have met the groups"),
@@ -69,7 +74,13 @@ impl Scenario for Merging {
         });
         let orders = orders.collect();
         let expected = shape.answer()?;
-        Ok(Box::new(PreparedMerging { plan: question::plan(words)?, shape, orders, expected, _pin: setting.cores.pin(0)? }))
+        Ok(Box::new(PreparedMerging {
+            plan: question::plan(words)?,
+            shape,
+            orders,
+            expected,
+            _pin: setting.cores.pin(0)?,
+        }))
     }
 }
 
@@ -169,12 +180,15 @@ impl Prepared for PreparedMerging {
             times.get(times.len() / 2).map_or(0.0, |time| time.as_secs_f64() * 1e3)
         };
         let worst = emissions.iter().max().map_or(0.0, |time| time.as_secs_f64() * 1e3);
+        let sum: f64 = emissions.iter().map(Duration::as_secs_f64).sum();
+        let mean = sum * 1e3 / emissions.len().max(1) as f64;
         let (merge, emission) = (ms(&mut merges), ms(&mut emissions));
         let rows = (self.shape.shards * self.shape.groups) as f64;
         Ok(Round {
             metrics: vec![
                 Metric::cost("merge", "ms/pane", merge),
                 Metric::cost("slide and emission", "ms/slide", emission),
+                Metric::cost("mean slide and emission", "ms/slide", mean),
                 Metric::cost("slowest slide and emission", "ms", worst),
                 Metric::cost("merge per row", "ns", merge * 1e6 / rows),
                 Metric::cost("emission per row", "ns", emission * 1e6 / self.shape.groups as f64),

@@ -117,7 +117,8 @@ pub fn percentiles(histogram: &Histogram<u64>) -> String {
     let most = histogram.max() as f64 / 1e3;
     let _ = writeln!(text, "#[Mean    = {mean:12.3}, StdDeviation   = {deviation:12.3}]");
     let _ = writeln!(text, "#[Max     = {most:12.3}, Total count    = {:12}]", histogram.len());
-    let _ = writeln!(text, "#[Buckets = {:12}, SubBuckets     = {:12}]", histogram.buckets(), histogram.distinct_values());
+    let _ =
+        writeln!(text, "#[Buckets = {:12}, SubBuckets     = {:12}]", histogram.buckets(), histogram.distinct_values());
     text
 }
 

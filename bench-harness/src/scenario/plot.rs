@@ -57,15 +57,14 @@ pub fn charts(record: &RunRecord) -> Vec<Chart> {
         record.points.first().map_or(Vec::new(), |point| point.metrics.iter().map(|s| s.name.as_str()).collect());
     let pictures = match record.swept.split_first() {
         Some((x, others)) => {
-            let mut pictures: Vec<Picture> =
-                names.iter().map(|name| over_parameter(record, name, x, others)).collect();
+            let mut pictures: Vec<Picture> = names.iter().map(|name| over_parameter(record, name, x, others)).collect();
             pictures.extend(latency_over(record, x, others));
             pictures
         }
         None => names.iter().filter_map(|name| round_by_round(record, name)).collect(),
     };
     let file = |picture: &Picture| {
-        let name = format!("{}-over-{}", picture.title.split(',').next().unwrap_or_default(), picture.x_name);
+        let name = format!("{}-over-{}", picture.y_name.split(" (").next().unwrap_or_default(), picture.x_name);
         name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect::<String>()
     };
     pictures.iter().map(|picture| Chart { name: file(picture), svg: draw(picture) }).collect()
@@ -107,9 +106,11 @@ fn latency_over(record: &RunRecord, x: &str, others: &[String]) -> Option<Pictur
         };
         let (ticks, lines) = lines_of(record, x, others, mark);
         picture.ticks = ticks;
-        picture.lines.extend(lines.into_iter().map(|line| {
-            Line { name: format!("{name} {}", line.name).trim().to_owned(), marks: line.marks }
-        }));
+        picture.lines.extend(
+            lines
+                .into_iter()
+                .map(|line| Line { name: format!("{name} {}", line.name).trim().to_owned(), marks: line.marks }),
+        );
     }
     Some(picture)
 }
@@ -153,8 +154,7 @@ fn number(text: &str) -> Option<f64> {
 fn round_by_round(record: &RunRecord, metric: &str) -> Option<Picture> {
     let series: &Series = record.points.first()?.metric(metric)?;
     let marks = series.values.iter().enumerate();
-    let marks: Vec<Mark> =
-        marks.map(|(round, &y)| Mark { x: (round + 1) as f64, low: y, y, high: y }).collect();
+    let marks: Vec<Mark> = marks.map(|(round, &y)| Mark { x: (round + 1) as f64, low: y, y, high: y }).collect();
     Some(Picture {
         title: format!("{metric}, {}", record.scenario),
         x_name: "round".to_owned(),

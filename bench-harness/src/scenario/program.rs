@@ -3,7 +3,7 @@
 //! Time is wall clock from the start of the process to its end. The input is in the page cache after the warm-up, or in
 //! `/dev/shm` with `place=memory`. What the file formats look like is in [`super::files`].
 
-use super::cores::Pin;
+use super::cores::{Cores, Pin};
 use super::digest::Digest;
 use super::events::{Events, ValueKind};
 use super::files;
@@ -92,6 +92,7 @@ impl Scenario for Program {
             data_dir,
             expected,
             rival: Rival::of(params, events, windows)?,
+            cores: setting.cores.clone(),
             places: [place, scratch],
             _pin: pin,
         }))
@@ -138,6 +139,7 @@ struct PreparedProgram {
     data_dir: Option<PathBuf>,
     expected: Digest,
     rival: Rival,
+    cores: Cores,
     places: [Place; 2],
     _pin: Option<Pin>,
 }
@@ -148,7 +150,10 @@ impl Prepared for PreparedProgram {
     }
 
     fn round(&mut self) -> Result<Round, BenchError> {
-        let rival = self.rival.measure(self.expected)?;
+        let rival = {
+            let _pin = self.cores.pin(0)?;
+            self.rival.measure(self.expected)?
+        };
         if let Some(directory) = &self.data_dir {
             remove(directory)?;
         }
@@ -215,13 +220,15 @@ fn watch(child: &Child, began: Instant) -> Result<(Duration, f64, u64), BenchErr
             }
             peak
         });
-        let pid = Pid::from_raw(child.id() as i32).ok_or_else(|| BenchError::Failed("a process without id".to_owned()))?;
+        let pid =
+            Pid::from_raw(child.id() as i32).ok_or_else(|| BenchError::Failed("a process without id".to_owned()))?;
         let waited = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
         let wall = began.elapsed();
         has_ended.store(true, Ordering::Relaxed);
         sampler.thread().unpark();
         let peak = sampler.join().unwrap_or(0);
-        waited.map_err(|error| BenchError::Io { what: "cannot wait for the program".to_owned(), error: error.into() })?;
+        waited
+            .map_err(|error| BenchError::Io { what: "cannot wait for the program".to_owned(), error: error.into() })?;
         Ok((wall, processor_time(&proc).unwrap_or(0.0), peak))
     })
 }

@@ -35,7 +35,8 @@ pub fn params() -> Vec<ParamSpec> {
 /// The windows that `params` ask for.
 pub fn windows(params: &Params) -> Result<Windows, BenchError> {
     let windows = Windows { size: params.micros("window")?, slide: params.micros("slide")? };
-    let wrong = |name: &str| BenchError::Param { name: name.to_owned(), what: "must be longer than nothing".to_owned() };
+    let wrong =
+        |name: &str| BenchError::Param { name: name.to_owned(), what: "must be longer than nothing".to_owned() };
     if windows.size < 1 {
         return Err(wrong("window"));
     }

@@ -104,7 +104,7 @@ pub fn compare(a: &RunRecord, b: &RunRecord) -> Result<String, BenchError> {
             let _ = writeln!(text, "Note: {name} ran at smoke size; its figures mean nothing.\n");
         }
     }
-    if a.host != b.host {
+    if !a.host.is_like(&b.host) {
         text.push_str("Note: the runs differ in their host.txt; compare machines with care.\n\n");
     }
     text.push_str("| point | figure | A, median | B, median | B / A | 95 % | pairs: least, median, most | |\n");

@@ -111,8 +111,7 @@ impl RunRecord {
     /// Reads `run.json`, which may be named itself or by its directory.
     pub fn read(path: &Path) -> Result<RunRecord, BenchError> {
         let file: PathBuf = if path.is_dir() { path.join("run.json") } else { path.to_owned() };
-        let text =
-            std::fs::read_to_string(&file).map_err(BenchError::io(format!("cannot read {}", file.display())))?;
+        let text = std::fs::read_to_string(&file).map_err(BenchError::io(format!("cannot read {}", file.display())))?;
         let unreadable = |what: String| {
             BenchError::Failed(format!("{} is no record of `bench-harness run`: {what}", file.display()))
         };
@@ -122,7 +121,8 @@ impl RunRecord {
             return Err(unreadable(format!("its format is {found:?}, this program reads {FORMAT}")));
         }
         let record: RunRecord = serde_json::from_value(value).map_err(|error| unreadable(error.to_string()))?;
-        let is_empty = |series: &Series| series.values.is_empty() || !series.values.iter().all(|value| value.is_finite());
+        let is_empty =
+            |series: &Series| series.values.is_empty() || !series.values.iter().all(|value| value.is_finite());
         if record.points.iter().any(|point| point.metrics.iter().any(is_empty)) {
             return Err(unreadable("a figure has no values".to_owned()));
         }

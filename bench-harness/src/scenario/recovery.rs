@@ -56,7 +56,16 @@ impl Scenario for Recovery {
         let bytes = write_log(&root, &plan, &events, params.size("batch")?)?;
         let is_cold = params.text("cache")? == "cold";
         let count = events.len() as f64;
-        Ok(Box::new(PreparedRecovery { count, bytes, plan, root, is_cold, expected, _place: place, _pin: setting.cores.pin(0)? }))
+        Ok(Box::new(PreparedRecovery {
+            count,
+            bytes,
+            plan,
+            root,
+            is_cold,
+            expected,
+            _place: place,
+            _pin: setting.cores.pin(0)?,
+        }))
     }
 }
 

@@ -149,7 +149,10 @@ impl Reference {
 }
 
 fn too_large() -> BenchError {
-    BenchError::Param { name: "events".to_owned(), what: "sums leave 64 bits; ask for fewer events per window".to_owned() }
+    BenchError::Param {
+        name: "events".to_owned(),
+        what: "sums leave 64 bits; ask for fewer events per window".to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -51,22 +51,27 @@ pub fn run(
     for params in &order.points {
         let values: BTreeMap<String, String> =
             params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let mut point =
-            Point { params: values, metrics: Vec::new(), rows: 0, digest: String::new(), latency: None };
+        let mut point = Point { params: values, metrics: Vec::new(), rows: 0, digest: String::new(), latency: None };
         let name = point.name(&swept);
         tell(format!("{} {name}: preparing", scenario.name()));
         let mut prepared = scenario.prepare(params, setting)?;
         let mut histogram: Option<Histogram<u64>> = None;
         for round in 0..order.warmups + order.repeats {
             let found = checked_round(scenario.name(), &name, &mut *prepared)?;
-            let first = found.metrics.first().map_or(String::new(), |metric| {
-                format!("{} {:.4} {}", metric.name, metric.value, metric.unit)
-            });
+            let first = found
+                .metrics
+                .first()
+                .map_or(String::new(), |metric| format!("{} {:.4} {}", metric.name, metric.value, metric.unit));
             if round < order.warmups {
                 tell(format!("{} {name}: warm-up, {first}", scenario.name()));
                 continue;
             }
-            tell(format!("{} {name}: round {} of {}, {first}", scenario.name(), round + 1 - order.warmups, order.repeats));
+            tell(format!(
+                "{} {name}: round {} of {}, {first}",
+                scenario.name(),
+                round + 1 - order.warmups,
+                order.repeats
+            ));
             point.add(found.metrics)?;
             if let Some(latency) = found.latency {
                 match &mut histogram {

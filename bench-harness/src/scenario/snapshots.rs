@@ -113,7 +113,9 @@ impl PreparedSnapshots {
         let mut batches = self.batches.iter();
         while durable < self.batches.len() {
             if site.inbox.arrivals.len() < 8 {
-                site.inbox.arrivals.extend(batches.by_ref().take(8).map(|b| Arrival::Batch(AlignedBytes::from(b.as_slice()))));
+                site.inbox
+                    .arrivals
+                    .extend(batches.by_ref().take(8).map(|b| Arrival::Batch(AlignedBytes::from(b.as_slice()))));
             }
             site.turn()?;
             durable += site.outbox.acknowledged.drain(..).len();
