@@ -1,7 +1,7 @@
 //! The outside world: load, oracle, simulator, faults, benchmarks.
 //!
-//! The oracle and the random jobs share no code with the engine they judge; only [`local`], [`sim`] and [`mod@fuzz`] run
-//! the engine's own code.
+//! The oracle and the random jobs share no code with the engine they judge; only [`local`], [`sim`], [`scenario`] and
+//! [`mod@fuzz`] run the engine's own code.
 //! How the engine works is not here.
 
 pub mod agree;
@@ -13,6 +13,7 @@ pub mod latency;
 pub mod live;
 pub mod local;
 pub mod oracle;
+pub mod scenario;
 pub mod sim;
 pub mod text;
 pub mod workload;

@@ -15,6 +15,7 @@ use corefold_bench::live::report::{attempt, markdown};
 use corefold_bench::live::rows::ROWS;
 use corefold_bench::local::LocalEngine;
 use corefold_bench::oracle;
+use corefold_bench::scenario::command::{self, CompareArguments, ReportArguments, RunArguments};
 use corefold_bench::sim::faults::Fault;
 use corefold_bench::sim::report::simulate_many;
 use corefold_bench::sim::simulate_into;
@@ -58,7 +59,13 @@ enum Command {
     Simulate(Simulate),
     /// Measure how long a batch waits until it is durable, with and without snapshots
     Latency(LatencyArguments),
-    /// List data sets, formats and checks
+    /// Measure a scenario, check its answer and keep what was found
+    Run(RunArguments),
+    /// Hold two runs against each other: ratios with their spread
+    Compare(CompareArguments),
+    /// Write an HTML page of runs
+    Report(ReportArguments),
+    /// List scenarios, data sets, formats and checks
     List,
 }
 
@@ -217,13 +224,10 @@ fn main() -> ExitCode {
         Command::Fuzz(arguments) => run_fuzz(&arguments).unwrap_or_else(|error| fail(&error)),
         Command::Faults(arguments) => run_faults(&arguments),
         Command::Simulate(arguments) => run_simulate(&arguments),
-        Command::Latency(arguments) => match latency::measure(&arguments) {
-            Ok(table) => {
-                print!("{table}");
-                ExitCode::SUCCESS
-            }
-            Err(error) => fail(&error.to_string()),
-        },
+        Command::Latency(arguments) => show(latency::measure(&arguments)),
+        Command::Run(arguments) => show(command::run(&arguments, |line| eprintln!("{line}"))),
+        Command::Compare(arguments) => show(command::compare(&arguments)),
+        Command::Report(arguments) => show(command::report(&arguments)),
         Command::List => {
             run_list();
             ExitCode::SUCCESS
@@ -453,6 +457,7 @@ fn replay(seed: u64, shown: bool) -> ExitCode {
 }
 
 fn run_list() {
+    print!("{}", command::list());
     println!("data sets (bench-harness generate):");
     println!("  zipf          ts timestamp(ms), key u64 by Zipf, value f64");
     println!("  flights-like  the columns of the flights example, invented");
@@ -465,6 +470,16 @@ fn run_list() {
     println!("  fuzz TARGET   damaged inputs; the targets:");
     for Target { name, about, .. } in &TARGETS {
         println!("    {name:<11} {about}");
+    }
+}
+
+fn show(result: Result<String, impl ToString>) -> ExitCode {
+    match result {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error.to_string()),
     }
 }
 

@@ -1,0 +1,227 @@
+//! Fold only: encoded batches in memory are checked and folded by one view of one shard, beside the hand-written loop.
+//!
+//! There is no log, no queue and no second thread. Closed panes are archived, merged, slid and given out as the engine does
+//! it, so that the answer can be checked; the time for that is told apart. With a log it is `fold-wal`.
+
+use super::cores::Pin;
+use super::digest::Digest;
+use super::events::Events;
+use super::hand;
+use super::params::{ParamSpec, Params};
+use super::question;
+use super::reference::{self, Windows};
+use super::{BenchError, Metric, Prepared, Round, Scenario, Setting};
+use crate::local::plan::LocalPlan;
+use corefold_aggregator::coordinator::{Coordinator, CoordinatorError};
+use corefold_aggregator::partial::Partial;
+use corefold_aggregator::time::{EventTime, PaneId};
+use corefold_shards::batch::{AlignedBytes, UnverifiedBatch};
+use corefold_shards::fold::view_fold::ViewFold;
+use rkyv::util::AlignedVec;
+use std::time::{Duration, Instant};
+
+/// See the module.
+pub struct Folding;
+
+/// Whether the hand-written loop runs beside the scenario.
+pub const AGAINST: ParamSpec =
+    ParamSpec::choice("against", "hand", &["hand", "none"], "what runs in turn with it, for a ratio in the same run");
+
+impl Scenario for Folding {
+    fn name(&self) -> &'static str {
+        "fold"
+    }
+
+    fn about(&self) -> &'static str {
+        "batches in memory through one shard's fold, one thread; in turn with the hand-written loop"
+    }
+
+    fn params(&self) -> Vec<ParamSpec> {
+        question::params().into_iter().chain([question::BATCH, AGAINST]).collect()
+    }
+
+    fn prepare(&self, params: &Params, setting: &Setting) -> Result<Box<dyn Prepared>, BenchError> {
+        let (events, windows) = (Events::make(params)?, question::windows(params)?);
+        let expected = reference::answer(&events, windows)?;
+        let words = question::words(events.kind.field_type(), windows, events.disorder_us, events.cardinality);
+        let plan = question::plan(words)?;
+        let batches = question::batches(&plan, &events, params.size("batch")?)?;
+        let rival = Rival::of(params, events, windows)?;
+        Ok(Box::new(PreparedFolding {
+            count: params.count("events")?,
+            plan,
+            batches,
+            rival,
+            expected,
+            _pin: setting.cores.pin(0)?,
+        }))
+    }
+}
+
+/// The hand-written loop over the same events, in turn with what is measured.
+pub struct Rival {
+    events: Option<Events>,
+    windows: Windows,
+}
+
+impl Rival {
+    /// The loop, if `params` ask for it and it can answer the question.
+    pub fn of(params: &Params, events: Events, windows: Windows) -> Result<Rival, BenchError> {
+        let is_wanted = params.text("against")? == "hand";
+        if is_wanted {
+            hand::check(&events, windows).map_err(|error| match error {
+                BenchError::Param { name, what } => {
+                    BenchError::Param { name, what: format!("{what}; or say against=none") }
+                }
+                other => other,
+            })?;
+        }
+        Ok(Rival { events: is_wanted.then_some(events), windows })
+    }
+
+    /// Nanoseconds per event of the loop, whole and without emission; nothing where it is not wanted.
+    pub fn measure(&self, expected: Digest) -> Result<Option<[f64; 2]>, BenchError> {
+        let Some(events) = &self.events else { return Ok(None) };
+        let outcome = hand::run(events, self.windows, true);
+        if outcome.digest != expected {
+            return Err(BenchError::Failed(format!(
+                "the hand-written loop gives {}, the reference says {expected}; this is a bug of the harness",
+                outcome.digest
+            )));
+        }
+        let ns = |duration: Duration| duration.as_secs_f64() * 1e9 / events.len() as f64;
+        Ok(Some([ns(outcome.total), ns(outcome.total - outcome.emission)]))
+    }
+}
+
+struct PreparedFolding {
+    count: u64,
+    plan: LocalPlan,
+    batches: Vec<AlignedBytes>,
+    rival: Rival,
+    expected: Digest,
+    _pin: Pin,
+}
+
+impl Prepared for PreparedFolding {
+    fn expected(&self) -> Digest {
+        self.expected
+    }
+
+    fn round(&mut self) -> Result<Round, BenchError> {
+        let rival = self.rival.measure(self.expected)?;
+        let mut answer = OneShard::new(&self.plan);
+        let began = Instant::now();
+        for bytes in &self.batches {
+            answer.take(bytes.as_slice())?;
+        }
+        let total = began.elapsed();
+        let ns = |duration: Duration| duration.as_secs_f64() * 1e9 / self.count as f64;
+        let fold = ns(total) - ns(answer.handed) - ns(answer.emitted);
+        let mut metrics = vec![
+            Metric::cost("fold", "ns/event", fold),
+            Metric::cost("total", "ns/event", ns(total)),
+            Metric::cost("hand over and merge", "ns/event", ns(answer.handed)),
+            Metric::cost("emission", "ns/event", ns(answer.emitted)),
+            Metric::rate("throughput", "M events/s", 1e3 / ns(total)),
+        ];
+        if let Some([hand_total, hand_fold]) = rival {
+            metrics.extend([
+                Metric::cost("hand total", "ns/event", hand_total),
+                Metric::cost("hand fold", "ns/event", hand_fold),
+                Metric::rate("speed of fold against hand", "ratio", hand_fold / fold),
+                Metric::rate("speed of total against hand", "ratio", hand_total / ns(total)),
+            ]);
+        }
+        Ok(Round { metrics, digest: answer.digest, latency: None })
+    }
+}
+
+/// A view of one shard with a coordinator behind it, without threads.
+struct OneShard<'a> {
+    plan: &'a LocalPlan,
+    view: ViewFold,
+    coordinator: Coordinator,
+    partial: Partial,
+    buffer: AlignedVec,
+    late: Vec<u32>,
+    frontier: EventTime,
+    digest: Digest,
+    handed: Duration,
+    emitted: Duration,
+}
+
+impl OneShard<'_> {
+    fn new(plan: &LocalPlan) -> OneShard<'_> {
+        let shard = &plan.shards.views[0];
+        OneShard {
+            plan,
+            view: ViewFold::new(shard.clone()),
+            coordinator: Coordinator::new(vec![shard.plan.clone()], 1),
+            partial: Partial::default(),
+            buffer: AlignedVec::new(),
+            late: Vec::new(),
+            frontier: EventTime::MIN,
+            digest: Digest::default(),
+            handed: Duration::ZERO,
+            emitted: Duration::ZERO,
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<(), BenchError> {
+        let stream = &self.plan.shards.streams[0];
+        let batch = UnverifiedBatch::new(bytes)
+            .verify(stream.fingerprint, &stream.fields)
+            .map_err(BenchError::failed("a batch is refused"))?;
+        let frontier = batch.stamp().frontier;
+        self.view.fold(&batch, &mut self.late).map_err(BenchError::failed("the fold refuses a batch"))?;
+        if frontier > self.frontier {
+            self.frontier = frontier;
+            self.hand_over()?;
+        }
+        Ok(())
+    }
+
+    /// What a pull does, if the frontier has passed a pane.
+    fn hand_over(&mut self) -> Result<(), BenchError> {
+        self.coordinator.on_frontier(0, self.frontier);
+        let Some(up_to) = self.coordinator.start_pull() else { return Ok(()) };
+        let began = Instant::now();
+        let mut from = PaneId(i64::MIN);
+        while let Some(next) = self.view.write_partial(0, from, up_to, &mut self.partial) {
+            let archived = self.partial.archive(std::mem::take(&mut self.buffer));
+            self.view.return_sides(&mut self.partial);
+            self.buffer = archived.map_err(BenchError::failed("a partial cannot be archived"))?;
+            self.coordinator.on_partial(0, &self.buffer).map_err(BenchError::failed("the coordinator"))?;
+            from = next;
+        }
+        self.coordinator.on_pulled(0, up_to);
+        let merged = Instant::now();
+        self.handed += merged - began;
+        self.digest.join(emit(&mut self.coordinator)?);
+        self.view.release(up_to);
+        self.emitted += merged.elapsed();
+        Ok(())
+    }
+}
+
+/// Gives out every window that is final and returns the digest of its rows.
+pub fn emit(coordinator: &mut Coordinator) -> Result<Digest, BenchError> {
+    let mut digest = Digest::default();
+    coordinator.emit(|_, batch| digest.add_batch(batch).map_err(Stop::Sink)).map_err(|stop| match stop {
+        Stop::Sink(error) => error,
+        Stop::Coordinator(error) => BenchError::Failed(format!("the coordinator: {error}")),
+    })?;
+    Ok(digest)
+}
+
+enum Stop {
+    Sink(BenchError),
+    Coordinator(CoordinatorError),
+}
+
+impl From<CoordinatorError> for Stop {
+    fn from(error: CoordinatorError) -> Stop {
+        Stop::Coordinator(error)
+    }
+}

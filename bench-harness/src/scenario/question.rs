@@ -1,0 +1,97 @@
+//! The question of the benchmarks, `count(), sum(value), min(value), max(value)` by key over windows: as a plan for shards,
+//! as arguments of the program, and its events as encoded batches.
+//!
+//! Answers are in [`super::reference`].
+
+use super::BenchError;
+use super::events::{self, Events, Values};
+use super::params::{ParamSpec, Params};
+use super::reference::Windows;
+use crate::local::plan::LocalPlan;
+use crate::workload::arguments::duration;
+use corefold_aggregator::time::Duration;
+use corefold_engine::feed::ParsedTask;
+use corefold_engine::feed::lanes::{DealtLane, LaneStart};
+use corefold_engine::feed::parsers::BatchMaker;
+use corefold_engine::feed::stamps::{DealtLanes, DealtPlan};
+use corefold_shards::batch::AlignedBytes;
+use corefold_shards::batch::columns::ColumnSet;
+
+/// How long a group keeps its slot: for as long as any benchmark runs.
+const GROUP_TTL_US: i64 = 86_400_000_000;
+
+/// Rows of a batch.
+pub const BATCH: ParamSpec = ParamSpec::count("batch", ["8192", "500"], [1, 65_536], "events in a batch");
+
+/// Parameters of events and windows.
+pub fn params() -> Vec<ParamSpec> {
+    let windows = [
+        ParamSpec::span("window", ["10s", "4s"], "length of windows"),
+        ParamSpec::span("slide", ["1s", "1s"], "distance between their starts; the same as the length: tumbling"),
+    ];
+    events::PARAMS.into_iter().chain(windows).collect()
+}
+
+/// The windows that `params` ask for.
+pub fn windows(params: &Params) -> Result<Windows, BenchError> {
+    let windows = Windows { size: params.micros("window")?, slide: params.micros("slide")? };
+    let wrong =
+        |name: &str| BenchError::Param { name: name.to_owned(), what: "must be longer than nothing".to_owned() };
+    if windows.size < 1 {
+        return Err(wrong("window"));
+    }
+    if windows.slide < 1 { Err(wrong("slide")) } else { Ok(windows) }
+}
+
+/// What is asked for over a stream of these events, in words of the command line.
+pub fn words(value: &str, windows: Windows, disorder_us: i64, cardinality: usize) -> Vec<String> {
+    vec![
+        "--time=ts".to_owned(),
+        "--field=key:i64".to_owned(),
+        format!("--field=value:{value}"),
+        "--by=key".to_owned(),
+        format!("--window={}", duration(windows.size)),
+        format!("--slide={}", duration(windows.slide)),
+        format!("--max-delay={}", duration(disorder_us)),
+        format!("--max-groups={}", cardinality.max(1)),
+        "--agg=count(), sum(value), min(value), max(value)".to_owned(),
+    ]
+}
+
+/// What shards and coordinator work by.
+pub fn plan(words: Vec<String>) -> Result<LocalPlan, BenchError> {
+    let line = ["aggregate", "made.arrow", "--time-unit=us"].map(str::to_owned).into_iter().chain(words);
+    let ttl = Duration::from_micros(GROUP_TTL_US).unwrap_or(Duration::ZERO);
+    LocalPlan::of_arguments(line, 1, ttl).map_err(|error| BenchError::Failed(format!("the question: {error:?}")))
+}
+
+/// The events as stamped batches of one lane, the last one saying that the lane has ended.
+pub fn batches(plan: &LocalPlan, events: &Events, rows: usize) -> Result<Vec<AlignedBytes>, BenchError> {
+    let kinds: Vec<_> = plan.batches.read.fields.iter().map(|field| field.kind).collect();
+    let dealt = DealtPlan { fingerprint: plan.batches.fingerprint, kinds: kinds.clone() };
+    let lane = DealtLane::new(0, plan.delay_max, LaneStart::default());
+    let mut lanes = DealtLanes::new(vec![dealt], vec![lane]);
+    let mut maker = BatchMaker::new(plan.batches.parts);
+    let mut columns = ColumnSet::new(&kinds);
+    let mut batches = Vec::with_capacity(events.len() / rows + 2);
+    for start in (0..events.len()).step_by(rows) {
+        let end = events.len().min(start + rows);
+        columns.clear();
+        for event in start..end {
+            columns.times.push(events.times[event]);
+            columns.columns[0].push_i64(Some(events.keys[event]));
+            match &events.values {
+                Values::F64(values) => columns.columns[1].push_f64(Some(values[event])),
+                Values::I64(values) => columns.columns[1].push_i64(Some(values[event])),
+            }
+        }
+        let batch = maker
+            .make(&plan.batches, &columns, end as u64, AlignedBytes::new)
+            .map_err(BenchError::failed("a batch cannot be encoded"))?;
+        let stamped = lanes.take(0, ParsedTask::Batch(batch)).map_err(BenchError::failed("a batch cannot be dealt"))?;
+        batches.extend(stamped.parts.into_iter().map(|(_, bytes)| bytes));
+    }
+    let ended = lanes.take(0, ParsedTask::End).map_err(BenchError::failed("the lane cannot end"))?;
+    batches.extend(ended.parts.into_iter().map(|(_, bytes)| bytes));
+    Ok(batches)
+}
