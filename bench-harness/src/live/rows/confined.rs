@@ -2,7 +2,6 @@
 //!
 //! Full and broken disks are in [`super::full`] and [`super::broken`].
 
-use super::crash::resumed;
 use crate::live::child::{Ended, Running};
 use crate::live::job::{Job, PATIENCE, Place, Size, Start};
 use crate::live::system::{Limit, confine};
