@@ -39,7 +39,10 @@ impl Columns {
         }
         let draw = |dice: &mut Dice| match keys {
             Keys::Uniform(count) => names[dice.below(count as u64) as usize],
-            Keys::Zipf(_) => names[sums.partition_point(|&sum| sum < dice.unit() * sums[count - 1]).min(count - 1)],
+            Keys::Zipf(_) => {
+                let drawn = dice.unit() * sums[count - 1];
+                names[sums.partition_point(|&sum| sum < drawn).min(count - 1)]
+            }
         };
         Columns {
             times: (0..events as i64).map(|event| event * SECONDS * PANE / events as i64).collect(),

@@ -123,11 +123,11 @@ impl ViewFold {
             }
             // Two shards' panes may hold more groups together than one may.
             let is_full = slot != OTHER_SLOT && pane.groups() >= spec.groups_max && !pane.holds(slot);
-            if is_full && folds && !pane.make_room(self.table.hash(slot), layout, &mut self.table, &mut self.pool) {
+            if is_full && folds && !pane.make_room(self.table.hash(slot), layout, &self.table, &mut self.pool) {
                 slot = OTHER_SLOT;
             }
             let words = &rows.words[row * layout.stride..][..layout.stride];
-            pane.adopt_row(slot, (words, &rows.sides, row as u32), layout, &mut self.table, &mut self.pool);
+            pane.adopt_row(slot, (words, &rows.sides, row as u32), layout, &self.table, &mut self.pool);
         }
         Ok(())
     }

@@ -9,98 +9,215 @@ use corefold_aggregator::layout::{RowLayout, StateKind};
 use corefold_aggregator::sketch::exact_sum::{self, SuperSum};
 use corefold_aggregator::spec::FieldType;
 
-/// Events folded at a time: their rows stay in the first-level cache from one column to the next.
-pub const BLOCK_EVENTS: usize = 1024;
+/// Events folded at a time: what they touch stays in the first-level cache from one step to the next.
+pub const BLOCK_EVENTS: usize = 256;
 
-/// Up to [`BLOCK_EVENTS`] events that found their rows. All vectors have the same length.
-#[derive(Debug, Default)]
+/// Up to [`BLOCK_EVENTS`] events on their way to their rows.
+#[derive(Debug)]
 pub struct Block {
     /// Row of the batch.
-    pub events: Vec<u32>,
-    /// Row of accumulators; valid while no pane is recycled, and no two rows overlap but by being the same.
-    pub rows: Vec<*mut u64>,
+    events: [u32; BLOCK_EVENTS],
     /// Index of the pane in its ring.
-    pub panes: Vec<u32>,
-    /// Slot of the group.
-    pub slots: Vec<u32>,
-    /// Events below have been counted in their rows.
-    counted: usize,
-    /// Events below have their values in their rows too: kernels go from here to `counted`.
+    panes: [u32; BLOCK_EVENTS],
+    /// Slot of the group, of the events below `known`.
+    slots: [u32; BLOCK_EVENTS],
+    /// Row of accumulators, of the events below `placed`; valid while no pane is recycled, and no two rows overlap but
+    /// by being the same. Behind them lies null, which ends the last run.
+    rows: [*mut u64; BLOCK_EVENTS + 1],
+    len: usize,
+    known: usize,
+    placed: usize,
+    /// Events below have their values in their rows too: kernels go from here to `placed`.
     folded: usize,
+    /// One past the highest event.
+    events_end: usize,
+}
+
+impl Default for Block {
+    fn default() -> Block {
+        Block {
+            events: [0; BLOCK_EVENTS],
+            panes: [0; BLOCK_EVENTS],
+            slots: [0; BLOCK_EVENTS],
+            rows: [std::ptr::null_mut(); BLOCK_EVENTS + 1],
+            len: 0,
+            known: 0,
+            placed: 0,
+            folded: 0,
+            events_end: 0,
+        }
+    }
 }
 
 impl Block {
-    /// Forgets the events, keeps the memory.
+    /// Forgets the events.
     pub fn clear(&mut self) {
-        self.events.clear();
-        self.rows.clear();
-        self.panes.clear();
-        self.slots.clear();
-        (self.counted, self.folded) = (0, 0);
+        (self.len, self.known, self.placed, self.folded, self.events_end) = (0, 0, 0, 0, 0);
     }
 
-    /// Counts the next event in its row; `None` if all are counted, `Some(false)` if its group has none in this pane
-    /// yet: then the event is not counted, and its row is to be settled first.
-    #[inline(always)]
-    pub fn count_next(&mut self) -> Option<bool> {
-        let row = *self.rows.get(self.counted)?;
-        // SAFETY: `row` points to a whole row, whose first word counts its events.
-        unsafe {
-            if *row == 0 {
-                return Some(false);
-            }
-            *row += 1;
+    /// Replaces the events by a run of them that belong to one pane.
+    pub fn fill(&mut self, events: std::ops::Range<usize>, pane: u32) {
+        self.clear();
+        (self.len, self.events_end) = (events.len(), events.end);
+        for (place, event) in self.events[..events.len()].iter_mut().zip(events) {
+            *place = event as u32;
         }
-        self.counted += 1;
-        Some(true)
+        self.panes[..self.len].fill(pane);
     }
 
-    /// Counts the next event in the row of `slot`, where it belongs after all.
+    /// Adds an event.
+    #[inline(always)]
+    pub fn push(&mut self, event: usize, pane: u32) {
+        self.events[self.len] = event as u32;
+        self.panes[self.len] = pane;
+        self.len += 1;
+        self.events_end = self.events_end.max(event + 1);
+    }
+
+    /// How many events there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no events.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Row of the batch of event `index`.
+    pub fn event(&self, index: usize) -> u32 {
+        self.events[index]
+    }
+
+    /// Pane of event `index`.
+    pub fn pane(&self, index: usize) -> u32 {
+        self.panes[index]
+    }
+
+    /// The events without a slot, and where their slots go.
+    pub fn unknown(&mut self) -> (&[u32], &mut [u32]) {
+        (&self.events[self.known..self.len], &mut self.slots[self.known..self.len])
+    }
+
+    /// Notes that the next `count` events have got their slots. Returns the first without one.
+    pub fn note_known(&mut self, count: usize) -> Option<usize> {
+        self.known += count;
+        (self.known < self.len).then_some(self.known)
+    }
+
+    /// Gives the first event without a slot its slot.
+    pub fn know(&mut self, slot: u32) {
+        self.slots[self.known] = slot;
+        self.known += 1;
+    }
+
+    /// The next events that have slots but no rows, as many as belong to one pane: pane, slots, and where rows go.
+    pub fn unplaced(&mut self) -> Option<(u32, &[u32], &mut [*mut u64])> {
+        let panes = &self.panes[self.placed..self.known];
+        let pane = *panes.first()?;
+        // As a rule all of them belong to one.
+        let count = if panes.last() == Some(&pane) && panes.iter().all(|&other| other == pane) {
+            panes.len()
+        } else {
+            panes.iter().position(|&other| other != pane).unwrap_or(panes.len())
+        };
+        let range = self.placed..self.placed + count;
+        Some((pane, &self.slots[range.clone()], &mut self.rows[range]))
+    }
+
+    /// Notes that the next `count` events have got their rows.
     ///
     /// # Safety
     ///
-    /// As for [`Block::push`].
-    pub unsafe fn count_in(&mut self, slot: u32, row: *mut u64) {
-        self.slots[self.counted] = slot;
-        self.rows[self.counted] = row;
+    /// Each row is a whole one of the layout whose states the block is folded into, and stays valid until the block is
+    /// cleared; meanwhile rows are reached through the block alone.
+    pub unsafe fn note_placed(&mut self, count: usize) {
+        self.placed += count;
+        assert!(self.placed <= self.known);
+        self.rows[self.placed] = std::ptr::null_mut();
+    }
+
+    /// Slot of the next event without a row.
+    pub fn next_unplaced(&self) -> Option<u32> {
+        (self.placed < self.known).then(|| self.slots[self.placed])
+    }
+
+    /// Puts the next event without a row into the row of `slot`, where it belongs after all.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Block::note_placed`].
+    pub unsafe fn place(&mut self, slot: u32, row: *mut u64) {
+        self.slots[self.placed] = slot;
+        self.rows[self.placed] = row;
         // SAFETY: the caller's promise.
-        unsafe { *row += 1 };
-        self.counted += 1;
+        unsafe { self.note_placed(1) };
     }
 
-    /// Slot and pane of the next event to be counted.
-    pub fn next_uncounted(&self) -> (u32, u32) {
-        (self.slots[self.counted], self.panes[self.counted])
-    }
-
-    /// The events that are counted but not folded.
+    /// The events that have rows but are not folded.
     pub fn pending(&self) -> std::ops::Range<usize> {
-        self.folded..self.counted
+        self.folded..self.placed
     }
 
     /// Notes that all columns of the pending events have been folded.
     pub fn note_folded(&mut self) {
-        self.folded = self.counted;
+        self.folded = self.placed;
     }
 
-    /// Whether no event is counted but not folded.
-    pub fn is_folded(&self) -> bool {
-        self.folded == self.counted
+    /// The pending events for a kernel over a column of `values` values.
+    fn runs(&self, values: usize) -> Runs<'_> {
+        assert!(self.events_end <= values);
+        let (events, rows) = (&self.events[..self.placed], &self.rows[..=self.placed]);
+        assert!(rows[self.placed].is_null());
+        Runs { events, rows, at: self.folded }
     }
+}
 
-    /// Adds an event.
-    ///
-    /// # Safety
-    ///
-    /// `row` points to a whole row of the layout whose states the block is folded into, and stays valid until the
-    /// block is cleared; meanwhile rows are reached through the block alone.
+/// Pending events as runs: events one after the other that go to the same row, which is read and written once for all
+/// of them.
+#[derive(Clone, Copy)]
+struct Runs<'a> {
+    events: &'a [u32],
+    /// One more than events; the last is null.
+    rows: &'a [*mut u64],
+    at: usize,
+}
+
+impl Runs<'_> {
+    /// The row of the run that begins here, unless this is the end.
     #[inline(always)]
-    pub unsafe fn push(&mut self, event: u32, row: *mut u64, pane: u32, slot: u32) {
-        self.events.push(event);
-        self.rows.push(row);
-        self.panes.push(pane);
-        self.slots.push(slot);
+    fn row(&self) -> Option<*mut u64> {
+        // SAFETY: `at` is at most the number of events, and `rows` is longer.
+        let row = unsafe { *self.rows.get_unchecked(self.at) };
+        (!row.is_null()).then_some(row)
     }
+
+    /// The event here, whose run is that of `row`, which is not null; then moves on. `None` at the end of the run.
+    #[inline(always)]
+    fn next_of(&mut self, row: *mut u64) -> Option<usize> {
+        // SAFETY: as above; and where the row is not null there is an event.
+        unsafe {
+            if *self.rows.get_unchecked(self.at) != row {
+                return None;
+            }
+            let event = *self.events.get_unchecked(self.at);
+            self.at += 1;
+            Some(event as usize)
+        }
+    }
+}
+
+/// Asks for the cache lines of a row or a place in a table.
+#[inline(always)]
+pub fn prefetch<T>(place: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing that shows, whatever the address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(place.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
 }
 
 /// A state of a column: word within the row, and index in the layout.
@@ -121,6 +238,8 @@ pub struct FieldStates {
     pub kind: FieldType,
     /// Word that counts non-null values.
     pub values: usize,
+    /// Whether its kernel counts the events of each row too: that of one column does.
+    pub counts_rows: bool,
     sum: Option<Place>,
     squares: Option<Place>,
     min: Option<Place>,
@@ -140,6 +259,7 @@ impl FieldStates {
                     field: state.field,
                     kind: state.field_type,
                     values: state.offset,
+                    counts_rows: false,
                     sum: None,
                     squares: None,
                     min: None,
@@ -159,6 +279,9 @@ impl FieldStates {
                 kind => field.others.push((kind, place)),
             }
         }
+        if let Some(field) = fields.iter_mut().find(|f| matches!(f.kind, FieldType::F64 | FieldType::I64)) {
+            field.counts_rows = true;
+        }
         fields
     }
 
@@ -173,6 +296,7 @@ impl FieldStates {
 /// Word offsets of a column's numeric states; those not compiled in are not read.
 #[derive(Clone, Copy)]
 struct Offsets {
+    counts_rows: bool,
     values: usize,
     sum: usize,
     min: usize,
@@ -183,6 +307,7 @@ struct Offsets {
 impl Offsets {
     fn of(states: &FieldStates) -> Offsets {
         Offsets {
+            counts_rows: states.counts_rows,
             values: states.values,
             sum: FieldStates::offset(states.sum),
             min: FieldStates::offset(states.min),
@@ -208,6 +333,17 @@ macro_rules! per_combination {
     };
 }
 
+/// Counts the pending events in their rows, where no column's kernel does.
+pub fn count_rows(block: &Block) {
+    let mut runs = block.runs(usize::MAX);
+    while let Some(row) = runs.row() {
+        let start = runs.at;
+        while runs.next_of(row).is_some() {}
+        // SAFETY: `row` points to a whole row, whose first word counts its events.
+        unsafe { *row += (runs.at - start) as u64 };
+    }
+}
+
 /// Folds a column of doubles into the numeric states of `states`.
 pub fn fold_f64(block: &mut Block, states: &FieldStates, values: &[f64], ring: &mut PaneRing) {
     per_combination!(states, numbers_f64, block, Offsets::of(states), values, ring);
@@ -222,39 +358,50 @@ fn numbers_f64<const SUM: bool, const MIN: bool, const MAX: bool>(
     values: &[f64],
     ring: &mut PaneRing,
 ) {
-    for index in block.pending() {
-        let (event, row) = (block.events[index], block.rows[index]);
-        let value = values[event as usize];
-        if value.is_nan() {
-            continue;
-        }
+    let mut runs = block.runs(values.len());
+    while let Some(row) = runs.row() {
         // SAFETY: `row` points to a whole row of the layout that gave the offsets, in a page that lives while
         // the block does; nothing else refers to it meanwhile.
-        unsafe {
-            *row.add(at.values) += 1;
+        let word = |offset: usize| unsafe { &mut *row.add(offset) };
+        let double = |offset: usize| f64::from_bits(*word(offset));
+        let (mut high, mut low) = if SUM { (double(at.sum), double(at.sum + 1)) } else { (0.0, 0.0) };
+        let mut min = if MIN { double(at.min) } else { 0.0 };
+        let mut max = if MAX { double(at.max) } else { 0.0 };
+        let (start, mut nulls) = (runs.at, 0);
+        while let Some(event) = runs.next_of(row) {
+            // SAFETY: `runs` has seen to it that all events are below the length.
+            let value = unsafe { *values.get_unchecked(event) };
+            if value.is_nan() {
+                nulls += 1;
+                continue;
+            }
             if SUM {
-                let high = row.add(at.sum);
-                let low = row.add(at.sum + 1);
-                let pair = (f64::from_bits(*high), f64::from_bits(*low));
-                let (new_high, new_low) = match exact_sum::add(pair.0, pair.1, value) {
+                (high, low) = match exact_sum::add(high, low, value) {
                     Some(pair) => pair,
-                    None => exact_sum::settle(pair.0, pair.1, value, spill(block, index, at.sum_state, ring)),
+                    None => exact_sum::settle(high, low, value, spill(block, runs.at - 1, at.sum_state, ring)),
                 };
-                *high = new_high.to_bits();
-                *low = new_low.to_bits();
             }
             if MIN {
-                let min = row.add(at.min);
-                if value < f64::from_bits(*min) {
-                    *min = value.to_bits();
-                }
+                min = if value < min { value } else { min };
             }
             if MAX {
-                let max = row.add(at.max);
-                if value > f64::from_bits(*max) {
-                    *max = value.to_bits();
-                }
+                max = if value > max { value } else { max };
             }
+        }
+        let count = (runs.at - start) as u64;
+        if at.counts_rows {
+            *word(0) += count;
+        }
+        *word(at.values) += count - nulls;
+        if SUM {
+            *word(at.sum) = high.to_bits();
+            *word(at.sum + 1) = low.to_bits();
+        }
+        if MIN {
+            *word(at.min) = min.to_bits();
+        }
+        if MAX {
+            *word(at.max) = max.to_bits();
         }
     }
 }
@@ -302,29 +449,47 @@ fn numbers_i64<const SUM: bool, const MIN: bool, const MAX: bool>(
     values: &[i64],
     valid: impl Fn(usize) -> bool,
 ) {
-    for (&event, &row) in block.events[block.pending()].iter().zip(&block.rows[block.pending()]) {
-        let value = values[event as usize];
-        if !valid(event as usize) {
-            continue;
-        }
+    let mut runs = block.runs(values.len());
+    while let Some(row) = runs.row() {
         // SAFETY: as in `numbers_f64`.
-        unsafe {
-            *row.add(at.values) += 1;
+        let word = |offset: usize| unsafe { &mut *row.add(offset) };
+        let (mut low, mut high) = if SUM { (*word(at.sum), *word(at.sum + 1)) } else { (0, 0) };
+        let mut min = if MIN { *word(at.min) as i64 } else { 0 };
+        let mut max = if MAX { *word(at.max) as i64 } else { 0 };
+        let (start, mut nulls) = (runs.at, 0);
+        while let Some(event) = runs.next_of(row) {
+            if !valid(event) {
+                nulls += 1;
+                continue;
+            }
+            // SAFETY: `runs` has seen to it that all events are below the length.
+            let value = unsafe { *values.get_unchecked(event) };
             if SUM {
-                let low = row.add(at.sum);
-                let high = row.add(at.sum + 1);
-                let (sum, carry) = (*low).overflowing_add(value as u64);
-                *low = sum;
-                *high = (*high).wrapping_add((value >> 63) as u64).wrapping_add(u64::from(carry));
+                let (sum, carry) = low.overflowing_add(value as u64);
+                low = sum;
+                high = high.wrapping_add((value >> 63) as u64).wrapping_add(u64::from(carry));
             }
             if MIN {
-                let min = row.add(at.min);
-                *min = (*min as i64).min(value) as u64;
+                min = min.min(value);
             }
             if MAX {
-                let max = row.add(at.max);
-                *max = (*max as i64).max(value) as u64;
+                max = max.max(value);
             }
+        }
+        let count = (runs.at - start) as u64;
+        if at.counts_rows {
+            *word(0) += count;
+        }
+        *word(at.values) += count - nulls;
+        if SUM {
+            *word(at.sum) = low;
+            *word(at.sum + 1) = high;
+        }
+        if MIN {
+            *word(at.min) = min as u64;
+        }
+        if MAX {
+            *word(at.max) = max as u64;
         }
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod kernels;
 pub mod local_keys;
 pub mod pane;
 pub mod pane_ring;
+pub mod row_index;
 pub mod sketches;
 pub mod slot_source;
 pub mod view_fold;

@@ -1,7 +1,7 @@
-//! One open pane of one view: rows of accumulators by slot, in pages.
+//! One open pane of one view: rows of accumulators in the order of their first events, in pages.
 //!
-//! Rows are reached by pointer from the hot loops, so this file owns their memory. Which event goes to which
-//! row is not decided here.
+//! Rows are reached by pointer from the hot loops, so this file owns their memory. They lie close together however many
+//! groups there are elsewhere, and leave as they lie. Which event goes to which group is not decided here.
 
 use corefold_aggregator::layout::RowLayout;
 use corefold_aggregator::partial::{OTHER_SLOT, Partial};
@@ -10,9 +10,11 @@ use corefold_aggregator::time::{EventTime, PaneId};
 use std::collections::BinaryHeap;
 
 use super::group_table::GroupTable;
+use super::kernels::prefetch;
+use super::row_index::{ChunkPool, RowIndex};
 
-/// Rows per page: a page is taken when the first of its slots has an event in the pane.
-const PAGE_ROWS: usize = 64;
+/// Rows per page, the unit of memory and of what is copied for a snapshot.
+const PAGE_ROWS: usize = 128;
 
 /// Pages of one view that no pane uses, and how to make one.
 #[derive(Debug)]
@@ -20,13 +22,14 @@ pub struct PagePool {
     template: Box<[u64]>,
     stride: usize,
     free: Vec<Box<[u64]>>,
+    chunks: ChunkPool,
 }
 
 impl PagePool {
     /// Pages for rows of `layout`.
     pub fn new(layout: &RowLayout) -> PagePool {
         let template = layout.template.repeat(PAGE_ROWS).into();
-        PagePool { template, stride: layout.stride, free: Vec::new() }
+        PagePool { template, stride: layout.stride, free: Vec::new(), chunks: ChunkPool::default() }
     }
 
     /// A page that holds the same rows as `page`.
@@ -60,11 +63,13 @@ pub struct Pane {
     pub start: EventTime,
     /// First instant after it.
     pub end: EventTime,
+    /// Rows by slot.
+    index: RowIndex,
     pages: Vec<Option<Box<[u64]>>>,
     /// The pane as it was when a snapshot began. Its pages are not in `pages` until they are needed there.
     frozen: Option<Box<Frozen>>,
     stride: usize,
-    /// Slots that got a row, in order of their first event. A group moved to "other" later has no events.
+    /// Slot of each row. The row of a group that was moved to "other" stays, without events.
     slots: Vec<u32>,
     /// What does not fit into rows; spills by slot.
     pub sides: Sides,
@@ -79,8 +84,8 @@ pub struct Pane {
 struct Frozen {
     pages: Vec<Option<Box<[u64]>>>,
     sides: Sides,
-    /// How many of the pane's slots had a row.
-    slots: usize,
+    /// How many rows there were.
+    rows: usize,
 }
 
 impl Pane {
@@ -90,6 +95,7 @@ impl Pane {
             id,
             start,
             end,
+            index: RowIndex::default(),
             pages: Vec::new(),
             frozen: None,
             stride: pool.stride,
@@ -110,11 +116,52 @@ impl Pane {
         self.words(slot).is_some_and(|words| words[0] != 0)
     }
 
-    /// The row of `slot`, made if its page is missing. Valid until the pane is recycled.
+    /// Slot of each row, those without events included.
+    pub fn slots(&self) -> &[u32] {
+        &self.slots
+    }
+
+    /// Finds the rows of `slots`, made where there is none, up to the first for which `groups_max` leaves no room;
+    /// returns how many. Rows are valid until the pane is recycled.
+    pub fn find_rows(&mut self, slots: &[u32], rows: &mut [*mut u64], groups_max: u32, pool: &mut PagePool) -> usize {
+        for (at, (&slot, found)) in slots.iter().zip(rows).enumerate() {
+            let row = match self.index.get(slot) {
+                Some(row) => row,
+                None if self.has_room(slot, groups_max) => self.admit(slot, pool),
+                None => return at,
+            };
+            *found = self.row(row, pool);
+            // Its first and its last cache line.
+            prefetch(*found);
+            prefetch(found.wrapping_add(self.stride - 1));
+        }
+        slots.len()
+    }
+
+    /// The row of `slot`, made if there is none.
+    pub fn row_of(&mut self, slot: u32, pool: &mut PagePool) -> *mut u64 {
+        let row = self.index.get(slot).unwrap_or_else(|| self.admit(slot, pool));
+        self.row(row, pool)
+    }
+
     #[inline(always)]
-    pub fn row(&mut self, slot: u32, pool: &mut PagePool) -> *mut u64 {
-        let page = slot as usize / PAGE_ROWS;
-        let offset = slot as usize % PAGE_ROWS * self.stride;
+    fn has_room(&self, slot: u32, groups_max: u32) -> bool {
+        slot == OTHER_SLOT || (self.groups < groups_max && self.ranked.is_empty())
+    }
+
+    /// Gives `slot` a row.
+    fn admit(&mut self, slot: u32, pool: &mut PagePool) -> u32 {
+        let row = self.slots.len() as u32;
+        self.slots.push(slot);
+        self.index.set(slot, row, &mut pool.chunks);
+        self.groups += u32::from(slot != OTHER_SLOT);
+        row
+    }
+
+    #[inline(always)]
+    fn row(&mut self, row: u32, pool: &mut PagePool) -> *mut u64 {
+        let page = row as usize / PAGE_ROWS;
+        let offset = row as usize % PAGE_ROWS * self.stride;
         match self.pages.get_mut(page) {
             // In bounds: a page holds PAGE_ROWS rows of `stride` words.
             Some(Some(rows)) => rows[offset..].as_mut_ptr(),
@@ -135,18 +182,22 @@ impl Pane {
         })
     }
 
-    fn words(&self, slot: u32) -> Option<&[u64]> {
-        let index = slot as usize / PAGE_ROWS;
+    /// A page as the fold sees it.
+    fn page(&self, index: usize) -> Option<&[u64]> {
         let frozen = || self.frozen.as_ref()?.pages.get(index)?.as_ref();
-        let page = self.pages.get(index).and_then(Option::as_ref).or_else(frozen)?;
-        Some(&page[slot as usize % PAGE_ROWS * self.stride..][..self.stride])
+        self.pages.get(index).and_then(Option::as_ref).or_else(frozen).map(|page| &**page)
+    }
+
+    fn words(&self, slot: u32) -> Option<&[u64]> {
+        let row = self.index.get(slot)? as usize;
+        Some(&self.page(row / PAGE_ROWS)?[row % PAGE_ROWS * self.stride..][..self.stride])
     }
 
     /// Keeps the pane as it is for a snapshot. Costs nothing per row: a page is copied when the fold next needs it.
     pub fn freeze(&mut self) {
         assert!(self.frozen.is_none(), "what is frozen twice is lost");
         let pages = std::mem::take(&mut self.pages);
-        self.frozen = Some(Box::new(Frozen { pages, sides: self.sides.clone(), slots: self.slots.len() }));
+        self.frozen = Some(Box::new(Frozen { pages, sides: self.sides.clone(), rows: self.slots.len() }));
     }
 
     /// Ends what `freeze` began.
@@ -173,37 +224,34 @@ impl Pane {
         partial: &mut Partial,
     ) -> Option<usize> {
         let frozen = self.frozen.as_ref()?;
-        let end = frozen.slots.min(from + rows_max);
-        for &slot in &self.slots[from..end] {
-            let Some(Some(page)) = frozen.pages.get(slot as usize / PAGE_ROWS) else { continue };
-            let words = &page[slot as usize % PAGE_ROWS * self.stride..][..self.stride];
+        let end = frozen.rows.min(from + rows_max);
+        for (row, &slot) in self.slots[..end].iter().enumerate().skip(from) {
+            let Some(Some(page)) = frozen.pages.get(row / PAGE_ROWS) else { continue };
+            let words = &page[row % PAGE_ROWS * self.stride..][..self.stride];
             if words[0] != 0 {
                 partial.push_row(layout, slot, words, &frozen.sides, slot);
             }
         }
-        (end < frozen.slots).then_some(end)
+        (end < frozen.rows).then_some(end)
     }
 
     fn words_mut(&mut self, slot: u32) -> Option<&mut [u64]> {
-        let page = self.pages.get_mut(slot as usize / PAGE_ROWS)?.as_mut()?;
-        Some(&mut page[slot as usize % PAGE_ROWS * self.stride..][..self.stride])
+        let row = self.index.get(slot)? as usize;
+        let page = self.pages.get_mut(row / PAGE_ROWS)?.as_mut()?;
+        Some(&mut page[row % PAGE_ROWS * self.stride..][..self.stride])
     }
 
-    /// Notes that `slot` gets its first event in this pane.
-    pub fn admit(&mut self, slot: u32, table: &mut GroupTable) {
-        self.slots.push(slot);
-        table.hold(slot);
-        if slot != OTHER_SLOT {
-            self.groups += 1;
-            if !self.ranked.is_empty() {
-                self.ranked.push((table.hash(slot), slot));
-            }
+    /// Gives a group that [`Pane::make_room`] made room for its row.
+    pub fn admit_ranked(&mut self, slot: u32, table: &GroupTable, pool: &mut PagePool) -> *mut u64 {
+        if slot != OTHER_SLOT && !self.ranked.is_empty() {
+            self.ranked.push((table.hash(slot), slot));
         }
+        self.row_of(slot, pool)
     }
 
     /// In a full pane: whether a new group with `hash` belongs to the kept ones. If so, the group with the
     /// largest hash has been moved to "other" and there is room.
-    pub fn make_room(&mut self, hash: u64, layout: &RowLayout, table: &mut GroupTable, pool: &mut PagePool) -> bool {
+    pub fn make_room(&mut self, hash: u64, layout: &RowLayout, table: &GroupTable, pool: &mut PagePool) -> bool {
         if self.ranked.is_empty() {
             let slots = std::mem::take(&mut self.slots);
             let held = |slot: u32| slot != OTHER_SLOT && self.words(slot).is_some_and(|words| words[0] != 0);
@@ -216,23 +264,19 @@ impl Pane {
             return false;
         }
         if let Some((_, evicted)) = self.ranked.pop() {
-            self.move_to_other(evicted, layout, table, pool);
+            self.move_to_other(evicted, layout, pool);
         }
         true
     }
 
-    fn move_to_other(&mut self, slot: u32, layout: &RowLayout, table: &mut GroupTable, pool: &mut PagePool) {
-        self.row(OTHER_SLOT, pool);
-        self.row(slot, pool);
+    fn move_to_other(&mut self, slot: u32, layout: &RowLayout, pool: &mut PagePool) {
+        self.row_of(OTHER_SLOT, pool);
+        self.row_of(slot, pool);
         let mut evicted = self.take_row(slot, layout);
         evicted.grow(layout, 1);
-        let is_new = self.words(OTHER_SLOT).is_none_or(|words| words[0] == 0);
         self.merge_row(OTHER_SLOT, &evicted, layout);
+        self.index.remove(slot);
         self.groups -= 1;
-        if is_new {
-            self.slots.push(OTHER_SLOT);
-            table.hold(OTHER_SLOT);
-        }
     }
 
     /// Adds a row that was kept elsewhere: the first of its slot here, or one to be merged with it.
@@ -241,21 +285,21 @@ impl Pane {
         slot: u32,
         (words, sides, row): (&[u64], &Sides, u32),
         layout: &RowLayout,
-        table: &mut GroupTable,
+        table: &GroupTable,
         pool: &mut PagePool,
     ) {
-        self.row(slot, pool);
         if self.words(slot).is_some_and(|words| words[0] != 0) {
             let mut source = Rows::default();
             source.push_row(layout, words, sides, row);
+            self.row_of(slot, pool);
             return self.merge_row(slot, &source, layout);
         }
+        self.admit_ranked(slot, table, pool);
         let mut own = std::mem::take(&mut self.sides);
         if let Some(target) = self.words_mut(slot) {
             copy_row(layout, (target, &mut own, slot), (words, sides, row));
         }
         self.sides = own;
-        self.admit(slot, table);
     }
 
     /// Merges row 0 of `source` into the row of `slot`, whose page is there.
@@ -306,31 +350,32 @@ impl Pane {
         partial.view = view;
         partial.pane = self.id.0;
         table.take_retired(&mut partial.retired);
-        for &slot in &self.slots {
-            let Some(words) = self.words(slot) else { continue };
-            if words[0] == 0 {
-                continue;
-            }
-            if let Some(key) = table.announce(slot) {
-                partial.announce(slot, key);
-            }
-            if !self.sides.spills.is_empty() {
-                for state in 0..layout.states.len() {
-                    if let Some(spill) = self.sides.spilled(slot, state) {
-                        partial.sides.spills.insert((partial.slots.len() as u32, state as u16), spill.clone());
+        for (rows, slots) in self.slots.chunks(PAGE_ROWS).enumerate() {
+            let Some(page) = self.page(rows) else { continue };
+            for (words, &slot) in page.chunks_exact(self.stride).zip(slots) {
+                if words[0] == 0 {
+                    continue;
+                }
+                if let Some(key) = table.announce(slot) {
+                    partial.announce(slot, key);
+                }
+                if !self.sides.spills.is_empty() {
+                    for state in 0..layout.states.len() {
+                        if let Some(spill) = self.sides.spilled(slot, state) {
+                            partial.sides.spills.insert((partial.slots.len() as u32, state as u16), spill.clone());
+                        }
                     }
                 }
+                partial.slots.push(slot);
+                partial.words.extend_from_slice(words);
             }
-            partial.slots.push(slot);
-            partial.words.extend_from_slice(words);
         }
     }
 
     /// Gives the pages back and tells the table that the pane is gone.
     pub fn recycle(mut self, table: &mut GroupTable, pool: &mut PagePool, frontier: EventTime) {
-        for &slot in &self.slots {
-            table.release(slot, frontier);
-        }
+        table.release(&self.slots, frontier);
+        self.index.recycle(&mut pool.chunks);
         pool.free.extend(self.pages.drain(..).flatten());
         if let Some(frozen) = self.frozen {
             // What a snapshot has not written yet of this pane is in the pane log by now.

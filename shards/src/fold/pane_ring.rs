@@ -112,7 +112,12 @@ impl PaneRing {
         id < self.released
     }
 
-    /// All panes held, oldest first.
+    /// All panes held.
+    pub fn all(&self) -> impl Iterator<Item = &Pane> {
+        self.panes.iter().flatten()
+    }
+
+    /// All panes held.
     pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Pane> {
         self.panes.iter_mut().flatten()
     }

@@ -108,9 +108,9 @@ pub fn fold_others(
 ) {
     for &(kind, place) in &states.others {
         for index in block.pending() {
-            let event = block.events[index];
+            let event = block.event(index);
             let Some(cell) = reader.cell(column, event as usize) else { continue };
-            let sides = &mut ring.pane(block.panes[index]).sides;
+            let sides = &mut ring.pane(block.pane(index)).sides;
             let words = state_words(block, index, place, kind);
             match kind {
                 StateKind::First | StateKind::Last => {

@@ -2,13 +2,23 @@
 //!
 //! How a group without a slot gets one is not here.
 
-use super::group_table::GroupTable;
+use super::group_table::{GroupTable, NO_SLOT};
 use crate::batch::columns::bit;
 
 /// Where the slot of a row's group comes from.
 pub trait SlotSource {
     /// Slot of row `event`, or `NO_SLOT` if it has to be looked up by its key.
     fn slot(&self, table: &GroupTable, event: usize) -> u32;
+    /// Finds the slots of `events`, up to the first that has to be looked up by its key; returns how many.
+    #[inline(always)]
+    fn find(&self, table: &GroupTable, events: &[u32], slots: &mut [u32]) -> usize {
+        let known = |(&event, found): (&u32, &mut u32)| {
+            *found = self.slot(table, event as usize);
+            *found != NO_SLOT
+        };
+        events.iter().zip(slots).position(|pair| !known(pair)).unwrap_or(events.len())
+    }
+
     /// Hears the slot found for row `event`.
     fn learn(&mut self, event: usize, slot: u32);
     /// Value of a single integer column; `None` for null and for other keys.
@@ -32,6 +42,18 @@ impl SlotSource for IntSlots<'_> {
             return self.null;
         }
         table.find_int(self.values[event])
+    }
+
+    #[inline(always)]
+    fn find(&self, table: &GroupTable, events: &[u32], slots: &mut [u32]) -> usize {
+        if self.validity.is_none() {
+            return table.find_ints(self.values, events, slots);
+        }
+        let known = |(&event, found): (&u32, &mut u32)| {
+            *found = self.slot(table, event as usize);
+            *found != NO_SLOT
+        };
+        events.iter().zip(slots).position(|pair| !known(pair)).unwrap_or(events.len())
     }
 
     fn learn(&mut self, event: usize, slot: u32) {
