@@ -113,10 +113,9 @@ impl GroupTable {
         self.ints.find(value)
     }
 
-    /// Finds the slots of the integer keys that `events` have in `values`, up to the first that has none; returns how
-    /// many.
-    pub fn find_ints(&self, values: &[i64], events: &[u32], slots: &mut [u32]) -> usize {
-        self.ints.find_all(values, events, slots)
+    /// Finds the slots of integer keys, up to the first that has none; returns how many.
+    pub fn find_ints(&self, keys: &[i64], slots: &mut [u32]) -> usize {
+        self.ints.find_all(keys, slots)
     }
 
     /// A slot for an encoded key that has none; `int` is the value of a single integer column. It is let go with the
@@ -298,26 +297,32 @@ impl IntTable {
         }
     }
 
-    fn find_all(&self, values: &[i64], events: &[u32], slots: &mut [u32]) -> usize {
+    fn find_all(&self, keys: &[i64], slots: &mut [u32]) -> usize {
+        assert_eq!(keys.len(), slots.len());
         let is_far = self.places.len() > NEAR_PLACES;
-        if is_far {
-            self.find_each::<true>(values, events, slots)
-        } else {
-            self.find_each::<false>(values, events, slots)
-        }
+        if is_far { self.find_each::<true>(keys, slots) } else { self.find_each::<false>(keys, slots) }
     }
 
-    fn find_each<const FAR: bool>(&self, values: &[i64], events: &[u32], slots: &mut [u32]) -> usize {
-        for (at, (&event, found)) in events.iter().zip(slots).enumerate() {
-            if FAR && let Some(&ahead) = events.get(at + AHEAD) {
-                prefetch(&self.places[self.home(values[ahead as usize]) & self.mask]);
+    fn find_each<const FAR: bool>(&self, keys: &[i64], slots: &mut [u32]) -> usize {
+        let (places, mask) = (&*self.places, self.mask);
+        for (at, (&key, found)) in keys.iter().zip(slots).enumerate() {
+            if FAR && let Some(&ahead) = keys.get(at + AHEAD) {
+                prefetch(places.as_ptr().wrapping_add(self.home(ahead)));
             }
-            *found = self.find(values[event as usize]);
-            if *found == NO_SLOT {
-                return at;
+            let mut place = self.home(key);
+            loop {
+                let (known, slot) = places[place & mask];
+                if slot == 0 {
+                    return at;
+                }
+                if known == key {
+                    *found = slot;
+                    break;
+                }
+                place += 1;
             }
         }
-        events.len()
+        keys.len()
     }
 
     fn insert(&mut self, value: i64, slot: u32) {

@@ -31,6 +31,17 @@ pub struct Block {
     folded: usize,
     /// One past the highest event.
     events_end: usize,
+    /// Whether the events are one run of the batch's rows, all of one pane.
+    is_run: bool,
+}
+
+/// Rows of a batch.
+#[derive(Debug)]
+pub enum Events<'a> {
+    /// One after the other.
+    Run(std::ops::Range<usize>),
+    /// Some of them.
+    List(&'a [u32]),
 }
 
 impl Default for Block {
@@ -45,6 +56,7 @@ impl Default for Block {
             placed: 0,
             folded: 0,
             events_end: 0,
+            is_run: false,
         }
     }
 }
@@ -53,12 +65,13 @@ impl Block {
     /// Forgets the events.
     pub fn clear(&mut self) {
         (self.len, self.known, self.placed, self.folded, self.events_end) = (0, 0, 0, 0, 0);
+        self.is_run = false;
     }
 
     /// Replaces the events by a run of them that belong to one pane.
     pub fn fill(&mut self, events: std::ops::Range<usize>, pane: u32) {
         self.clear();
-        (self.len, self.events_end) = (events.len(), events.end);
+        (self.len, self.events_end, self.is_run) = (events.len(), events.end, true);
         for (place, event) in self.events[..events.len()].iter_mut().zip(events) {
             *place = event as u32;
         }
@@ -95,8 +108,11 @@ impl Block {
     }
 
     /// The events without a slot, and where their slots go.
-    pub fn unknown(&mut self) -> (&[u32], &mut [u32]) {
-        (&self.events[self.known..self.len], &mut self.slots[self.known..self.len])
+    pub fn unknown(&mut self) -> (Events<'_>, &mut [u32]) {
+        let (list, slots) = (&self.events[self.known..self.len], &mut self.slots[self.known..self.len]);
+        let events =
+            if self.is_run { Events::Run(self.events_end - list.len()..self.events_end) } else { Events::List(list) };
+        (events, slots)
     }
 
     /// Notes that the next `count` events have got their slots. Returns the first without one.
@@ -115,12 +131,8 @@ impl Block {
     pub fn unplaced(&mut self) -> Option<(u32, &[u32], &mut [*mut u64])> {
         let panes = &self.panes[self.placed..self.known];
         let pane = *panes.first()?;
-        // As a rule all of them belong to one.
-        let count = if panes.last() == Some(&pane) && panes.iter().all(|&other| other == pane) {
-            panes.len()
-        } else {
-            panes.iter().position(|&other| other != pane).unwrap_or(panes.len())
-        };
+        let other = if self.is_run { None } else { panes.iter().position(|&other| other != pane) };
+        let count = other.unwrap_or(panes.len());
         let range = self.placed..self.placed + count;
         Some((pane, &self.slots[range.clone()], &mut self.rows[range]))
     }
@@ -305,6 +317,18 @@ struct Offsets {
 }
 
 impl Offsets {
+    /// The offsets of sum, minimum and maximum if they lie behind the count of values, as they mostly do: then they are
+    /// known when the loop is compiled.
+    #[inline(always)]
+    fn packed(self) -> Offsets {
+        Offsets { sum: self.values + 1, min: self.values + 3, max: self.values + 4, ..self }
+    }
+
+    fn is_packed(self) -> bool {
+        let packed = self.packed();
+        (self.sum, self.min, self.max) == (packed.sum, packed.min, packed.max)
+    }
+
     fn of(states: &FieldStates) -> Offsets {
         Offsets {
             counts_rows: states.counts_rows,
@@ -346,18 +370,50 @@ pub fn count_rows(block: &Block) {
 
 /// Folds a column of doubles into the numeric states of `states`.
 pub fn fold_f64(block: &mut Block, states: &FieldStates, values: &[f64], ring: &mut PaneRing) {
-    per_combination!(states, numbers_f64, block, Offsets::of(states), values, ring);
+    let at = Offsets::of(states);
+    if at.is_packed() {
+        packed_f64(block, at, values, ring);
+    } else {
+        per_combination!(states, spread_f64, block, at, values, ring);
+    }
     if let Some(place) = states.squares {
         squares_f64(block, place, values, ring);
     }
 }
 
-fn numbers_f64<const SUM: bool, const MIN: bool, const MAX: bool>(
+/// The numbers of a column whose states are packed, with AVX where there is one: it needs no copies of registers.
+fn packed_f64(block: &Block, at: Offsets, values: &[f64], ring: &mut PaneRing) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx")]
+        fn with_avx(block: &Block, at: Offsets, values: &[f64], ring: &mut PaneRing) {
+            numbers_f64::<true, true, true, true>(block, at, values, ring);
+        }
+        if std::arch::is_x86_feature_detected!("avx") {
+            // SAFETY: just looked at.
+            return unsafe { with_avx(block, at, values, ring) };
+        }
+    }
+    numbers_f64::<true, true, true, true>(block, at, values, ring);
+}
+
+fn spread_f64<const SUM: bool, const MIN: bool, const MAX: bool>(
     block: &Block,
     at: Offsets,
     values: &[f64],
     ring: &mut PaneRing,
 ) {
+    numbers_f64::<SUM, MIN, MAX, false>(block, at, values, ring);
+}
+
+#[inline(always)]
+fn numbers_f64<const SUM: bool, const MIN: bool, const MAX: bool, const PACKED: bool>(
+    block: &Block,
+    at: Offsets,
+    values: &[f64],
+    ring: &mut PaneRing,
+) {
+    let at = if PACKED { at.packed() } else { at };
     let mut runs = block.runs(values.len());
     while let Some(row) = runs.row() {
         // SAFETY: `row` points to a whole row of the layout that gave the offsets, in a page that lives while
@@ -382,10 +438,10 @@ fn numbers_f64<const SUM: bool, const MIN: bool, const MAX: bool>(
                 };
             }
             if MIN {
-                min = if value < min { value } else { min };
+                min = smaller(value, min);
             }
             if MAX {
-                max = if value > max { value } else { max };
+                max = larger(value, max);
             }
         }
         let count = (runs.at - start) as u64;
@@ -404,6 +460,33 @@ fn numbers_f64<const SUM: bool, const MIN: bool, const MAX: bool>(
             *word(at.max) = max.to_bits();
         }
     }
+}
+
+/// `value` if it is smaller than `than`, which is else the result: one instruction, which the compiler does not find by
+/// itself where it could do minimum and maximum in several at once.
+#[inline(always)]
+fn smaller(value: f64, than: f64) -> f64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has these instructions.
+    unsafe {
+        use std::arch::x86_64::{_mm_cvtsd_f64, _mm_min_sd, _mm_set_sd};
+        _mm_cvtsd_f64(_mm_min_sd(_mm_set_sd(value), _mm_set_sd(than)))
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    if value < than { value } else { than }
+}
+
+/// `value` if it is larger than `than`, which is else the result; see [`smaller`].
+#[inline(always)]
+fn larger(value: f64, than: f64) -> f64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has these instructions.
+    unsafe {
+        use std::arch::x86_64::{_mm_cvtsd_f64, _mm_max_sd, _mm_set_sd};
+        _mm_cvtsd_f64(_mm_max_sd(_mm_set_sd(value), _mm_set_sd(than)))
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    if value > than { value } else { than }
 }
 
 fn squares_f64(block: &Block, place: Place, values: &[f64], ring: &mut PaneRing) {

@@ -3,6 +3,7 @@
 //! How a group without a slot gets one is not here.
 
 use super::group_table::{GroupTable, NO_SLOT};
+use super::kernels::Events;
 use crate::batch::columns::bit;
 
 /// Where the slot of a row's group comes from.
@@ -11,18 +12,28 @@ pub trait SlotSource {
     fn slot(&self, table: &GroupTable, event: usize) -> u32;
     /// Finds the slots of `events`, up to the first that has to be looked up by its key; returns how many.
     #[inline(always)]
-    fn find(&self, table: &GroupTable, events: &[u32], slots: &mut [u32]) -> usize {
-        let known = |(&event, found): (&u32, &mut u32)| {
-            *found = self.slot(table, event as usize);
-            *found != NO_SLOT
-        };
-        events.iter().zip(slots).position(|pair| !known(pair)).unwrap_or(events.len())
+    fn find(&self, table: &GroupTable, events: Events<'_>, slots: &mut [u32]) -> usize {
+        match events {
+            Events::Run(events) => find_each(events.map(|event| self.slot(table, event)), slots),
+            Events::List(events) => find_each(events.iter().map(|&event| self.slot(table, event as usize)), slots),
+        }
     }
 
     /// Hears the slot found for row `event`.
     fn learn(&mut self, event: usize, slot: u32);
     /// Value of a single integer column; `None` for null and for other keys.
     fn int(&self, event: usize) -> Option<i64>;
+}
+
+/// Takes slots up to the first that is none; returns how many.
+#[inline(always)]
+fn find_each(found: impl Iterator<Item = u32>, slots: &mut [u32]) -> usize {
+    let count = slots.len();
+    let unknown = found.zip(slots).position(|(slot, place)| {
+        *place = slot;
+        slot == NO_SLOT
+    });
+    unknown.unwrap_or(count)
 }
 
 /// By one integer column: straight to the table.
@@ -45,15 +56,12 @@ impl SlotSource for IntSlots<'_> {
     }
 
     #[inline(always)]
-    fn find(&self, table: &GroupTable, events: &[u32], slots: &mut [u32]) -> usize {
-        if self.validity.is_none() {
-            return table.find_ints(self.values, events, slots);
+    fn find(&self, table: &GroupTable, events: Events<'_>, slots: &mut [u32]) -> usize {
+        match (events, self.validity) {
+            (Events::Run(events), None) => table.find_ints(&self.values[events], slots),
+            (Events::Run(events), _) => find_each(events.map(|event| self.slot(table, event)), slots),
+            (Events::List(events), _) => find_each(events.iter().map(|&event| self.slot(table, event as usize)), slots),
         }
-        let known = |(&event, found): (&u32, &mut u32)| {
-            *found = self.slot(table, event as usize);
-            *found != NO_SLOT
-        };
-        events.iter().zip(slots).position(|pair| !known(pair)).unwrap_or(events.len())
     }
 
     fn learn(&mut self, event: usize, slot: u32) {
