@@ -306,7 +306,7 @@ impl FieldStates {
 }
 
 /// Word offsets of a column's numeric states; those not compiled in are not read.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Offsets {
     counts_rows: bool,
     values: usize,
@@ -317,16 +317,11 @@ struct Offsets {
 }
 
 impl Offsets {
-    /// The offsets of sum, minimum and maximum if they lie behind the count of values, as they mostly do: then they are
-    /// known when the loop is compiled.
-    #[inline(always)]
-    fn packed(self) -> Offsets {
-        Offsets { sum: self.values + 1, min: self.values + 3, max: self.values + 4, ..self }
-    }
+    /// Those of a view with sum, minimum and maximum of one column: known when the loop is compiled.
+    const COMMON: Offsets = Offsets { counts_rows: true, values: 1, sum: 2, min: 4, max: 5, sum_state: 0 };
 
-    fn is_packed(self) -> bool {
-        let packed = self.packed();
-        (self.sum, self.min, self.max) == (packed.sum, packed.min, packed.max)
+    fn is_common(self) -> bool {
+        self == Offsets { sum_state: self.sum_state, ..Offsets::COMMON }
     }
 
     fn of(states: &FieldStates) -> Offsets {
@@ -371,8 +366,8 @@ pub fn count_rows(block: &Block) {
 /// Folds a column of doubles into the numeric states of `states`.
 pub fn fold_f64(block: &mut Block, states: &FieldStates, values: &[f64], ring: &mut PaneRing) {
     let at = Offsets::of(states);
-    if at.is_packed() {
-        packed_f64(block, at, values, ring);
+    if at.is_common() {
+        common_f64(block, at, values, ring);
     } else {
         per_combination!(states, spread_f64, block, at, values, ring);
     }
@@ -381,8 +376,8 @@ pub fn fold_f64(block: &mut Block, states: &FieldStates, values: &[f64], ring: &
     }
 }
 
-/// The numbers of a column whose states are packed, with AVX where there is one: it needs no copies of registers.
-fn packed_f64(block: &Block, at: Offsets, values: &[f64], ring: &mut PaneRing) {
+/// The numbers of a column with the common states, with AVX where there is one: it needs no copies of registers.
+fn common_f64(block: &Block, at: Offsets, values: &[f64], ring: &mut PaneRing) {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx")]
@@ -407,28 +402,32 @@ fn spread_f64<const SUM: bool, const MIN: bool, const MAX: bool>(
 }
 
 #[inline(always)]
-fn numbers_f64<const SUM: bool, const MIN: bool, const MAX: bool, const PACKED: bool>(
+fn numbers_f64<const SUM: bool, const MIN: bool, const MAX: bool, const COMMON: bool>(
     block: &Block,
     at: Offsets,
     values: &[f64],
     ring: &mut PaneRing,
 ) {
-    let at = if PACKED { at.packed() } else { at };
+    let at = if COMMON { Offsets { sum_state: at.sum_state, ..Offsets::COMMON } } else { at };
     let mut runs = block.runs(values.len());
     while let Some(row) = runs.row() {
         // SAFETY: `row` points to a whole row of the layout that gave the offsets, in a page that lives while
         // the block does; nothing else refers to it meanwhile.
         let word = |offset: usize| unsafe { &mut *row.add(offset) };
-        let double = |offset: usize| f64::from_bits(*word(offset));
-        let (mut high, mut low) = if SUM { (double(at.sum), double(at.sum + 1)) } else { (0.0, 0.0) };
-        let mut min = if MIN { double(at.min) } else { 0.0 };
-        let mut max = if MAX { double(at.max) } else { 0.0 };
-        let (start, mut nulls) = (runs.at, 0);
+        // Volatile, that is each by itself: as one vector, which compilers like, they would be taken apart at every event.
+        // SAFETY: as above; a double is as large as a word.
+        let read = |offset: usize| unsafe { row.add(offset).cast::<f64>().read_volatile() };
+        // SAFETY: as above.
+        let write = |offset: usize, value: f64| unsafe { row.add(offset).cast::<f64>().write_volatile(value) };
+        let (mut high, mut low) = if SUM { (read(at.sum), read(at.sum + 1)) } else { (0.0, 0.0) };
+        let mut min = if MIN { read(at.min) } else { 0.0 };
+        let mut max = if MAX { read(at.max) } else { 0.0 };
+        let start = runs.at;
         while let Some(event) = runs.next_of(row) {
             // SAFETY: `runs` has seen to it that all events are below the length.
             let value = unsafe { *values.get_unchecked(event) };
             if value.is_nan() {
-                nulls += 1;
+                take_null(word(at.values));
                 continue;
             }
             if SUM {
@@ -448,18 +447,24 @@ fn numbers_f64<const SUM: bool, const MIN: bool, const MAX: bool, const PACKED: 
         if at.counts_rows {
             *word(0) += count;
         }
-        *word(at.values) += count - nulls;
+        *word(at.values) = word(at.values).wrapping_add(count);
         if SUM {
-            *word(at.sum) = high.to_bits();
-            *word(at.sum + 1) = low.to_bits();
+            write(at.sum, high);
+            write(at.sum + 1, low);
         }
         if MIN {
-            *word(at.min) = min.to_bits();
+            write(at.min, min);
         }
         if MAX {
-            *word(at.max) = max.to_bits();
+            write(at.max, max);
         }
     }
+}
+
+/// Takes a null out of a count of values that its whole run is going to be added to.
+#[cold]
+fn take_null(values: &mut u64) {
+    *values = values.wrapping_sub(1);
 }
 
 /// `value` if it is smaller than `than`, which is else the result: one instruction, which the compiler does not find by
