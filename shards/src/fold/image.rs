@@ -109,7 +109,7 @@ impl ViewFold {
 
     /// Takes rows from an image, unless their pane is released. Groups come first.
     pub fn adopt_rows(&mut self, rows: &Partial, map: &SlotMap) -> Result<(), PartialError> {
-        let Some(index) = self.ring.index_of(PaneId(rows.pane), &self.pool) else { return Ok(()) };
+        let Some(index) = self.ring.index_of(PaneId(rows.pane), &mut self.pool) else { return Ok(()) };
         let spec = &self.view.plan.spec;
         let (layout, folds) = (&self.view.plan.layout, spec.overflow == Overflow::Fold);
         let pane = self.ring.pane(index);

@@ -248,7 +248,7 @@ impl ViewFold {
         let may_be_late = window.pane_end(first) <= watermark.at_end(batch);
         let selection = std::mem::take(&mut scratch.selection);
         let wants_all = selection.is_empty() && !may_be_late && first == last;
-        let only_pane = if wants_all { self.ring.index_of(first, &self.pool) } else { None };
+        let only_pane = if wants_all { self.ring.index_of(first, &mut self.pool) } else { None };
         // The pane of the event before, by its borders.
         let mut near = NearPane { index: 0, start: i64::MAX, end: i64::MIN };
         for start in (0..batch.rows()).step_by(BLOCK_EVENTS) {
@@ -275,7 +275,7 @@ impl ViewFold {
                         late.push(event as u32);
                         continue;
                     }
-                    let Some(index) = self.ring.index_of(id, &self.pool) else {
+                    let Some(index) = self.ring.index_of(id, &mut self.pool) else {
                         self.pass_released(time)?;
                         counts.aggregated += 1;
                         continue;
@@ -325,15 +325,23 @@ impl ViewFold {
     /// Brings the events of the block that have slots to their rows and adds their values.
     fn fold_known(&mut self, batch: &BatchView<'_>, scratch: &mut Scratch) -> Result<(), FoldError> {
         let groups_max = self.view.plan.spec.groups_max;
-        while let Some((pane, slots, rows)) = scratch.block.unplaced() {
+        while let Some((pane, slots, _)) = scratch.block.unplaced() {
+            // Each of them may be new, and so may be "other".
+            let groups = slots.len() + 1;
+            if !self.ring.pane(pane).has_space(groups) {
+                // Rows may move: what is to be added to them goes first.
+                self.fold_columns(batch, scratch);
+                self.ring.pane(pane).reserve(groups, &self.pool);
+            }
+            let Some((_, slots, rows)) = scratch.block.unplaced() else { break };
             let placed = self.ring.pane(pane).find_rows(slots, rows, groups_max, &mut self.pool);
             let is_full = placed < slots.len();
-            // SAFETY: the rows lie in pages of a pane of this view. Pages move or go only when a pane is recycled, which
-            // `release` does, between batches.
+            // SAFETY: the rows lie in the memory of a pane of this view, and are whole. They move or go only when rows are
+            // reserved, above, with nothing pending, or when the pane is recycled, which `release` does, between batches.
             unsafe { scratch.block.note_placed(placed) };
             if is_full && let Some(slot) = scratch.block.next_unplaced() {
                 let (slot, row) = self.new_row(batch, scratch, slot, pane)?;
-                // SAFETY: as above.
+                // SAFETY: as above; there is space for one group more than there were events.
                 unsafe { scratch.block.place(slot, row) };
             }
         }
