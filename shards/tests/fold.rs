@@ -218,7 +218,10 @@ fn batches() -> impl Strategy<Value = Vec<Vec<Event>>> {
     );
     let batch = shape.prop_flat_map(|(first, span, keys, with_nulls)| {
         let key = prop::option::weighted(if with_nulls { 0.9 } else { 1.0 - f64::EPSILON }, 0..keys);
-        let int = prop::option::weighted(if with_nulls { 0.9 } else { 1.0 - f64::EPSILON }, prop_oneof![any::<i64>(), -5..5_i64]);
+        let int = prop::option::weighted(
+            if with_nulls { 0.9 } else { 1.0 - f64::EPSILON },
+            prop_oneof![any::<i64>(), -5..5_i64],
+        );
         vec((first * PANE..first * PANE + span, key, int, doubles()), 0..700)
     });
     vec(batch, 1..6)

@@ -16,6 +16,9 @@ use super::row_index::{ChunkPool, RowIndex};
 /// Rows per page: so many are made at a time, and copied at a time for a snapshot.
 const PAGE_ROWS: usize = 128;
 
+/// Rows whose index the second-level cache holds as a rule: beyond, it is fetched ahead.
+const NEAR_ROWS: usize = 1 << 16;
+
 /// Memory of one view that no pane uses, and how rows begin.
 #[derive(Debug)]
 pub struct PagePool {
@@ -152,6 +155,9 @@ impl Pane {
     /// returns how many. There is space for all of them. Rows are valid until [`Pane::reserve`] or the pane is recycled.
     pub fn find_rows(&mut self, slots: &[u32], rows: &mut [*mut u64], groups_max: u32, pool: &mut PagePool) -> usize {
         assert!(self.has_space(slots.len()));
+        if self.slots.len() > NEAR_ROWS {
+            slots.iter().filter_map(|&slot| self.index.place(slot)).for_each(|place| prefetch(place));
+        }
         let (start, stride) = (self.words.as_mut_ptr(), self.stride);
         for (at, (&slot, found)) in slots.iter().zip(rows).enumerate() {
             let row = match self.index.get(slot) {
@@ -236,14 +242,21 @@ impl Pane {
         let frozen = self.frozen.as_mut()?;
         assert!(from >= frozen.written, "what was written is not kept");
         let end = frozen.rows.min(from + rows_max);
+        let has_sides = !frozen.sides.is_empty();
         let mut row = from;
         while row < end {
             let (page, rows) = (row / PAGE_ROWS, row..end.min((row / PAGE_ROWS + 1) * PAGE_ROWS));
             let live = || &self.words[page * PAGE_ROWS * self.stride..];
             let words = frozen.pages[page].as_deref().unwrap_or_else(live);
             let words = words[row % PAGE_ROWS * self.stride..].chunks_exact(self.stride);
-            for (&slot, words) in self.slots[rows.clone()].iter().zip(words).filter(|(_, words)| words[0] != 0) {
-                partial.push_row(layout, slot, words, &frozen.sides, slot);
+            let found = self.slots[rows.clone()].iter().zip(words).filter(|(_, words)| words[0] != 0);
+            if has_sides {
+                found.for_each(|(&slot, words)| partial.push_row(layout, slot, words, &frozen.sides, slot));
+            } else {
+                found.for_each(|(&slot, words)| {
+                    partial.slots.push(slot);
+                    partial.words.extend_from_slice(words);
+                });
             }
             row = rows.end;
         }

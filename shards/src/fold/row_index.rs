@@ -14,6 +14,7 @@ pub struct RowIndex {
 
 /// Chunks that no pane uses, all empty.
 #[derive(Debug, Default)]
+#[allow(clippy::vec_box, reason = "boxes go from here to a pane and back, as they are")]
 pub struct ChunkPool {
     free: Vec<Box<Chunk>>,
 }
