@@ -2,7 +2,7 @@
 //!
 //! A slot is the index under which panes keep the group's row. Rows and panes are not here.
 
-use super::kernels::prefetch;
+use super::block::prefetch;
 use corefold_aggregator::key;
 use corefold_aggregator::partial::OTHER_SLOT;
 use corefold_aggregator::time::EventTime;

@@ -1,5 +1,7 @@
 //! From a verified batch to rows of open panes. The log is not here.
 
+pub mod block;
+pub mod field_states;
 pub mod filter;
 pub mod group_table;
 pub mod image;

@@ -9,8 +9,8 @@ use corefold_aggregator::rows::{MergeScope, Rows, Side, Sides, copy_row};
 use corefold_aggregator::time::{EventTime, PaneId};
 use std::collections::BinaryHeap;
 
+use super::block::prefetch;
 use super::group_table::GroupTable;
-use super::kernels::prefetch;
 use super::row_index::{ChunkPool, RowIndex};
 
 /// Rows per page: so many are made at a time, and copied at a time for a snapshot.

@@ -2,7 +2,9 @@
 //!
 //! The numeric states in the row itself are in [`super::kernels`].
 
-use super::kernels::{Block, FieldStates, state_words};
+use super::block::Block;
+use super::field_states::FieldStates;
+use super::kernels::state_words;
 use super::pane_ring::PaneRing;
 use crate::batch::columns::bit;
 use crate::batch::wire::{Column, Indices, StrDictionary};

@@ -2,8 +2,8 @@
 //!
 //! How a group without a slot gets one is not here.
 
+use super::block::Events;
 use super::group_table::{GroupTable, NO_SLOT};
-use super::kernels::Events;
 use crate::batch::columns::bit;
 
 /// Where the slot of a row's group comes from.

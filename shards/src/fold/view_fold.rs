@@ -3,9 +3,11 @@
 //! Per block of events: filter, lateness, pane, group, row; then column by column into the rows. The loops that
 //! add values are in [`super::kernels`] and [`super::sketches`].
 
+use super::block::{BLOCK_EVENTS, Block};
+use super::field_states::FieldStates;
 use super::filter::{Filter, FilterScratch};
 use super::group_table::{GroupTable, NO_SLOT};
-use super::kernels::{BLOCK_EVENTS, Block, FieldStates, count_rows, count_text, fold_bool, fold_f64, fold_i64};
+use super::kernels::{count_rows, count_text, fold_bool, fold_f64, fold_i64};
 use super::local_keys::{LocalKeys, encode_key};
 use super::pane::{PagePool, Pane};
 use super::pane_ring::PaneRing;
