@@ -2,10 +2,17 @@
 //!
 //! A slot is the index under which panes keep the group's row. Rows and panes are not here.
 
+use super::block::prefetch;
 use corefold_aggregator::key;
 use corefold_aggregator::partial::OTHER_SLOT;
 use corefold_aggregator::time::EventTime;
 use hashbrown::HashTable;
+
+/// Places of integer keys that the second-level cache holds as a rule: beyond, they are fetched ahead.
+const NEAR_PLACES: usize = 1 << 15;
+
+/// How many look-ups ahead.
+const AHEAD: usize = 24;
 
 /// No slot: the key has none yet.
 pub const NO_SLOT: u32 = u32::MAX;
@@ -18,25 +25,52 @@ pub struct GroupTable {
     /// Slots of a single integer column.
     ints: IntTable,
     slots: Vec<Slot>,
-    /// By slot: open panes that hold a row of the group. Apart from the rest, since every new row touches it.
-    panes: Vec<u32>,
+    /// By slot: whether the coordinator knows the key. Apart from the rest, since every row that is given out asks.
+    announced: Vec<bool>,
+    /// By slot: frontier at which the last pane with its group went. Apart from the rest, since every pane writes here.
+    last: Vec<EventTime>,
     free: Vec<u32>,
-    /// Slots in no open pane, with the frontier at which their last pane went.
-    idle: std::collections::VecDeque<(u32, EventTime)>,
+    /// No slot can be let go before this time has passed.
+    expires_from: EventTime,
+    /// By slot, while slots expire: whether a pane holds it.
+    is_held: Vec<bool>,
     /// Slots to be told as retired with the next partial.
     retired: Vec<u32>,
 }
 
 #[derive(Debug)]
 struct Slot {
-    key: Box<[u8]>,
+    key: Key,
     hash: u64,
     /// Whether it stands for a key.
     in_use: bool,
-    /// Whether the coordinator knows the key.
-    announced: bool,
-    /// Frontier at which the last pane went; tells stale entries of `idle` from valid ones.
-    idle_since: Option<EventTime>,
+}
+
+/// An encoded key: most are short, and then there is no memory of their own to be asked for.
+#[derive(Debug)]
+enum Key {
+    Short { length: u8, bytes: [u8; 22] },
+    Long(Box<[u8]>),
+}
+
+impl Key {
+    fn of(encoded: &[u8]) -> Key {
+        let mut bytes = [0; 22];
+        match bytes.get_mut(..encoded.len()) {
+            Some(place) => {
+                place.copy_from_slice(encoded);
+                Key::Short { length: encoded.len() as u8, bytes }
+            }
+            None => Key::Long(encoded.into()),
+        }
+    }
+
+    fn encoded(&self) -> &[u8] {
+        match self {
+            Key::Short { length, bytes } => &bytes[..usize::from(*length)],
+            Key::Long(bytes) => bytes,
+        }
+    }
 }
 
 impl Default for GroupTable {
@@ -48,14 +82,16 @@ impl Default for GroupTable {
 impl GroupTable {
     /// Only "other", which the coordinator knows by itself.
     pub fn new() -> GroupTable {
-        let other = Slot { key: Box::default(), hash: 0, in_use: true, announced: true, idle_since: None };
+        let other = Slot { key: Key::of(&[]), hash: 0, in_use: true };
         GroupTable {
             table: HashTable::new(),
             ints: IntTable::new(),
             slots: vec![other],
-            panes: vec![1],
+            announced: vec![true],
+            last: vec![EventTime::MIN],
             free: Vec::new(),
-            idle: std::collections::VecDeque::new(),
+            expires_from: EventTime::MIN,
+            is_held: Vec::new(),
             retired: Vec::new(),
         }
     }
@@ -68,7 +104,7 @@ impl GroupTable {
     /// Slot of an encoded key.
     pub fn find(&self, key: &[u8]) -> Option<u32> {
         let hash = key::hash(key);
-        self.table.find(hash, |&slot| *self.slots[slot as usize].key == *key).copied()
+        self.table.find(hash, |&slot| *self.slots[slot as usize].key.encoded() == *key).copied()
     }
 
     /// Slot of an integer key of a view by one integer column.
@@ -77,10 +113,16 @@ impl GroupTable {
         self.ints.find(value)
     }
 
-    /// A slot for an encoded key that has none; `int` is the value of a single integer column.
+    /// Finds the slots of integer keys, up to the first that has none; returns how many.
+    pub fn find_ints(&self, keys: &[i64], slots: &mut [u32]) -> usize {
+        self.ints.find_all(keys, slots)
+    }
+
+    /// A slot for an encoded key that has none; `int` is the value of a single integer column. It is let go with the
+    /// next that are, unless a pane holds it by then.
     pub fn insert(&mut self, key: &[u8], int: Option<i64>) -> u32 {
         let hash = key::hash(key);
-        let entry = Slot { key: key.into(), hash, in_use: true, announced: false, idle_since: None };
+        let entry = Slot { key: Key::of(key), hash, in_use: true };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = entry;
@@ -88,10 +130,13 @@ impl GroupTable {
             }
             None => {
                 self.slots.push(entry);
-                self.panes.push(0);
+                self.announced.push(false);
+                self.last.push(EventTime::MIN);
                 self.slots.len() as u32 - 1
             }
         };
+        self.announced[slot as usize] = false;
+        self.last[slot as usize] = EventTime::MIN;
         match int {
             Some(value) => self.ints.insert(value, slot),
             None => {
@@ -102,24 +147,27 @@ impl GroupTable {
         slot
     }
 
-    /// The slot of a key that was kept elsewhere, made if there is none. `is_int`: keys are one integer column.
+    /// The slot of a key that was kept elsewhere, made if there is none. `is_int`: keys are one integer column. A new one
+    /// stays until [`GroupTable::settle`].
     pub fn intern(&mut self, key: &[u8], is_int: bool) -> u32 {
         let int = int_of(key).filter(|_| is_int);
         let found = match int {
             Some(value) => Some(self.find_int(value)).filter(|&slot| slot != NO_SLOT),
             None => self.find(key),
         };
-        found.unwrap_or_else(|| self.insert(key, int))
+        found.unwrap_or_else(|| {
+            let slot = self.insert(key, int);
+            self.last[slot as usize] = EventTime::MAX;
+            slot
+        })
     }
 
-    /// Lets slots go in time that no pane holds although they were interned.
+    /// Lets interned slots go in time if no pane holds them.
     pub fn settle(&mut self, frontier: EventTime) {
-        for (slot, entry) in self.slots.iter_mut().enumerate().skip(1) {
-            if entry.in_use && self.panes[slot] == 0 && entry.idle_since.is_none() {
-                entry.idle_since = Some(frontier);
-                self.idle.push_back((slot as u32, frontier));
-            }
+        for last in self.last.iter_mut().filter(|last| **last == EventTime::MAX) {
+            *last = frontier;
         }
+        self.expires_from = EventTime::MIN;
     }
 
     /// The first slot from `from` on that stands for a key.
@@ -130,7 +178,7 @@ impl GroupTable {
 
     /// Encoded key of `slot`.
     pub fn key(&self, slot: u32) -> &[u8] {
-        &self.slots[slot as usize].key
+        self.slots[slot as usize].key.encoded()
     }
 
     /// Hash of the key of `slot`.
@@ -138,44 +186,46 @@ impl GroupTable {
         self.slots[slot as usize].hash
     }
 
-    /// Notes a row of `slot` in one more pane.
-    #[inline]
-    pub fn hold(&mut self, slot: u32) {
-        let panes = &mut self.panes[slot as usize];
-        if *panes == 0 {
-            self.slots[slot as usize].idle_since = None;
-        }
-        *panes += 1;
-    }
-
-    /// Notes that a pane with a row of `slot` is gone.
-    pub fn release(&mut self, slot: u32, frontier: EventTime) {
-        let panes = &mut self.panes[slot as usize];
-        *panes -= 1;
-        if *panes == 0 && slot != OTHER_SLOT {
-            self.slots[slot as usize].idle_since = Some(frontier);
-            self.idle.push_back((slot, frontier));
+    /// Notes that a pane with rows of `slots` is gone.
+    pub fn release(&mut self, slots: &[u32], frontier: EventTime) {
+        for &slot in slots {
+            self.last[slot as usize] = frontier;
         }
     }
 
-    /// Frees slots whose last pane went before `limit`.
-    pub fn expire(&mut self, limit: EventTime) {
-        while let Some(&(slot, since)) = self.idle.front() {
-            if since >= limit {
-                return;
+    /// Frees slots whose last pane went before `limit`; `held` are the slots of each pane that is still there.
+    pub fn expire<'a>(&mut self, limit: EventTime, held: impl Iterator<Item = &'a [u32]>) {
+        if limit <= self.expires_from {
+            return;
+        }
+        let mut is_held = std::mem::take(&mut self.is_held);
+        is_held.clear();
+        is_held.resize(self.slots.len(), false);
+        is_held[OTHER_SLOT as usize] = true;
+        held.flatten().for_each(|&slot| is_held[slot as usize] = true);
+        // Whatever panes hold now will go at a later frontier than `limit`.
+        self.expires_from = limit;
+        let mut next = EventTime::MAX;
+        for (slot, is_held) in is_held.iter().enumerate() {
+            if *is_held || !self.slots[slot].in_use {
+                continue;
             }
-            self.idle.pop_front();
-            if self.slots[slot as usize].idle_since == Some(since) {
-                self.remove(slot);
+            match self.last[slot] {
+                last if last < limit => self.remove(slot as u32),
+                last => next = next.min(last),
             }
         }
+        if next != EventTime::MAX {
+            self.expires_from = next;
+        }
+        self.is_held = is_held;
     }
 
     fn remove(&mut self, slot: u32) {
         let entry = &mut self.slots[slot as usize];
-        (entry.in_use, entry.idle_since) = (false, None);
-        let key = std::mem::take(&mut entry.key);
-        if entry.announced {
+        entry.in_use = false;
+        let key = std::mem::replace(&mut entry.key, Key::of(&[]));
+        if self.announced[slot as usize] {
             self.retired.push(slot);
         }
         match self.table.find_entry(entry.hash, |&other| other == slot) {
@@ -183,7 +233,7 @@ impl GroupTable {
                 found.remove();
             }
             Err(_) => {
-                if let Some(value) = int_of(&key) {
+                if let Some(value) = int_of(key.encoded()) {
                     self.ints.remove(value);
                 }
             }
@@ -192,9 +242,10 @@ impl GroupTable {
     }
 
     /// The key of `slot` if the coordinator does not know it yet; from now on it does.
+    #[inline]
     pub fn announce(&mut self, slot: u32) -> Option<&[u8]> {
-        let entry = &mut self.slots[slot as usize];
-        if std::mem::replace(&mut entry.announced, true) { None } else { Some(&entry.key) }
+        let known = std::mem::replace(&mut self.announced[slot as usize], true);
+        if known { None } else { Some(self.slots[slot as usize].key.encoded()) }
     }
 
     /// Takes the slots to be told as retired.
@@ -215,19 +266,20 @@ fn int_of(key: &[u8]) -> Option<i64> {
 struct IntTable {
     places: Vec<(i64, u32)>,
     mask: usize,
+    /// From a hash to a place.
+    shift: u32,
     count: usize,
 }
 
 impl IntTable {
     fn new() -> IntTable {
-        IntTable { places: vec![(0, 0); 64], mask: 63, count: 0 }
+        IntTable { places: vec![(0, 0); 64], mask: 63, shift: 58, count: 0 }
     }
 
     #[inline(always)]
     fn home(&self, value: i64) -> usize {
-        // Fibonacci hashing; the high bits are the mixed ones.
-        let mixed = (value as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (mixed ^ (mixed >> 32)) as usize & self.mask
+        // Fibonacci hashing; the high bits are the mixed ones, and numbers in a row do not meet.
+        ((value as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
     }
 
     #[inline(always)]
@@ -245,6 +297,34 @@ impl IntTable {
         }
     }
 
+    fn find_all(&self, keys: &[i64], slots: &mut [u32]) -> usize {
+        assert_eq!(keys.len(), slots.len());
+        let is_far = self.places.len() > NEAR_PLACES;
+        if is_far { self.find_each::<true>(keys, slots) } else { self.find_each::<false>(keys, slots) }
+    }
+
+    fn find_each<const FAR: bool>(&self, keys: &[i64], slots: &mut [u32]) -> usize {
+        let (places, mask) = (&*self.places, self.mask);
+        for (at, (&key, found)) in keys.iter().zip(slots).enumerate() {
+            if FAR && let Some(&ahead) = keys.get(at + AHEAD) {
+                prefetch(places.as_ptr().wrapping_add(self.home(ahead)));
+            }
+            let mut place = self.home(key);
+            loop {
+                let (known, slot) = places[place & mask];
+                if slot == 0 {
+                    return at;
+                }
+                if known == key {
+                    *found = slot;
+                    break;
+                }
+                place += 1;
+            }
+        }
+        keys.len()
+    }
+
     fn insert(&mut self, value: i64, slot: u32) {
         if (self.count + 1) * 2 > self.places.len() {
             // Written at once: `vec![0; n]` would map the kernel's page of zeros, and looking before writing would fault
@@ -253,6 +333,7 @@ impl IntTable {
             grown.resize_with(self.places.len() * 2, Default::default);
             let old = std::mem::replace(&mut self.places, grown);
             self.mask = self.places.len() - 1;
+            self.shift -= 1;
             for (value, slot) in old.into_iter().filter(|(_, slot)| *slot != 0) {
                 self.place(value, slot);
             }
@@ -322,24 +403,29 @@ mod tests {
 
     #[test]
     fn slots_in_no_pane_are_freed_after_a_while_and_told() {
+        let none = || [].into_iter();
         let mut table = GroupTable::new();
         let mut encoded = Vec::new();
         key::push_i64(&mut encoded, 7);
         let slot = table.insert(&encoded, Some(7));
-        table.hold(slot);
         assert_eq!(table.announce(slot), Some(&encoded[..]));
         assert_eq!(table.announce(slot), None);
-        table.release(slot, EventTime(10));
-        table.expire(EventTime(10));
+        table.release(&[slot], EventTime(10));
+        table.expire(EventTime(10), none());
         assert_eq!(table.find_int(7), slot);
-        table.expire(EventTime(11));
+        table.expire(EventTime(11), [&[slot][..]].into_iter());
+        assert_eq!(table.find_int(7), slot, "a pane holds it");
+        table.release(&[slot], EventTime(11));
+        table.expire(EventTime(11), none());
+        assert_eq!(table.find_int(7), slot);
+        table.expire(EventTime(12), none());
         assert_eq!(table.find_int(7), NO_SLOT);
         let mut retired = Vec::new();
         table.take_retired(&mut retired);
         assert_eq!(retired, [slot]);
         // A free slot is not freed once more.
         table.settle(EventTime(20));
-        table.expire(EventTime(30));
+        table.expire(EventTime(30), none());
         assert_eq!(table.next_used(1), None);
         assert_eq!(table.insert(b"x", None), slot);
         assert_eq!(table.find(b"x"), Some(slot));

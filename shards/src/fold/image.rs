@@ -109,7 +109,7 @@ impl ViewFold {
 
     /// Takes rows from an image, unless their pane is released. Groups come first.
     pub fn adopt_rows(&mut self, rows: &Partial, map: &SlotMap) -> Result<(), PartialError> {
-        let Some(index) = self.ring.index_of(PaneId(rows.pane), &self.pool) else { return Ok(()) };
+        let Some(index) = self.ring.index_of(PaneId(rows.pane), &mut self.pool) else { return Ok(()) };
         let spec = &self.view.plan.spec;
         let (layout, folds) = (&self.view.plan.layout, spec.overflow == Overflow::Fold);
         let pane = self.ring.pane(index);
@@ -123,11 +123,11 @@ impl ViewFold {
             }
             // Two shards' panes may hold more groups together than one may.
             let is_full = slot != OTHER_SLOT && pane.groups() >= spec.groups_max && !pane.holds(slot);
-            if is_full && folds && !pane.make_room(self.table.hash(slot), layout, &mut self.table, &mut self.pool) {
+            if is_full && folds && !pane.make_room(self.table.hash(slot), layout, &self.table, &mut self.pool) {
                 slot = OTHER_SLOT;
             }
             let words = &rows.words[row * layout.stride..][..layout.stride];
-            pane.adopt_row(slot, (words, &rows.sides, row as u32), layout, &mut self.table, &mut self.pool);
+            pane.adopt_row(slot, (words, &rows.sides, row as u32), layout, &self.table, &mut self.pool);
         }
         Ok(())
     }

@@ -3,194 +3,12 @@
 //! Which states a column feeds is resolved per batch; the loops are compiled per combination. Which row an
 //! event belongs to was decided before, see [`super::view_fold`].
 
+use super::block::Block;
+use super::field_states::{FieldStates, Offsets, Place};
 use super::pane_ring::PaneRing;
 use crate::batch::columns::bit;
-use corefold_aggregator::layout::{RowLayout, StateKind};
+use corefold_aggregator::layout::StateKind;
 use corefold_aggregator::sketch::exact_sum::{self, SuperSum};
-use corefold_aggregator::spec::FieldType;
-
-/// Events folded at a time: their rows stay in the first-level cache from one column to the next.
-pub const BLOCK_EVENTS: usize = 1024;
-
-/// Up to [`BLOCK_EVENTS`] events that found their rows. All vectors have the same length.
-#[derive(Debug, Default)]
-pub struct Block {
-    /// Row of the batch.
-    pub events: Vec<u32>,
-    /// Row of accumulators; valid while no pane is recycled, and no two rows overlap but by being the same.
-    pub rows: Vec<*mut u64>,
-    /// Index of the pane in its ring.
-    pub panes: Vec<u32>,
-    /// Slot of the group.
-    pub slots: Vec<u32>,
-    /// Events below have been counted in their rows.
-    counted: usize,
-    /// Events below have their values in their rows too: kernels go from here to `counted`.
-    folded: usize,
-}
-
-impl Block {
-    /// Forgets the events, keeps the memory.
-    pub fn clear(&mut self) {
-        self.events.clear();
-        self.rows.clear();
-        self.panes.clear();
-        self.slots.clear();
-        (self.counted, self.folded) = (0, 0);
-    }
-
-    /// Counts the next event in its row; `None` if all are counted, `Some(false)` if its group has none in this pane
-    /// yet: then the event is not counted, and its row is to be settled first.
-    #[inline(always)]
-    pub fn count_next(&mut self) -> Option<bool> {
-        let row = *self.rows.get(self.counted)?;
-        // SAFETY: `row` points to a whole row, whose first word counts its events.
-        unsafe {
-            if *row == 0 {
-                return Some(false);
-            }
-            *row += 1;
-        }
-        self.counted += 1;
-        Some(true)
-    }
-
-    /// Counts the next event in the row of `slot`, where it belongs after all.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Block::push`].
-    pub unsafe fn count_in(&mut self, slot: u32, row: *mut u64) {
-        self.slots[self.counted] = slot;
-        self.rows[self.counted] = row;
-        // SAFETY: the caller's promise.
-        unsafe { *row += 1 };
-        self.counted += 1;
-    }
-
-    /// Slot and pane of the next event to be counted.
-    pub fn next_uncounted(&self) -> (u32, u32) {
-        (self.slots[self.counted], self.panes[self.counted])
-    }
-
-    /// The events that are counted but not folded.
-    pub fn pending(&self) -> std::ops::Range<usize> {
-        self.folded..self.counted
-    }
-
-    /// Notes that all columns of the pending events have been folded.
-    pub fn note_folded(&mut self) {
-        self.folded = self.counted;
-    }
-
-    /// Whether no event is counted but not folded.
-    pub fn is_folded(&self) -> bool {
-        self.folded == self.counted
-    }
-
-    /// Adds an event.
-    ///
-    /// # Safety
-    ///
-    /// `row` points to a whole row of the layout whose states the block is folded into, and stays valid until the
-    /// block is cleared; meanwhile rows are reached through the block alone.
-    #[inline(always)]
-    pub unsafe fn push(&mut self, event: u32, row: *mut u64, pane: u32, slot: u32) {
-        self.events.push(event);
-        self.rows.push(row);
-        self.panes.push(pane);
-        self.slots.push(slot);
-    }
-}
-
-/// A state of a column: word within the row, and index in the layout.
-#[derive(Clone, Copy, Debug)]
-pub struct Place {
-    /// First word within the row.
-    pub offset: usize,
-    /// Index of the state.
-    pub state: usize,
-}
-
-/// What one column feeds.
-#[derive(Clone, Debug)]
-pub struct FieldStates {
-    /// Index of the field.
-    pub field: usize,
-    /// Its type.
-    pub kind: FieldType,
-    /// Word that counts non-null values.
-    pub values: usize,
-    sum: Option<Place>,
-    squares: Option<Place>,
-    min: Option<Place>,
-    max: Option<Place>,
-    /// The states that are not numbers in a row, with their kinds.
-    pub others: Vec<(StateKind, Place)>,
-}
-
-impl FieldStates {
-    /// Per field that `layout` keeps states of.
-    pub fn of(layout: &RowLayout) -> Vec<FieldStates> {
-        let mut fields: Vec<FieldStates> = Vec::new();
-        for (index, state) in layout.states.iter().enumerate().skip(1) {
-            let place = Place { offset: state.offset, state: index };
-            let at = fields.iter().position(|f| f.field == state.field).unwrap_or_else(|| {
-                fields.push(FieldStates {
-                    field: state.field,
-                    kind: state.field_type,
-                    values: state.offset,
-                    sum: None,
-                    squares: None,
-                    min: None,
-                    max: None,
-                    others: Vec::new(),
-                });
-                fields.len() - 1
-            });
-            let field = &mut fields[at];
-            match state.kind {
-                StateKind::Rows => {}
-                StateKind::Values => field.values = state.offset,
-                StateKind::SumI64 | StateKind::SumF64 => field.sum = Some(place),
-                StateKind::SquareI64 | StateKind::SquareF64 => field.squares = Some(place),
-                StateKind::MinI64 | StateKind::MinF64 => field.min = Some(place),
-                StateKind::MaxI64 | StateKind::MaxF64 => field.max = Some(place),
-                kind => field.others.push((kind, place)),
-            }
-        }
-        fields
-    }
-
-    const fn offset(place: Option<Place>) -> usize {
-        match place {
-            Some(place) => place.offset,
-            None => usize::MAX,
-        }
-    }
-}
-
-/// Word offsets of a column's numeric states; those not compiled in are not read.
-#[derive(Clone, Copy)]
-struct Offsets {
-    values: usize,
-    sum: usize,
-    min: usize,
-    max: usize,
-    sum_state: usize,
-}
-
-impl Offsets {
-    fn of(states: &FieldStates) -> Offsets {
-        Offsets {
-            values: states.values,
-            sum: FieldStates::offset(states.sum),
-            min: FieldStates::offset(states.min),
-            max: FieldStates::offset(states.max),
-            sum_state: states.sum.map_or(0, |place| place.state),
-        }
-    }
-}
 
 /// Calls `$function` compiled for the sum, minimum and maximum that `$states` has.
 macro_rules! per_combination {
@@ -208,60 +26,151 @@ macro_rules! per_combination {
     };
 }
 
+/// Counts the pending events in their rows, where no column's kernel does.
+pub fn count_rows(block: &Block) {
+    let mut runs = block.runs(usize::MAX);
+    while let Some(row) = runs.row() {
+        let start = runs.at;
+        while runs.next_of(row).is_some() {}
+        // SAFETY: `row` points to a whole row, whose first word counts its events.
+        unsafe { *row += (runs.at - start) as u64 };
+    }
+}
+
 /// Folds a column of doubles into the numeric states of `states`.
 pub fn fold_f64(block: &mut Block, states: &FieldStates, values: &[f64], ring: &mut PaneRing) {
-    per_combination!(states, numbers_f64, block, Offsets::of(states), values, ring);
+    let at = Offsets::of(states);
+    if at.is_common() {
+        common_f64(block, at, values, ring);
+    } else {
+        per_combination!(states, spread_f64, block, at, values, ring);
+    }
     if let Some(place) = states.squares {
         squares_f64(block, place, values, ring);
     }
 }
 
-fn numbers_f64<const SUM: bool, const MIN: bool, const MAX: bool>(
+/// The numbers of a column with the common states, with AVX where there is one: it needs no copies of registers.
+fn common_f64(block: &Block, at: Offsets, values: &[f64], ring: &mut PaneRing) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx")]
+        fn with_avx(block: &Block, at: Offsets, values: &[f64], ring: &mut PaneRing) {
+            numbers_f64::<true, true, true, true>(block, at, values, ring);
+        }
+        if std::arch::is_x86_feature_detected!("avx") {
+            // SAFETY: just looked at.
+            return unsafe { with_avx(block, at, values, ring) };
+        }
+    }
+    numbers_f64::<true, true, true, true>(block, at, values, ring);
+}
+
+fn spread_f64<const SUM: bool, const MIN: bool, const MAX: bool>(
     block: &Block,
     at: Offsets,
     values: &[f64],
     ring: &mut PaneRing,
 ) {
-    for index in block.pending() {
-        let (event, row) = (block.events[index], block.rows[index]);
-        let value = values[event as usize];
-        if value.is_nan() {
-            continue;
-        }
+    numbers_f64::<SUM, MIN, MAX, false>(block, at, values, ring);
+}
+
+#[inline(always)]
+fn numbers_f64<const SUM: bool, const MIN: bool, const MAX: bool, const COMMON: bool>(
+    block: &Block,
+    at: Offsets,
+    values: &[f64],
+    ring: &mut PaneRing,
+) {
+    let at = if COMMON { Offsets { sum_state: at.sum_state, ..Offsets::COMMON } } else { at };
+    let mut runs = block.runs(values.len());
+    while let Some(row) = runs.row() {
         // SAFETY: `row` points to a whole row of the layout that gave the offsets, in a page that lives while
         // the block does; nothing else refers to it meanwhile.
-        unsafe {
-            *row.add(at.values) += 1;
+        let word = |offset: usize| unsafe { &mut *row.add(offset) };
+        // Volatile, that is each by itself: as one vector, which compilers like, they would be taken apart at every event.
+        // SAFETY: as above; a double is as large as a word.
+        let read = |offset: usize| unsafe { row.add(offset).cast::<f64>().read_volatile() };
+        // SAFETY: as above.
+        let write = |offset: usize, value: f64| unsafe { row.add(offset).cast::<f64>().write_volatile(value) };
+        let (mut high, mut low) = if SUM { (read(at.sum), read(at.sum + 1)) } else { (0.0, 0.0) };
+        let mut min = if MIN { read(at.min) } else { 0.0 };
+        let mut max = if MAX { read(at.max) } else { 0.0 };
+        let start = runs.at;
+        while let Some(event) = runs.next_of(row) {
+            // SAFETY: `runs` has seen to it that all events are below the length.
+            let value = unsafe { *values.get_unchecked(event) };
+            if value.is_nan() {
+                take_null(word(at.values));
+                continue;
+            }
             if SUM {
-                let high = row.add(at.sum);
-                let low = row.add(at.sum + 1);
-                let pair = (f64::from_bits(*high), f64::from_bits(*low));
-                let (new_high, new_low) = match exact_sum::add(pair.0, pair.1, value) {
+                (high, low) = match exact_sum::add(high, low, value) {
                     Some(pair) => pair,
-                    None => exact_sum::settle(pair.0, pair.1, value, spill(block, index, at.sum_state, ring)),
+                    None => exact_sum::settle(high, low, value, spill(block, runs.at - 1, at.sum_state, ring)),
                 };
-                *high = new_high.to_bits();
-                *low = new_low.to_bits();
             }
             if MIN {
-                let min = row.add(at.min);
-                if value < f64::from_bits(*min) {
-                    *min = value.to_bits();
-                }
+                min = smaller(value, min);
             }
             if MAX {
-                let max = row.add(at.max);
-                if value > f64::from_bits(*max) {
-                    *max = value.to_bits();
-                }
+                max = larger(value, max);
             }
+        }
+        let count = (runs.at - start) as u64;
+        if at.counts_rows {
+            *word(0) += count;
+        }
+        *word(at.values) = word(at.values).wrapping_add(count);
+        if SUM {
+            write(at.sum, high);
+            write(at.sum + 1, low);
+        }
+        if MIN {
+            write(at.min, min);
+        }
+        if MAX {
+            write(at.max, max);
         }
     }
 }
 
+/// Takes a null out of a count of values that its whole run is going to be added to.
+#[cold]
+fn take_null(values: &mut u64) {
+    *values = values.wrapping_sub(1);
+}
+
+/// `value` if it is smaller than `than`, which is else the result: one instruction, which the compiler does not find by
+/// itself where it could do minimum and maximum in several at once.
+#[inline(always)]
+fn smaller(value: f64, than: f64) -> f64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has these instructions.
+    unsafe {
+        use std::arch::x86_64::{_mm_cvtsd_f64, _mm_min_sd, _mm_set_sd};
+        _mm_cvtsd_f64(_mm_min_sd(_mm_set_sd(value), _mm_set_sd(than)))
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    if value < than { value } else { than }
+}
+
+/// `value` if it is larger than `than`, which is else the result; see [`smaller`].
+#[inline(always)]
+fn larger(value: f64, than: f64) -> f64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has these instructions.
+    unsafe {
+        use std::arch::x86_64::{_mm_cvtsd_f64, _mm_max_sd, _mm_set_sd};
+        _mm_cvtsd_f64(_mm_max_sd(_mm_set_sd(value), _mm_set_sd(than)))
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    if value > than { value } else { than }
+}
+
 fn squares_f64(block: &Block, place: Place, values: &[f64], ring: &mut PaneRing) {
     for index in block.pending() {
-        let (event, row) = (block.events[index], block.rows[index]);
+        let (event, row) = (block.event(index), block.row(index));
         let value = values[event as usize];
         if value.is_nan() {
             continue;
@@ -280,7 +189,7 @@ fn squares_f64(block: &Block, place: Place, values: &[f64], ring: &mut PaneRing)
 /// The spill of a sum in the row of event `index` of the block.
 #[cold]
 fn spill<'a>(block: &Block, index: usize, state: usize, ring: &'a mut PaneRing) -> &'a mut SuperSum {
-    ring.pane(block.panes[index]).sides.spill(block.slots[index], state)
+    ring.pane(block.pane(index)).sides.spill(block.slot(index), state)
 }
 
 /// Folds a column of integers, or of truth values as integers, into the numeric states of `states`.
@@ -302,35 +211,53 @@ fn numbers_i64<const SUM: bool, const MIN: bool, const MAX: bool>(
     values: &[i64],
     valid: impl Fn(usize) -> bool,
 ) {
-    for (&event, &row) in block.events[block.pending()].iter().zip(&block.rows[block.pending()]) {
-        let value = values[event as usize];
-        if !valid(event as usize) {
-            continue;
-        }
+    let mut runs = block.runs(values.len());
+    while let Some(row) = runs.row() {
         // SAFETY: as in `numbers_f64`.
-        unsafe {
-            *row.add(at.values) += 1;
+        let word = |offset: usize| unsafe { &mut *row.add(offset) };
+        let (mut low, mut high) = if SUM { (*word(at.sum), *word(at.sum + 1)) } else { (0, 0) };
+        let mut min = if MIN { *word(at.min) as i64 } else { 0 };
+        let mut max = if MAX { *word(at.max) as i64 } else { 0 };
+        let (start, mut nulls) = (runs.at, 0);
+        while let Some(event) = runs.next_of(row) {
+            if !valid(event) {
+                nulls += 1;
+                continue;
+            }
+            // SAFETY: `runs` has seen to it that all events are below the length.
+            let value = unsafe { *values.get_unchecked(event) };
             if SUM {
-                let low = row.add(at.sum);
-                let high = row.add(at.sum + 1);
-                let (sum, carry) = (*low).overflowing_add(value as u64);
-                *low = sum;
-                *high = (*high).wrapping_add((value >> 63) as u64).wrapping_add(u64::from(carry));
+                let (sum, carry) = low.overflowing_add(value as u64);
+                low = sum;
+                high = high.wrapping_add((value >> 63) as u64).wrapping_add(u64::from(carry));
             }
             if MIN {
-                let min = row.add(at.min);
-                *min = (*min as i64).min(value) as u64;
+                min = min.min(value);
             }
             if MAX {
-                let max = row.add(at.max);
-                *max = (*max as i64).max(value) as u64;
+                max = max.max(value);
             }
+        }
+        let count = (runs.at - start) as u64;
+        if at.counts_rows {
+            *word(0) += count;
+        }
+        *word(at.values) += count - nulls;
+        if SUM {
+            *word(at.sum) = low;
+            *word(at.sum + 1) = high;
+        }
+        if MIN {
+            *word(at.min) = min as u64;
+        }
+        if MAX {
+            *word(at.max) = max as u64;
         }
     }
 }
 
 fn squares_i64(block: &Block, place: Place, values: &[i64], validity: Option<&[u8]>) {
-    for (&event, &row) in block.events[block.pending()].iter().zip(&block.rows[block.pending()]) {
+    for (&event, &row) in block.pending_rows() {
         if validity.is_some_and(|bits| !bit(bits, event as usize)) {
             continue;
         }
@@ -350,7 +277,7 @@ fn squares_i64(block: &Block, place: Place, values: &[i64], validity: Option<&[u
 
 /// Folds a column of truth values (0, 1, 2 for null).
 pub fn fold_bool(block: &mut Block, states: &FieldStates, values: &[u8]) {
-    for (&event, &row) in block.events[block.pending()].iter().zip(&block.rows[block.pending()]) {
+    for (&event, &row) in block.pending_rows() {
         let value = values[event as usize];
         if value > 1 {
             continue;
@@ -372,7 +299,7 @@ pub fn fold_bool(block: &mut Block, states: &FieldStates, values: &[u8]) {
 
 /// Counts the non-null values of a text column; an index of `null` is a null.
 pub fn count_text(block: &Block, values: usize, null: u32, index: impl Fn(usize) -> u32) {
-    for (&event, &row) in block.events[block.pending()].iter().zip(&block.rows[block.pending()]) {
+    for (&event, &row) in block.pending_rows() {
         if index(event as usize) != null {
             // SAFETY: as in `numbers_f64`.
             unsafe { *row.add(values) += 1 };
@@ -382,7 +309,7 @@ pub fn count_text(block: &Block, values: usize, null: u32, index: impl Fn(usize)
 
 /// The words of a state in the row of event `index` of the block.
 pub fn state_words(block: &mut Block, index: usize, place: Place, kind: StateKind) -> &mut [u64] {
-    let row = block.rows[index];
+    let row = block.row(index);
     // SAFETY: as in `numbers_f64`; the borrow of the block keeps a second reference out.
     unsafe { std::slice::from_raw_parts_mut(row.add(place.offset), kind.words()) }
 }

@@ -1,5 +1,7 @@
 //! From a verified batch to rows of open panes. The log is not here.
 
+pub mod block;
+pub mod field_states;
 pub mod filter;
 pub mod group_table;
 pub mod image;
@@ -7,6 +9,7 @@ pub(crate) mod kernels;
 pub mod local_keys;
 pub mod pane;
 pub mod pane_ring;
+pub mod row_index;
 pub mod sketches;
 pub mod slot_source;
 pub mod view_fold;

@@ -1,7 +1,7 @@
-//! One open pane of one view: rows of accumulators by slot, in pages.
+//! One open pane of one view: rows of accumulators in the order of their first events, one after the other.
 //!
-//! Rows are reached by pointer from the hot loops, so this file owns their memory. Which event goes to which
-//! row is not decided here.
+//! Rows are reached by pointer from the hot loops, so this file owns their memory. They lie close together however many
+//! groups there are elsewhere, and leave as they lie. Which event goes to which group is not decided here.
 
 use corefold_aggregator::layout::RowLayout;
 use corefold_aggregator::partial::{OTHER_SLOT, Partial};
@@ -9,44 +9,45 @@ use corefold_aggregator::rows::{MergeScope, Rows, Side, Sides, copy_row};
 use corefold_aggregator::time::{EventTime, PaneId};
 use std::collections::BinaryHeap;
 
+use super::block::prefetch;
 use super::group_table::GroupTable;
+use super::row_index::{ChunkPool, RowIndex};
 
-/// Rows per page: a page is taken when the first of its slots has an event in the pane.
-const PAGE_ROWS: usize = 64;
+/// Rows per page: so many are made at a time, and copied at a time for a snapshot.
+const PAGE_ROWS: usize = 128;
 
-/// Pages of one view that no pane uses, and how to make one.
+/// Rows whose index the second-level cache holds as a rule: beyond, it is fetched ahead.
+const NEAR_ROWS: usize = 1 << 16;
+
+/// Memory of one view that no pane uses, and how rows begin.
 #[derive(Debug)]
 pub struct PagePool {
+    /// A page of rows without events.
     template: Box<[u64]>,
     stride: usize,
-    free: Vec<Box<[u64]>>,
+    /// What rows lay in.
+    free: Vec<Vec<u64>>,
+    /// Copies of pages.
+    pages: Vec<Box<[u64]>>,
+    chunks: ChunkPool,
 }
 
 impl PagePool {
-    /// Pages for rows of `layout`.
+    /// Memory for rows of `layout`.
     pub fn new(layout: &RowLayout) -> PagePool {
         let template = layout.template.repeat(PAGE_ROWS).into();
-        PagePool { template, stride: layout.stride, free: Vec::new() }
+        let (free, pages) = (Vec::new(), Vec::new());
+        PagePool { template, stride: layout.stride, free, pages, chunks: ChunkPool::default() }
     }
 
     /// A page that holds the same rows as `page`.
     fn copy_of(&mut self, page: &[u64]) -> Box<[u64]> {
-        match self.free.pop() {
+        match self.pages.pop() {
             Some(mut copy) => {
                 copy.copy_from_slice(page);
                 copy
             }
             None => page.into(),
-        }
-    }
-
-    fn take(&mut self) -> Box<[u64]> {
-        match self.free.pop() {
-            Some(mut page) => {
-                page.copy_from_slice(&self.template);
-                page
-            }
-            None => self.template.clone(),
         }
     }
 }
@@ -60,16 +61,21 @@ pub struct Pane {
     pub start: EventTime,
     /// First instant after it.
     pub end: EventTime,
-    pages: Vec<Option<Box<[u64]>>>,
-    /// The pane as it was when a snapshot began. Its pages are not in `pages` until they are needed there.
+    /// Rows by slot.
+    index: RowIndex,
+    /// The rows, and behind them some without events.
+    words: Vec<u64>,
+    /// The pane as it was when a snapshot began.
     frozen: Option<Box<Frozen>>,
     stride: usize,
-    /// Slots that got a row, in order of their first event. A group moved to "other" later has no events.
+    /// Slot of each row. The row of a group that was moved to "other" stays, without events.
     slots: Vec<u32>,
     /// What does not fit into rows; spills by slot.
     pub sides: Sides,
     /// Groups with events, "other" aside.
     groups: u32,
+    /// Whether there are rows without events.
+    has_gaps: bool,
     /// Hash and slot of every group, largest first; filled once the pane is full.
     ranked: BinaryHeap<(u64, u32)>,
 }
@@ -77,25 +83,43 @@ pub struct Pane {
 /// What a snapshot sees of a pane.
 #[derive(Debug)]
 struct Frozen {
+    /// Pages as they were, of those that have changed since and were not written yet.
     pages: Vec<Option<Box<[u64]>>>,
     sides: Sides,
-    /// How many of the pane's slots had a row.
-    slots: usize,
+    /// How many rows there were.
+    rows: usize,
+    /// Rows below have been written.
+    written: usize,
+}
+
+impl Frozen {
+    /// Keeps the page of `row` as it is, if that is not done yet: it is about to change.
+    fn keep(&mut self, row: usize, words: &[u64], pool: &mut PagePool) {
+        let page = row / PAGE_ROWS;
+        let size = PAGE_ROWS * pool.stride;
+        if let Some(kept @ None) = self.pages.get_mut(page)
+            && self.written < (page + 1) * PAGE_ROWS
+        {
+            *kept = Some(pool.copy_of(&words[page * size..][..size]));
+        }
+    }
 }
 
 impl Pane {
     /// A pane with no rows.
-    pub fn new(id: PaneId, start: EventTime, end: EventTime, pool: &PagePool) -> Pane {
+    pub fn new(id: PaneId, start: EventTime, end: EventTime, pool: &mut PagePool) -> Pane {
         Pane {
             id,
             start,
             end,
-            pages: Vec::new(),
+            index: RowIndex::default(),
+            words: pool.free.pop().unwrap_or_default(),
             frozen: None,
             stride: pool.stride,
             slots: Vec::new(),
             sides: Sides::default(),
             groups: 0,
+            has_gaps: false,
             ranked: BinaryHeap::new(),
         }
     }
@@ -110,100 +134,147 @@ impl Pane {
         self.words(slot).is_some_and(|words| words[0] != 0)
     }
 
-    /// The row of `slot`, made if its page is missing. Valid until the pane is recycled.
-    #[inline(always)]
-    pub fn row(&mut self, slot: u32, pool: &mut PagePool) -> *mut u64 {
-        let page = slot as usize / PAGE_ROWS;
-        let offset = slot as usize % PAGE_ROWS * self.stride;
-        match self.pages.get_mut(page) {
-            // In bounds: a page holds PAGE_ROWS rows of `stride` words.
-            Some(Some(rows)) => rows[offset..].as_mut_ptr(),
-            _ => self.add_page(page, pool)[offset..].as_mut_ptr(),
+    /// Slot of each row, those without events included.
+    pub fn slots(&self) -> &[u32] {
+        &self.slots
+    }
+
+    /// Whether so many more groups find room without the rows being moved.
+    pub fn has_space(&self, groups: usize) -> bool {
+        self.words.len() >= (self.slots.len() + groups) * self.stride
+    }
+
+    /// Makes room for so many more groups. Rows may move.
+    pub fn reserve(&mut self, groups: usize, pool: &PagePool) {
+        while !self.has_space(groups) {
+            self.words.extend_from_slice(&pool.template);
         }
     }
 
-    #[cold]
-    fn add_page(&mut self, page: usize, pool: &mut PagePool) -> &mut [u64] {
-        if self.pages.len() <= page {
-            self.pages.resize_with(page + 1, || None);
+    /// Finds the rows of `slots`, made where there is none, up to the first for which `groups_max` leaves no room;
+    /// returns how many. There is space for all of them. Rows are valid until [`Pane::reserve`] or the pane is recycled.
+    pub fn find_rows(&mut self, slots: &[u32], rows: &mut [*mut u64], groups_max: u32, pool: &mut PagePool) -> usize {
+        assert!(self.has_space(slots.len()));
+        if self.slots.len() > NEAR_ROWS {
+            slots.iter().filter_map(|&slot| self.index.place(slot)).for_each(|place| prefetch(place));
         }
-        let frozen = self.frozen.as_ref().and_then(|frozen| frozen.pages.get(page)?.as_deref());
-        self.pages[page].get_or_insert_with(|| match frozen {
-            // The snapshot keeps the page as it was; from here on the fold has one of its own.
-            Some(rows) => pool.copy_of(rows),
-            None => pool.take(),
-        })
+        let (start, stride) = (self.words.as_mut_ptr(), self.stride);
+        for (at, (&slot, found)) in slots.iter().zip(rows).enumerate() {
+            let row = match self.index.get(slot) {
+                Some(row) => row,
+                None if self.has_room(slot, groups_max) => self.admit(slot, pool),
+                None => return at,
+            };
+            if let Some(frozen) = &mut self.frozen {
+                frozen.keep(row as usize, &self.words, pool);
+            }
+            *found = start.wrapping_add(row as usize * stride);
+            // Its first and its last cache line.
+            prefetch(*found);
+            prefetch(found.wrapping_add(stride - 1));
+        }
+        slots.len()
+    }
+
+    /// The row of `slot`, made if there is none.
+    pub fn row_of(&mut self, slot: u32, pool: &mut PagePool) -> *mut u64 {
+        self.words_of(slot, pool).as_mut_ptr()
+    }
+
+    fn words_of(&mut self, slot: u32, pool: &mut PagePool) -> &mut [u64] {
+        let row = match self.index.get(slot) {
+            Some(row) => row,
+            None => {
+                self.reserve(1, pool);
+                self.admit(slot, pool)
+            }
+        };
+        if let Some(frozen) = &mut self.frozen {
+            frozen.keep(row as usize, &self.words, pool);
+        }
+        &mut self.words[row as usize * self.stride..][..self.stride]
+    }
+
+    #[inline(always)]
+    fn has_room(&self, slot: u32, groups_max: u32) -> bool {
+        slot == OTHER_SLOT || (self.groups < groups_max && self.ranked.is_empty())
+    }
+
+    /// Gives `slot` a row, for which there is space.
+    fn admit(&mut self, slot: u32, pool: &mut PagePool) -> u32 {
+        let row = self.slots.len() as u32;
+        self.slots.push(slot);
+        self.index.set(slot, row, &mut pool.chunks);
+        self.groups += u32::from(slot != OTHER_SLOT);
+        row
     }
 
     fn words(&self, slot: u32) -> Option<&[u64]> {
-        let index = slot as usize / PAGE_ROWS;
-        let frozen = || self.frozen.as_ref()?.pages.get(index)?.as_ref();
-        let page = self.pages.get(index).and_then(Option::as_ref).or_else(frozen)?;
-        Some(&page[slot as usize % PAGE_ROWS * self.stride..][..self.stride])
+        let row = self.index.get(slot)? as usize;
+        Some(&self.words[row * self.stride..][..self.stride])
     }
 
-    /// Keeps the pane as it is for a snapshot. Costs nothing per row: a page is copied when the fold next needs it.
+    /// Keeps the pane as it is for a snapshot. Costs nothing per row: a page is copied before it changes.
     pub fn freeze(&mut self) {
         assert!(self.frozen.is_none(), "what is frozen twice is lost");
-        let pages = std::mem::take(&mut self.pages);
-        self.frozen = Some(Box::new(Frozen { pages, sides: self.sides.clone(), slots: self.slots.len() }));
+        let rows = self.slots.len();
+        let pages = (0..rows.div_ceil(PAGE_ROWS)).map(|_| None).collect();
+        self.frozen = Some(Box::new(Frozen { pages, sides: self.sides.clone(), rows, written: 0 }));
     }
 
     /// Ends what `freeze` began.
     pub fn thaw(&mut self, pool: &mut PagePool) {
-        let Some(frozen) = self.frozen.take() else { return };
-        if self.pages.len() < frozen.pages.len() {
-            self.pages.resize_with(frozen.pages.len(), || None);
-        }
-        for (page, before) in self.pages.iter_mut().zip(frozen.pages) {
-            match page {
-                None => *page = before,
-                Some(_) => pool.free.extend(before),
-            }
+        if let Some(frozen) = self.frozen.take() {
+            pool.pages.extend(frozen.pages.into_iter().flatten());
         }
     }
 
-    /// Copies rows into `partial` as they were when the pane was frozen: about `rows_max`, from the `from`-th on.
-    /// Returns where to go on; `None` when that was all, or nothing was kept of this pane.
+    /// Copies rows into `partial` as they were when the pane was frozen: about `rows_max`, from the `from`-th on, below
+    /// which nothing is asked for again. Returns where to go on; `None` when that was all, or nothing was kept of this
+    /// pane.
     pub fn write_frozen(
-        &self,
+        &mut self,
         from: usize,
         rows_max: usize,
         layout: &RowLayout,
         partial: &mut Partial,
     ) -> Option<usize> {
-        let frozen = self.frozen.as_ref()?;
-        let end = frozen.slots.min(from + rows_max);
-        for &slot in &self.slots[from..end] {
-            let Some(Some(page)) = frozen.pages.get(slot as usize / PAGE_ROWS) else { continue };
-            let words = &page[slot as usize % PAGE_ROWS * self.stride..][..self.stride];
-            if words[0] != 0 {
-                partial.push_row(layout, slot, words, &frozen.sides, slot);
+        let frozen = self.frozen.as_mut()?;
+        assert!(from >= frozen.written, "what was written is not kept");
+        let end = frozen.rows.min(from + rows_max);
+        let has_sides = !frozen.sides.is_empty();
+        let mut row = from;
+        while row < end {
+            let (page, rows) = (row / PAGE_ROWS, row..end.min((row / PAGE_ROWS + 1) * PAGE_ROWS));
+            let live = || &self.words[page * PAGE_ROWS * self.stride..];
+            let words = frozen.pages[page].as_deref().unwrap_or_else(live);
+            let words = words[row % PAGE_ROWS * self.stride..].chunks_exact(self.stride);
+            let found = self.slots[rows.clone()].iter().zip(words).filter(|(_, words)| words[0] != 0);
+            if has_sides {
+                found.for_each(|(&slot, words)| partial.push_row(layout, slot, words, &frozen.sides, slot));
+            } else {
+                found.for_each(|(&slot, words)| {
+                    partial.slots.push(slot);
+                    partial.words.extend_from_slice(words);
+                });
             }
+            row = rows.end;
         }
-        (end < frozen.slots).then_some(end)
+        frozen.written = end;
+        (end < frozen.rows).then_some(end)
     }
 
-    fn words_mut(&mut self, slot: u32) -> Option<&mut [u64]> {
-        let page = self.pages.get_mut(slot as usize / PAGE_ROWS)?.as_mut()?;
-        Some(&mut page[slot as usize % PAGE_ROWS * self.stride..][..self.stride])
-    }
-
-    /// Notes that `slot` gets its first event in this pane.
-    pub fn admit(&mut self, slot: u32, table: &mut GroupTable) {
-        self.slots.push(slot);
-        table.hold(slot);
-        if slot != OTHER_SLOT {
-            self.groups += 1;
-            if !self.ranked.is_empty() {
-                self.ranked.push((table.hash(slot), slot));
-            }
+    /// Gives a group that [`Pane::make_room`] made room for its row.
+    pub fn admit_ranked(&mut self, slot: u32, table: &GroupTable, pool: &mut PagePool) -> *mut u64 {
+        if slot != OTHER_SLOT && !self.ranked.is_empty() {
+            self.ranked.push((table.hash(slot), slot));
         }
+        self.row_of(slot, pool)
     }
 
     /// In a full pane: whether a new group with `hash` belongs to the kept ones. If so, the group with the
     /// largest hash has been moved to "other" and there is room.
-    pub fn make_room(&mut self, hash: u64, layout: &RowLayout, table: &mut GroupTable, pool: &mut PagePool) -> bool {
+    pub fn make_room(&mut self, hash: u64, layout: &RowLayout, table: &GroupTable, pool: &mut PagePool) -> bool {
         if self.ranked.is_empty() {
             let slots = std::mem::take(&mut self.slots);
             let held = |slot: u32| slot != OTHER_SLOT && self.words(slot).is_some_and(|words| words[0] != 0);
@@ -216,23 +287,18 @@ impl Pane {
             return false;
         }
         if let Some((_, evicted)) = self.ranked.pop() {
-            self.move_to_other(evicted, layout, table, pool);
+            self.move_to_other(evicted, layout, pool);
         }
         true
     }
 
-    fn move_to_other(&mut self, slot: u32, layout: &RowLayout, table: &mut GroupTable, pool: &mut PagePool) {
-        self.row(OTHER_SLOT, pool);
-        self.row(slot, pool);
-        let mut evicted = self.take_row(slot, layout);
+    fn move_to_other(&mut self, slot: u32, layout: &RowLayout, pool: &mut PagePool) {
+        let mut evicted = self.take_row(slot, layout, pool);
         evicted.grow(layout, 1);
-        let is_new = self.words(OTHER_SLOT).is_none_or(|words| words[0] == 0);
-        self.merge_row(OTHER_SLOT, &evicted, layout);
+        self.merge_row(OTHER_SLOT, &evicted, layout, pool);
+        self.index.remove(slot);
         self.groups -= 1;
-        if is_new {
-            self.slots.push(OTHER_SLOT);
-            table.hold(OTHER_SLOT);
-        }
+        self.has_gaps = true;
     }
 
     /// Adds a row that was kept elsewhere: the first of its slot here, or one to be merged with it.
@@ -241,25 +307,22 @@ impl Pane {
         slot: u32,
         (words, sides, row): (&[u64], &Sides, u32),
         layout: &RowLayout,
-        table: &mut GroupTable,
+        table: &GroupTable,
         pool: &mut PagePool,
     ) {
-        self.row(slot, pool);
         if self.words(slot).is_some_and(|words| words[0] != 0) {
             let mut source = Rows::default();
             source.push_row(layout, words, sides, row);
-            return self.merge_row(slot, &source, layout);
+            return self.merge_row(slot, &source, layout, pool);
         }
+        self.admit_ranked(slot, table, pool);
         let mut own = std::mem::take(&mut self.sides);
-        if let Some(target) = self.words_mut(slot) {
-            copy_row(layout, (target, &mut own, slot), (words, sides, row));
-        }
+        copy_row(layout, (self.words_of(slot, pool), &mut own, slot), (words, sides, row));
         self.sides = own;
-        self.admit(slot, table);
     }
 
-    /// Merges row 0 of `source` into the row of `slot`, whose page is there.
-    fn merge_row(&mut self, slot: u32, source: &Rows, layout: &RowLayout) {
+    /// Merges row 0 of `source` into the row of `slot`.
+    fn merge_row(&mut self, slot: u32, source: &Rows, layout: &RowLayout, pool: &mut PagePool) {
         let mut target = Rows::default();
         target.words.extend_from_slice(self.words(slot).unwrap_or(&layout.template));
         target.sides.items = std::mem::take(&mut self.sides.items);
@@ -273,18 +336,15 @@ impl Pane {
         for ((_, state), spill) in target.sides.spills {
             self.sides.spills.insert((slot, state), spill);
         }
-        if let Some(words) = self.words_mut(slot) {
-            words.copy_from_slice(&target.words);
-        }
+        self.words_of(slot, pool).copy_from_slice(&target.words);
     }
 
     /// Moves a row with its sides out of the pane, as row 0 of its own.
-    fn take_row(&mut self, slot: u32, layout: &RowLayout) -> Rows {
+    fn take_row(&mut self, slot: u32, layout: &RowLayout, pool: &mut PagePool) -> Rows {
         let mut taken = Rows::default();
-        if let Some(words) = self.words_mut(slot) {
-            taken.words.extend_from_slice(words);
-            words.copy_from_slice(&layout.template);
-        }
+        let words = self.words_of(slot, pool);
+        taken.words.extend_from_slice(words);
+        words.copy_from_slice(&layout.template);
         for &word in &layout.handles {
             if let Some(side) = taken.words.get(word).and_then(|&handle| self.sides.get_mut(handle)) {
                 let side = std::mem::replace(side, Side::Text(Vec::new()));
@@ -306,35 +366,41 @@ impl Pane {
         partial.view = view;
         partial.pane = self.id.0;
         table.take_retired(&mut partial.retired);
-        for &slot in &self.slots {
-            let Some(words) = self.words(slot) else { continue };
-            if words[0] == 0 {
-                continue;
+        if self.has_gaps {
+            for (&slot, words) in self.slots.iter().zip(self.words.chunks_exact(self.stride)) {
+                if words[0] != 0 {
+                    partial.slots.push(slot);
+                    partial.words.extend_from_slice(words);
+                }
             }
+        } else {
+            partial.slots.extend_from_slice(&self.slots);
+            partial.words.extend_from_slice(&self.words[..self.slots.len() * self.stride]);
+        }
+        for at in 0..partial.slots.len() {
+            let slot = partial.slots[at];
             if let Some(key) = table.announce(slot) {
                 partial.announce(slot, key);
             }
-            if !self.sides.spills.is_empty() {
+        }
+        if !self.sides.spills.is_empty() {
+            for (row, &slot) in partial.slots.iter().enumerate() {
                 for state in 0..layout.states.len() {
                     if let Some(spill) = self.sides.spilled(slot, state) {
-                        partial.sides.spills.insert((partial.slots.len() as u32, state as u16), spill.clone());
+                        partial.sides.spills.insert((row as u32, state as u16), spill.clone());
                     }
                 }
             }
-            partial.slots.push(slot);
-            partial.words.extend_from_slice(words);
         }
     }
 
-    /// Gives the pages back and tells the table that the pane is gone.
+    /// Gives the memory back and tells the table that the pane is gone. What a snapshot has not written yet of it is in
+    /// the pane log by now.
     pub fn recycle(mut self, table: &mut GroupTable, pool: &mut PagePool, frontier: EventTime) {
-        for &slot in &self.slots {
-            table.release(slot, frontier);
-        }
-        pool.free.extend(self.pages.drain(..).flatten());
-        if let Some(frozen) = self.frozen {
-            // What a snapshot has not written yet of this pane is in the pane log by now.
-            pool.free.extend(frozen.pages.into_iter().flatten());
-        }
+        self.thaw(pool);
+        table.release(&self.slots, frontier);
+        self.index.recycle(&mut pool.chunks);
+        self.words.clear();
+        pool.free.push(self.words);
     }
 }

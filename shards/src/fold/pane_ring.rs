@@ -36,7 +36,7 @@ impl PaneRing {
 
     /// Index of pane `id`, made if it is not there; `None` if it is released already.
     #[inline]
-    pub fn index_of(&mut self, id: PaneId, pool: &PagePool) -> Option<u32> {
+    pub fn index_of(&mut self, id: PaneId, pool: &mut PagePool) -> Option<u32> {
         let (recent, index) = self.recent[id.0 as usize % RECENT];
         if recent == id.0 {
             return Some(index);
@@ -45,7 +45,7 @@ impl PaneRing {
     }
 
     #[cold]
-    fn look_up(&mut self, id: PaneId, pool: &PagePool) -> Option<u32> {
+    fn look_up(&mut self, id: PaneId, pool: &mut PagePool) -> Option<u32> {
         if id < self.released {
             return None;
         }
@@ -112,7 +112,12 @@ impl PaneRing {
         id < self.released
     }
 
-    /// All panes held, oldest first.
+    /// All panes held.
+    pub fn all(&self) -> impl Iterator<Item = &Pane> {
+        self.panes.iter().flatten()
+    }
+
+    /// All panes held.
     pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Pane> {
         self.panes.iter_mut().flatten()
     }

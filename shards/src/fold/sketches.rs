@@ -2,7 +2,9 @@
 //!
 //! The numeric states in the row itself are in [`super::kernels`].
 
-use super::kernels::{Block, FieldStates, state_words};
+use super::block::Block;
+use super::field_states::FieldStates;
+use super::kernels::state_words;
 use super::pane_ring::PaneRing;
 use crate::batch::columns::bit;
 use crate::batch::wire::{Column, Indices, StrDictionary};
@@ -108,9 +110,9 @@ pub fn fold_others(
 ) {
     for &(kind, place) in &states.others {
         for index in block.pending() {
-            let event = block.events[index];
+            let event = block.event(index);
             let Some(cell) = reader.cell(column, event as usize) else { continue };
-            let sides = &mut ring.pane(block.panes[index]).sides;
+            let sides = &mut ring.pane(block.pane(index)).sides;
             let words = state_words(block, index, place, kind);
             match kind {
                 StateKind::First | StateKind::Last => {

@@ -2,17 +2,38 @@
 //!
 //! How a group without a slot gets one is not here.
 
-use super::group_table::GroupTable;
+use super::block::Events;
+use super::group_table::{GroupTable, NO_SLOT};
 use crate::batch::columns::bit;
 
 /// Where the slot of a row's group comes from.
 pub trait SlotSource {
     /// Slot of row `event`, or `NO_SLOT` if it has to be looked up by its key.
     fn slot(&self, table: &GroupTable, event: usize) -> u32;
+    /// Finds the slots of `events`, up to the first that has to be looked up by its key; returns how many.
+    #[inline(always)]
+    fn find(&self, table: &GroupTable, events: Events<'_>, slots: &mut [u32]) -> usize {
+        match events {
+            Events::Run(events) => find_each(events.map(|event| self.slot(table, event)), slots),
+            Events::List(events) => find_each(events.iter().map(|&event| self.slot(table, event as usize)), slots),
+        }
+    }
+
     /// Hears the slot found for row `event`.
     fn learn(&mut self, event: usize, slot: u32);
     /// Value of a single integer column; `None` for null and for other keys.
     fn int(&self, event: usize) -> Option<i64>;
+}
+
+/// Takes slots up to the first that is none; returns how many.
+#[inline(always)]
+fn find_each(found: impl Iterator<Item = u32>, slots: &mut [u32]) -> usize {
+    let count = slots.len();
+    let unknown = found.zip(slots).position(|(slot, place)| {
+        *place = slot;
+        slot == NO_SLOT
+    });
+    unknown.unwrap_or(count)
 }
 
 /// By one integer column: straight to the table.
@@ -32,6 +53,15 @@ impl SlotSource for IntSlots<'_> {
             return self.null;
         }
         table.find_int(self.values[event])
+    }
+
+    #[inline(always)]
+    fn find(&self, table: &GroupTable, events: Events<'_>, slots: &mut [u32]) -> usize {
+        match (events, self.validity) {
+            (Events::Run(events), None) => table.find_ints(&self.values[events], slots),
+            (Events::Run(events), _) => find_each(events.map(|event| self.slot(table, event)), slots),
+            (Events::List(events), _) => find_each(events.iter().map(|&event| self.slot(table, event as usize)), slots),
+        }
     }
 
     fn learn(&mut self, event: usize, slot: u32) {

@@ -3,9 +3,11 @@
 //! Per block of events: filter, lateness, pane, group, row; then column by column into the rows. The loops that
 //! add values are in [`super::kernels`] and [`super::sketches`].
 
+use super::block::{BLOCK_EVENTS, Block};
+use super::field_states::FieldStates;
 use super::filter::{Filter, FilterScratch};
 use super::group_table::{GroupTable, NO_SLOT};
-use super::kernels::{BLOCK_EVENTS, Block, FieldStates, count_text, fold_bool, fold_f64, fold_i64};
+use super::kernels::{count_rows, count_text, fold_bool, fold_f64, fold_i64};
 use super::local_keys::{LocalKeys, encode_key};
 use super::pane::{PagePool, Pane};
 use super::pane_ring::PaneRing;
@@ -17,6 +19,9 @@ use corefold_aggregator::partial::{OTHER_SLOT, Partial};
 use corefold_aggregator::spec::{FieldType, Overflow};
 use corefold_aggregator::time::{Duration, EventTime, PaneId};
 use corefold_aggregator::view::ViewPlan;
+
+/// How often groups are looked through within their time to live.
+const EXPIRY_STEPS: i64 = 8;
 
 /// A view as a shard computes it.
 #[derive(Clone, Debug)]
@@ -84,6 +89,8 @@ pub struct ViewFold {
     pub(super) table: GroupTable,
     pub(super) pool: PagePool,
     pub(super) ring: PaneRing,
+    /// Groups unseen since before this time have been let go.
+    expired: EventTime,
     /// Whether events of released panes are expected: while batches are folded again, whose panes the pane log has.
     pub(crate) passes_released: bool,
     /// Whether slots must stay what they are: while frozen panes refer to them.
@@ -114,6 +121,7 @@ impl ViewFold {
             pool: PagePool::new(&view.plan.layout),
             ring: PaneRing::new(view.plan.spec.window),
             table: GroupTable::new(),
+            expired: EventTime::MIN,
             passes_released: false,
             keeps_groups: false,
             scratch: Scratch { readers, ..Scratch::default() },
@@ -172,8 +180,19 @@ impl ViewFold {
             pane.recycle(&mut self.table, &mut self.pool, frontier);
         }
         if !self.keeps_groups {
-            self.table.expire(frontier.minus(self.view.group_ttl));
+            self.expire(frontier);
         }
+    }
+
+    /// Lets groups go that were in no pane for their time to live. All groups are looked at, so not at every release.
+    fn expire(&mut self, frontier: EventTime) {
+        let limit = frontier.minus(self.view.group_ttl);
+        let pause = Duration::from_micros(self.view.group_ttl.micros() / EXPIRY_STEPS).unwrap_or_default();
+        if limit.minus(pause) <= self.expired {
+            return;
+        }
+        self.expired = limit;
+        self.table.expire(limit, self.ring.all().map(Pane::slots));
     }
 
     fn fold_with(
@@ -227,54 +246,53 @@ impl ViewFold {
         let window = self.view.plan.spec.window;
         let mut counts = FoldCounts::default();
         let mut watermark = Watermark::of(batch, self.view.delay_max);
-        let may_be_late = window.pane_end(window.pane_of(batch.time_min())) <= watermark.at_end(batch);
+        let (first, last) = (window.pane_of(batch.time_min()), window.pane_of(batch.time_max()));
+        let may_be_late = window.pane_end(first) <= watermark.at_end(batch);
         let selection = std::mem::take(&mut scratch.selection);
+        let wants_all = selection.is_empty() && !may_be_late && first == last;
+        let only_pane = if wants_all { self.ring.index_of(first, &mut self.pool) } else { None };
         // The pane of the event before, by its borders.
-        let (mut pane_index, mut pane_start, mut pane_end) = (0, i64::MAX, i64::MIN);
+        let mut near = NearPane { index: 0, start: i64::MAX, end: i64::MIN };
         for start in (0..batch.rows()).step_by(BLOCK_EVENTS) {
-            let end = batch.rows().min(start + BLOCK_EVENTS);
-            read_times(&batch.times(), start, end, &mut scratch.times);
-            for event in start..end {
+            let events = start..batch.rows().min(start + BLOCK_EVENTS);
+            if let Some(pane) = only_pane {
+                scratch.block.fill(events, pane);
+                counts.aggregated += scratch.block.len() as u64;
+                self.settle(batch, scratch, source)?;
+                continue;
+            }
+            read_times(&batch.times(), events.clone(), &mut scratch.times);
+            scratch.block.clear();
+            for event in events {
                 let time = scratch.times[event - start];
                 let watermark = if may_be_late { watermark.before(event, time) } else { EventTime::MIN };
                 if !selection.is_empty() && selection[event] == 0 {
                     counts.filtered += 1;
                     continue;
                 }
-                if time < pane_start || time >= pane_end {
+                if time < near.start || time >= near.end {
                     let id = window.pane_of(EventTime(time));
                     if may_be_late && window.pane_end(id) <= watermark {
                         counts.late += 1;
                         late.push(event as u32);
                         continue;
                     }
-                    let Some(index) = self.ring.index_of(id, &self.pool) else {
+                    let Some(index) = self.ring.index_of(id, &mut self.pool) else {
                         self.pass_released(time)?;
                         counts.aggregated += 1;
                         continue;
                     };
-                    pane_index = index;
-                    let pane = self.ring.pane(pane_index);
-                    (pane_start, pane_end) = (pane.start.0, pane.end.0);
-                } else if may_be_late && EventTime(pane_end) <= watermark {
+                    let pane = self.ring.pane(index);
+                    near = NearPane { index, start: pane.start.0, end: pane.end.0 };
+                } else if may_be_late && EventTime(near.end) <= watermark {
                     counts.late += 1;
                     late.push(event as u32);
                     continue;
                 }
-                let mut slot = source.slot(&self.table, event);
-                if slot == NO_SLOT {
-                    slot = self.new_group(batch, scratch, source, event, pane_index)?;
-                }
-                // Rows are touched in a second loop: by then what is fetched here has arrived.
-                let row = self.ring.pane(pane_index).row(slot, &mut self.pool);
-                prefetch(row);
-                // SAFETY: `row` lies in a page of a pane of this view. Pages move or go only when a pane is recycled,
-                // which `release` does, between batches.
-                unsafe { scratch.block.push(event as u32, row, pane_index, slot) };
+                scratch.block.push(event, near.index);
             }
-            counts.aggregated += scratch.block.events.len() as u64;
-            self.settle(batch, scratch)?;
-            scratch.block.clear();
+            counts.aggregated += scratch.block.len() as u64;
+            self.settle(batch, scratch, source)?;
         }
         scratch.selection = selection;
         Ok(counts)
@@ -289,52 +307,86 @@ impl ViewFold {
         Err(FoldError::BelowRelease { view: self.view.plan.spec.name.clone(), time: EventTime(time) })
     }
 
-    /// Counts the events of the block in their rows and adds their values.
-    fn settle(&mut self, batch: &BatchView<'_>, scratch: &mut Scratch) -> Result<(), FoldError> {
-        while let Some(counted) = scratch.block.count_next() {
-            if !counted {
-                let (slot, pane) = scratch.block.next_uncounted();
-                let slot = self.new_row(batch, scratch, slot, pane)?;
-                let row = self.ring.pane(pane).row(slot, &mut self.pool);
-                // SAFETY: as for `push` in `fold_rows`.
-                unsafe { scratch.block.count_in(slot, row) };
+    /// Brings the events of the block to their slots and rows and adds their values.
+    fn settle(
+        &mut self,
+        batch: &BatchView<'_>,
+        scratch: &mut Scratch,
+        source: &mut impl SlotSource,
+    ) -> Result<(), FoldError> {
+        loop {
+            let (events, slots) = scratch.block.unknown();
+            let known = source.find(&self.table, events, slots);
+            let Some(index) = scratch.block.note_known(known) else { break };
+            let slot = self.new_group(batch, scratch, source, index)?;
+            scratch.block.know(slot);
+        }
+        self.fold_known(batch, scratch)
+    }
+
+    /// Brings the events of the block that have slots to their rows and adds their values.
+    fn fold_known(&mut self, batch: &BatchView<'_>, scratch: &mut Scratch) -> Result<(), FoldError> {
+        let groups_max = self.view.plan.spec.groups_max;
+        while let Some((pane, slots, _)) = scratch.block.unplaced() {
+            // Each of them may be new, and so may be "other".
+            let groups = slots.len() + 1;
+            if !self.ring.pane(pane).has_space(groups) {
+                // Rows may move: what is to be added to them goes first.
+                self.fold_columns(batch, scratch);
+                self.ring.pane(pane).reserve(groups, &self.pool);
+            }
+            let Some((_, slots, rows)) = scratch.block.unplaced() else { break };
+            let placed = self.ring.pane(pane).find_rows(slots, rows, groups_max, &mut self.pool);
+            let is_full = placed < slots.len();
+            // SAFETY: the rows lie in the memory of a pane of this view, and are whole. They move or go only when rows are
+            // reserved, above, with nothing pending, or when the pane is recycled, which `release` does, between batches.
+            unsafe { scratch.block.note_placed(placed) };
+            if is_full && let Some(slot) = scratch.block.next_unplaced() {
+                let (slot, row) = self.new_row(batch, scratch, slot, pane)?;
+                // SAFETY: as above; there is space for one group more than there were events.
+                unsafe { scratch.block.place(slot, row) };
             }
         }
         self.fold_columns(batch, scratch);
         Ok(())
     }
 
-    /// A slot for a group that has none; "other" if the pane is full and does not want the group.
+    /// A slot for the group of event `index` of the block, which has none; "other" if the pane is full and does not want
+    /// the group.
     #[cold]
     fn new_group(
         &mut self,
         batch: &BatchView<'_>,
         scratch: &mut Scratch,
         source: &mut impl SlotSource,
-        event: usize,
-        pane: u32,
+        index: usize,
     ) -> Result<u32, FoldError> {
+        let (event, pane) = (scratch.block.event(index) as usize, scratch.block.pane(index));
         scratch.key.clear();
         encode_key(batch, &self.view.plan.spec.by, event, &mut scratch.key);
-        if let Some(slot) = self.table.find(&scratch.key) {
+        let int = source.int(event);
+        // That an integer is unknown is known.
+        if int.is_none()
+            && let Some(slot) = self.table.find(&scratch.key)
+        {
             source.learn(event, slot);
             return Ok(slot);
         }
         if self.ring.pane(pane).groups() >= self.view.plan.spec.groups_max {
             // The events before this one decide which groups the pane keeps.
             let hash = corefold_aggregator::key::hash(&scratch.key);
-            self.settle(batch, scratch)?;
+            self.fold_known(batch, scratch)?;
             if !self.make_room(batch, scratch, hash, pane)? {
                 // Not learned: a later pane may have room for the group.
                 return Ok(OTHER_SLOT);
             }
         }
-        let slot = self.table.insert(&scratch.key, source.int(event));
+        let slot = self.table.insert(&scratch.key, int);
         source.learn(event, slot);
         Ok(slot)
     }
 
-    /// Gives `slot` its first event in the pane, or "other" if the pane is full and does not want the group.
+    /// In a full pane: gives `slot` its first event, or "other" if the pane does not want the group.
     #[cold]
     fn new_row(
         &mut self,
@@ -342,19 +394,11 @@ impl ViewFold {
         scratch: &mut Scratch,
         slot: u32,
         pane: u32,
-    ) -> Result<u32, FoldError> {
+    ) -> Result<(u32, *mut u64), FoldError> {
         let full = self.ring.pane(pane).groups() >= self.view.plan.spec.groups_max;
-        if slot != OTHER_SLOT && full && !self.make_room(batch, scratch, self.table.hash(slot), pane)? {
-            let row = self.ring.pane(pane).row(OTHER_SLOT, &mut self.pool);
-            // SAFETY: `row` points to the words of one row.
-            if unsafe { *row } != 0 {
-                return Ok(OTHER_SLOT);
-            }
-            self.ring.pane(pane).admit(OTHER_SLOT, &mut self.table);
-            return Ok(OTHER_SLOT);
-        }
-        self.ring.pane(pane).admit(slot, &mut self.table);
-        Ok(slot)
+        let is_wanted = !full || self.make_room(batch, scratch, self.table.hash(slot), pane)?;
+        let slot = if is_wanted { slot } else { OTHER_SLOT };
+        Ok((slot, self.ring.pane(pane).admit_ranked(slot, &self.table, &mut self.pool)))
     }
 
     /// Whether a full pane takes a new group with `hash`, after making room for it.
@@ -373,13 +417,13 @@ impl ViewFold {
         // Counted events may belong to the group that has to go: their values first.
         self.fold_columns(batch, scratch);
         let layout = &self.view.plan.layout;
-        Ok(self.ring.pane(pane).make_room(hash, layout, &mut self.table, &mut self.pool))
+        Ok(self.ring.pane(pane).make_room(hash, layout, &self.table, &mut self.pool))
     }
 
     /// Adds the values of the events in the block to their rows and empties the block.
     fn fold_columns(&mut self, batch: &BatchView<'_>, scratch: &mut Scratch) {
         let Scratch { block, readers, .. } = scratch;
-        if block.is_folded() {
+        if block.pending().is_empty() {
             return;
         }
         let stamp = batch.stamp();
@@ -390,6 +434,9 @@ impl ViewFold {
             row_numbers: batch.row_numbers(),
         };
         let times = batch.times();
+        if !self.fields.iter().any(|states| states.counts_rows) {
+            count_rows(block);
+        }
         for (states, reader) in self.fields.iter().zip(readers.iter()) {
             let column = batch.column(states.field);
             match &column {
@@ -424,27 +471,20 @@ impl ViewFold {
     }
 }
 
-/// Asks for the cache line of a row, and for the next one, which long rows reach into.
-#[inline(always)]
-fn prefetch(row: *const u64) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads nothing that shows, whatever the address.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(row.cast());
-        _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(5).cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = row;
+/// The pane of the event before, by its borders.
+struct NearPane {
+    index: u32,
+    start: i64,
+    end: i64,
 }
 
-fn read_times(times: &Times<'_>, start: usize, end: usize, into: &mut Vec<i64>) {
+fn read_times(times: &Times<'_>, rows: std::ops::Range<usize>, into: &mut Vec<i64>) {
     into.clear();
     match times {
         Times::Offsets { base, offsets } => {
-            into.extend(offsets[start..end].iter().map(|&offset| base + i64::from(offset)));
+            into.extend(offsets[rows].iter().map(|&offset| base + i64::from(offset)));
         }
-        Times::Absolute(values) => into.extend_from_slice(&values[start..end]),
+        Times::Absolute(values) => into.extend_from_slice(&values[rows]),
     }
 }
 
