@@ -379,7 +379,13 @@ fn judge(place: &Place<'_>, before: &Files, ended: &Ended) -> Checked<Answer> {
         place.check(ended)?;
         return Ok(Answer::Same);
     }
-    refused(ended, &[2, 74], &[&place.store().to_string_lossy(), "belongs to another job"])?;
+    // It names a place in the directory, or the output that cannot be continued from what is left of it.
+    let outputs = place.root.join("out");
+    refused(
+        ended,
+        &[2, 74],
+        &[&place.store().to_string_lossy(), &outputs.to_string_lossy(), "belongs to another job"],
+    )?;
     // A refusal comes before anything is written.
     let after = place.outputs()?;
     let changed = before.iter().find(|(path, bytes)| after.get(*path) != Some(*bytes));
