@@ -16,6 +16,8 @@ pub struct Groups {
     slots: HashMap<Box<[u8]>, u32, BuildHasherDefault<KeyHasher>>,
     /// By slot: the encoded key; empty where the slot is free.
     keys: Vec<Box<[u8]>>,
+    /// By slot: the first bytes of the key, which decide nearly every comparison where they lie.
+    prefixes: Vec<u128>,
     hashes: Vec<u64>,
     /// By slot: shards that name the group by a slot of theirs, plus panes that hold a row of it. Apart from the keys,
     /// since every row of every pane counts here.
@@ -42,6 +44,7 @@ impl Groups {
         values.set(OTHER_SLOT, &other);
         Groups {
             slots: HashMap::default(),
+            prefixes: vec![prefix(&other)],
             keys: vec![other.into()],
             hashes: vec![0],
             uses: vec![1],
@@ -127,7 +130,7 @@ impl Groups {
 
     /// Live slots in key order; the order of output rows. All that were interned are held by now.
     pub fn sorted(&mut self) -> &[u32] {
-        let (keys, uses) = (&self.keys, &self.uses);
+        let (keys, prefixes, uses) = (&self.keys, &self.prefixes, &self.uses);
         if !self.freed.is_empty() {
             self.order.retain(|&slot| uses[slot as usize] > 0);
             self.added.retain(|&slot| uses[slot as usize] > 0);
@@ -135,11 +138,14 @@ impl Groups {
         }
         if !self.added.is_empty() {
             // "Other" comes after a real group of the same key.
-            let rank = |slot: &u32| (&keys[*slot as usize], *slot == OTHER_SLOT);
-            self.added.sort_unstable_by(|a, b| rank(a).cmp(&rank(b)));
+            let rest = |slot: &u32| (&keys[*slot as usize], *slot == OTHER_SLOT);
+            let compare = |a: &u32, b: &u32| {
+                prefixes[*a as usize].cmp(&prefixes[*b as usize]).then_with(|| rest(a).cmp(&rest(b)))
+            };
+            self.added.sort_unstable_by(compare);
             self.order.append(&mut self.added);
             // Two sorted runs: the stable sort finds and merges them.
-            self.order.sort_by(|a, b| rank(a).cmp(&rank(b)));
+            self.order.sort_by(compare);
         }
         &self.order
     }
@@ -147,17 +153,28 @@ impl Groups {
     fn add(&mut self, key: &[u8]) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.keys.push(Box::default());
+            self.prefixes.push(0);
             self.hashes.push(0);
             self.uses.push(0);
             self.uses.len() as u32 - 1
         });
         self.keys[slot as usize] = key.into();
+        self.prefixes[slot as usize] = prefix(key);
         self.hashes[slot as usize] = key::hash(key);
         self.values.set(slot, key);
         self.slots.insert(key.into(), slot);
         self.added.push(slot);
         slot
     }
+}
+
+/// The first bytes of a key as a number that sorts as they do. A key that ends sooner is filled up with zeros; whoever
+/// differs only there has the same prefix.
+fn prefix(key: &[u8]) -> u128 {
+    let mut bytes = [0; 16];
+    let length = key.len().min(bytes.len());
+    bytes[..length].copy_from_slice(&key[..length]);
+    u128::from_be_bytes(bytes)
 }
 
 /// xxh3 over the bytes, nothing else: keys are written as one slice with a length prefix.
@@ -179,6 +196,21 @@ impl Hasher for KeyHasher {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_order_is_that_of_the_keys_however_long() {
+        let long = |end: &[u8]| [b"the same sixteen ".as_slice(), end].concat();
+        let keys = [long(b"b"), long(b"a"), long(b""), long(b"\0"), b"t".to_vec(), b"t\0".to_vec(), b"t\0\0u".to_vec()];
+        let mut groups = Groups::new(1, &[FieldType::String]);
+        for (slot, key) in keys.iter().enumerate() {
+            groups.announce(0, slot as u32 + 1, key);
+            groups.sorted();
+        }
+        let order: Vec<u32> = groups.sorted().to_vec();
+        let sorted: Vec<&[u8]> = order.iter().map(|&slot| groups.key(slot)).collect();
+        assert!(sorted.is_sorted(), "{sorted:?}");
+        assert_eq!(sorted.len(), keys.len() + 1);
+    }
 
     #[test]
     fn slots_are_shared_between_shards_and_freed_by_the_last_user() {

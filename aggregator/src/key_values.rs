@@ -3,6 +3,7 @@
 //! Only where every column has a fixed width; text is decoded from the key each time, which copies it anyway.
 
 use crate::key;
+use crate::partial::OTHER_SLOT;
 use crate::result::OutputColumn;
 use crate::spec::FieldType;
 
@@ -12,6 +13,8 @@ pub struct KeyValues {
     by: Vec<FieldType>,
     /// By slot, one entry per `by` column; no slots if a column is text.
     columns: Vec<OutputColumn>,
+    /// By column: whether there ever was a null, but for "other".
+    has_nulls: Vec<bool>,
     has_text: bool,
 }
 
@@ -19,7 +22,8 @@ impl KeyValues {
     /// No slots; keys have columns of the types `by`.
     pub fn new(by: &[FieldType]) -> KeyValues {
         let columns = by.iter().map(|&kind| OutputColumn::new(kind.into())).collect();
-        KeyValues { by: by.to_vec(), columns, has_text: by.contains(&FieldType::String) }
+        let has_nulls = vec![false; by.len()];
+        KeyValues { by: by.to_vec(), columns, has_nulls, has_text: by.contains(&FieldType::String) }
     }
 
     /// Slot `slot` is now the group `key`. Slots are new by one, or known.
@@ -29,13 +33,14 @@ impl KeyValues {
         }
         key::decode(key, &self.by, &mut self.columns);
         let slot = slot as usize;
-        for column in &mut self.columns {
-            match column {
+        for (column, has_nulls) in self.columns.iter_mut().zip(&mut self.has_nulls) {
+            let is_null = match column {
                 OutputColumn::I64 { values, valid } => settle(values, valid, slot),
                 OutputColumn::F64 { values, valid } => settle(values, valid, slot),
                 OutputColumn::Bool { values, valid } => settle(values, valid, slot),
-                OutputColumn::Time(_) | OutputColumn::String { .. } => {}
-            }
+                OutputColumn::Time(_) | OutputColumn::String { .. } => false,
+            };
+            *has_nulls |= is_null && slot != OTHER_SLOT as usize;
         }
     }
 
@@ -47,18 +52,20 @@ impl KeyValues {
             }
             return;
         }
-        for (from, to) in self.columns.iter().zip(columns) {
-            to.gather(from, slots);
+        let has_other = slots.contains(&OTHER_SLOT);
+        for ((from, has_nulls), to) in self.columns.iter().zip(&self.has_nulls).zip(columns) {
+            to.gather(from, *has_nulls || has_other, slots);
         }
     }
 }
 
-/// Moves what was decoded last to its place.
-fn settle<T: Copy>(values: &mut Vec<T>, valid: &mut Vec<bool>, slot: usize) {
+/// Moves what was decoded last to its place; whether it is null.
+fn settle<T: Copy>(values: &mut Vec<T>, valid: &mut Vec<bool>, slot: usize) -> bool {
     if slot + 1 < values.len() {
         values.swap_remove(slot);
         valid.swap_remove(slot);
     }
+    !valid[slot]
 }
 
 #[cfg(test)]
@@ -77,17 +84,21 @@ mod tests {
             key::push_f64(&mut bytes, double);
             bytes
         };
-        let keys = [(Some(7), 0.5), (None, 1.5), (Some(-3), 2.5), (Some(9), 3.5)];
+        // The first slot is that of "other".
+        let keys = [(None, 0.5), (Some(7), 1.5), (Some(-3), 2.5), (Some(9), 3.5)];
         let mut values = KeyValues::new(&by);
         for (slot, (int, double)) in keys.iter().enumerate().take(3) {
             values.set(slot as u32, &encode(*int, *double));
         }
         values.set(1, &encode(keys[3].0, keys[3].1));
         let mut columns = by.map(|kind| OutputColumn::new(kind.into()));
-        values.gather(&[2, 1, 0], &[], &mut columns);
+        values.gather(&[2, 1], &[], &mut columns);
+        values.gather(&[0], &[], &mut columns);
+        values.set(2, &encode(None, 4.5));
+        values.gather(&[2], &[], &mut columns);
         let expected = [
-            OutputColumn::I64 { values: vec![-3, 9, 7], valid: vec![true; 3] },
-            OutputColumn::F64 { values: vec![2.5, 3.5, 0.5], valid: vec![true; 3] },
+            OutputColumn::I64 { values: vec![-3, 9, 0, 0], valid: vec![true, true, false, false] },
+            OutputColumn::F64 { values: vec![2.5, 3.5, 0.5, 4.5], valid: vec![true; 4] },
         ];
         assert_eq!(columns, expected);
     }

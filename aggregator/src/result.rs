@@ -149,22 +149,38 @@ impl OutputColumn {
         }
     }
 
-    /// Appends the values of `from`, which has the same type, at `rows`.
-    pub fn gather(&mut self, from: &OutputColumn, rows: &[u32]) {
+    /// Whether a value is null.
+    pub fn has_nulls(&self) -> bool {
+        match self {
+            OutputColumn::Time(_) => false,
+            OutputColumn::I64 { valid, .. }
+            | OutputColumn::F64 { valid, .. }
+            | OutputColumn::Bool { valid, .. }
+            | OutputColumn::String { valid, .. } => !valid.iter().all(|&valid| valid),
+        }
+    }
+
+    /// Appends the values of `from`, which has the same type, at `rows`. `has_nulls` is what `from` says of itself: asked
+    /// once, not for every gathering.
+    pub fn gather(&mut self, from: &OutputColumn, has_nulls: bool, rows: &[u32]) {
+        let take_valid = |to: &mut Vec<bool>, from: &[bool]| match has_nulls {
+            true => take(to, from, rows),
+            false => to.resize(to.len() + rows.len(), true),
+        };
         use OutputColumn::{Bool, F64, I64, String, Time};
         match (self, from) {
             (Time(to), Time(from)) => take(to, from, rows),
             (I64 { values: to, valid: to_valid }, I64 { values, valid }) => {
                 take(to, values, rows);
-                take(to_valid, valid, rows);
+                take_valid(to_valid, valid);
             }
             (F64 { values: to, valid: to_valid }, F64 { values, valid }) => {
                 take(to, values, rows);
-                take(to_valid, valid, rows);
+                take_valid(to_valid, valid);
             }
             (Bool { values: to, valid: to_valid }, Bool { values, valid }) => {
                 take(to, values, rows);
-                take(to_valid, valid, rows);
+                take_valid(to_valid, valid);
             }
             (String { offsets: to, bytes: to_bytes, valid: to_valid }, String { offsets, bytes, valid }) => {
                 for &row in rows {
@@ -172,7 +188,7 @@ impl OutputColumn {
                     to_bytes.extend_from_slice(&bytes[offsets[row] as usize..offsets[row + 1] as usize]);
                     to.push(to_bytes.len() as u32);
                 }
-                take(to_valid, valid, rows);
+                take_valid(to_valid, valid);
             }
             (to, from) => unreachable!("{from:?} gathered into {to:?}"),
         }

@@ -31,6 +31,8 @@ pub struct WindowRows {
     positions: Vec<u32>,
     /// Values of every group, one column per aggregate, in the order of `ascending`.
     values: Vec<OutputColumn>,
+    /// Which of them have nulls.
+    has_nulls: Vec<bool>,
     totals: Rows,
     output: ResultBatch,
 }
@@ -73,8 +75,8 @@ impl WindowRows {
             } else {
                 self.positions.clear();
                 self.positions.extend(slots.iter().map(|&slot| self.position_of[slot as usize]));
-                for (from, to) in self.values.iter().zip(to) {
-                    to.gather(from, &self.positions);
+                for ((from, has_nulls), to) in self.values.iter().zip(&self.has_nulls).zip(to) {
+                    to.gather(from, *has_nulls, &self.positions);
                 }
             }
             sink(output)?;
@@ -113,6 +115,8 @@ impl WindowRows {
             total(plan, slide, slots, folded, &mut self.totals);
             finalize(plan, number, &self.totals, &mut self.positions, &mut self.values)?;
         }
+        self.has_nulls.clear();
+        self.has_nulls.extend(self.values.iter().map(OutputColumn::has_nulls));
         Ok(())
     }
 
