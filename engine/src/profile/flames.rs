@@ -34,11 +34,10 @@ impl Flames {
             let symbols = stack.frames.iter().rev().flat_map(|frame| frame.iter().rev());
             let names: Vec<String> = symbols.map(|symbol| symbol.name()).collect();
             // How a thread and an executor start is the same for all and says nothing.
-            let start = names.iter().position(|name| name.starts_with("corefold_")).unwrap_or(0);
+            let start = names.iter().rposition(|name| is_start(name)).map_or(0, |at| at + 1);
             let mut line = String::new();
             for name in &names[start..] {
-                // A semicolon parts frames, so a name has none.
-                let _ = write!(line, "{};", name.replace(';', ","));
+                let _ = write!(line, "{};", short(name));
             }
             line.pop();
             let _ = write!(line, " {count}");
@@ -59,6 +58,17 @@ impl Flames {
         }
         Ok(files)
     }
+}
+
+/// Whether a function only starts what runs on a thread.
+fn is_start(name: &str) -> bool {
+    ["glommio::", "::start_core", "__rust_begin_short_backtrace"].iter().any(|start| name.contains(start))
+}
+
+/// A name without its type parameters, which are longer than a graph is wide; and without semicolons, which part frames.
+fn short(name: &str) -> String {
+    let end = name.find('<').filter(|&at| at > 0).unwrap_or(name.len());
+    name[..end].replace(';', ",")
 }
 
 /// The name of a thread as part of a file name.
