@@ -157,11 +157,6 @@ impl Rows {
         }
     }
 
-    /// Events of the group in `row`; zero where it is absent.
-    pub fn events(&self, layout: &RowLayout, row: usize) -> u64 {
-        self.words[row * layout.stride]
-    }
-
     /// The words of one row.
     pub fn row(&self, layout: &RowLayout, row: usize) -> &[u64] {
         &self.words[row * layout.stride..][..layout.stride]

@@ -17,6 +17,7 @@ use corefold_aggregator::partial::Partial;
 use corefold_aggregator::time::{EventTime, PaneId};
 use corefold_shards::batch::{AlignedBytes, UnverifiedBatch};
 use corefold_shards::fold::view_fold::ViewFold;
+use corefold_shards::shard::{Inbox, Outbox, Shard};
 use rkyv::util::AlignedVec;
 use std::time::{Duration, Instant};
 
@@ -203,6 +204,28 @@ impl OneShard<'_> {
         self.emitted += merged.elapsed();
         Ok(())
     }
+}
+
+/// Pulls every pane of a shard, to the end of time, into `coordinator`.
+pub(super) fn pull_all(
+    shard: &mut Shard,
+    coordinator: &mut Coordinator,
+    inbox: &mut Inbox,
+    outbox: &mut Outbox,
+) -> Result<(), BenchError> {
+    coordinator.on_frontier(0, EventTime::MAX);
+    inbox.pull = coordinator.start_pull();
+    while coordinator.is_pulling() {
+        shard.step(0, inbox, outbox).map_err(BenchError::failed("the shard"))?;
+        for bytes in outbox.partials.drain(..) {
+            coordinator.on_partial(0, &bytes).map_err(BenchError::failed("the coordinator"))?;
+            inbox.spent_partials.push(bytes);
+        }
+        if let Some(time) = outbox.pulled.take() {
+            coordinator.on_pulled(0, time);
+        }
+    }
+    Ok(())
 }
 
 /// Gives out every window that is final and returns the digest of its rows.

@@ -6,6 +6,7 @@
 use super::cores::Pin;
 use super::digest::{Digest, ResultRow};
 use super::events::Events;
+use super::folding::pull_all;
 use super::params::{ParamSpec, Params};
 use super::question;
 use super::reference::Windows;
@@ -13,7 +14,6 @@ use super::{BenchError, Metric, Prepared, Round, Scenario, Setting};
 use crate::local::plan::LocalPlan;
 use corefold_aggregator::coordinator::{Coordinator, CoordinatorError};
 use corefold_aggregator::result::{OutputColumn, ResultBatch};
-use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::AlignedBytes;
 use corefold_shards::shard::{Arrival, Inbox, Outbox, Shard};
 use std::collections::BTreeMap;
@@ -112,18 +112,7 @@ impl Prepared for PreparedSketches {
         self.batches = Some(std::mem::take(&mut outbox.spent_batches));
         let views = self.plan.shards.views.iter().map(|view| view.plan.clone()).collect();
         let mut coordinator = Coordinator::new(views, 1);
-        coordinator.on_frontier(0, EventTime::MAX);
-        inbox.pull = coordinator.start_pull();
-        while coordinator.is_pulling() {
-            shard.step(0, &mut inbox, &mut outbox).map_err(BenchError::failed("the shard"))?;
-            for bytes in outbox.partials.drain(..) {
-                coordinator.on_partial(0, &bytes).map_err(BenchError::failed("the coordinator"))?;
-                inbox.spent_partials.push(bytes);
-            }
-            if let Some(time) = outbox.pulled.take() {
-                coordinator.on_pulled(0, time);
-            }
-        }
+        pull_all(&mut shard, &mut coordinator, &mut inbox, &mut outbox)?;
         let mut results = Vec::new();
         let emitted = coordinator.emit::<CoordinatorError>(|_, batch| {
             results.push(batch.clone());

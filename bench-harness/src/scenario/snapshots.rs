@@ -6,7 +6,7 @@
 use super::cores::Pin;
 use super::digest::Digest;
 use super::events::Events;
-use super::folding::emit;
+use super::folding::{emit, pull_all};
 use super::params::{ParamKind, ParamSpec, Params};
 use super::program::{Place, remove};
 use super::question;
@@ -167,17 +167,6 @@ fn answer_of(plan: &LocalPlan, mut shard: Shard) -> Result<Digest, BenchError> {
     let views = plan.shards.views.iter().map(|view| view.plan.clone()).collect();
     let mut coordinator = Coordinator::new(views, 1);
     let (mut inbox, mut outbox) = (Inbox::default(), Outbox::default());
-    coordinator.on_frontier(0, EventTime::MAX);
-    inbox.pull = coordinator.start_pull();
-    while coordinator.is_pulling() {
-        shard.step(0, &mut inbox, &mut outbox).map_err(BenchError::failed("the shard"))?;
-        for bytes in outbox.partials.drain(..) {
-            coordinator.on_partial(0, &bytes).map_err(BenchError::failed("the coordinator"))?;
-            inbox.spent_partials.push(bytes);
-        }
-        if let Some(time) = outbox.pulled.take() {
-            coordinator.on_pulled(0, time);
-        }
-    }
+    pull_all(&mut shard, &mut coordinator, &mut inbox, &mut outbox)?;
     emit(&mut coordinator)
 }

@@ -10,6 +10,7 @@ use crate::cli::profile::ProfileArgs;
 use crate::config::error::Faults;
 use crate::config::{self, ConfigError, ConfigErrors, EngineConfig, ExportConfig, ExportTarget, SourceConfig};
 use crate::error::EngineError;
+use crate::export::text::time_text;
 use crate::export::{self, Booking, ExportError, Exporter, PartsExporter, Rotation, Target};
 use crate::export_core::ViewOutputs;
 use crate::feed::lanes::{LaneSource, LaneStart};
@@ -287,15 +288,6 @@ fn check_reach(
         }
     }
     Ok(())
-}
-
-fn time_text(time: EventTime) -> String {
-    if time == EventTime::MIN {
-        return "no window".to_owned();
-    }
-    let mut text = Vec::new();
-    export::text::push_time(&mut text, time.0);
-    String::from_utf8_lossy(&text).into_owned()
 }
 
 fn open_manifest(store: &StorePlan, console: &Console) -> Result<SharedManifest, ExportError> {

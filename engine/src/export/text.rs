@@ -6,12 +6,26 @@ use super::error::ExportError;
 use super::target::Sink;
 use super::{ExportSummary, Exporter, FileExporter, check_shape};
 use corefold_aggregator::result::{OutputSchema, ResultBatch};
+use corefold_aggregator::time::EventTime;
 use std::ops::Range;
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// Whole numbers below this are exact in an f64 and print as integers.
 const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// An event time as RFC 3339; the ends of time as `-infinity` and `infinity`.
+pub fn time_text(time: EventTime) -> String {
+    match time {
+        EventTime::MIN => "-infinity".to_owned(),
+        EventTime::MAX => "infinity".to_owned(),
+        EventTime(micros) => {
+            let mut text = Vec::new();
+            push_time(&mut text, micros);
+            String::from_utf8_lossy(&text).into_owned()
+        }
+    }
+}
 
 /// Appends a time as RFC 3339 in UTC: `2013-01-01T05:00:00Z`, with as many digits of a second as it needs.
 /// Years outside 0..=9999 get a sign and six digits, as in ISO 8601 and ECMAScript.

@@ -18,7 +18,7 @@ use super::entries::{BatchSeen, EntrySeen};
 use super::event::{BlockRemarks, Event, LogSeen, SegmentSeen, Totals};
 use super::place::{StorePlace, uuid_text};
 use super::verdict::{Accepted, Refusal, Verdict};
-use crate::export::text::push_time;
+pub(super) use crate::export::text::time_text;
 use crate::feed::lanes::LANE_ENDED;
 use crate::units::format_size_rounded;
 
@@ -178,19 +178,6 @@ pub(super) fn block_time_text(time_ns: u64) -> String {
 /// A block's time as RFC 3339, if it is one on the wall.
 pub(super) fn wall_time_text(time_ns: u64) -> Option<String> {
     (time_ns >= WALL_CLOCK_MIN_NS).then(|| time_text(EventTime((time_ns / 1000) as i64)))
-}
-
-/// An event time as RFC 3339; the ends of time as `-infinity` and `infinity`.
-pub(super) fn time_text(time: EventTime) -> String {
-    match time {
-        EventTime::MIN => "-infinity".to_owned(),
-        EventTime::MAX => "infinity".to_owned(),
-        EventTime(micros) => {
-            let mut text = Vec::new();
-            push_time(&mut text, micros);
-            String::from_utf8_lossy(&text).into_owned()
-        }
-    }
 }
 
 /// The name of a record's kind.
