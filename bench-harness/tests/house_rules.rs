@@ -23,6 +23,8 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("engine/src/disk/probe.rs", "system calls without a safe wrapper"),
     ("engine/src/doctor/facts.rs", "statvfs"),
     ("shards/src/batch/batch_generated.rs", "code that flatc makes"),
+    ("shards/tests/allocations.rs", "an allocator that counts and hands every call on as it came"),
+    ("bench-harness/src/allocations.rs", "an allocator that counts and hands every call on as it came"),
     ("bench-harness/src/live/system.rs", "signals, limits of child processes, an ioctl"),
     ("bench-harness/src/live/calls.rs", "system calls of a child, held up by a filter"),
     ("engine/tests/children/mod.rs", "signals to child processes"),
