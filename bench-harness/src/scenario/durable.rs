@@ -63,7 +63,7 @@ impl Scenario for FoldWal {
             _ => None,
         };
         if rival.is_some() {
-            super::hand::check(&events, windows)?;
+            synced::check(&events, windows).map_err(super::folding::or_without)?;
         }
         Ok(Box::new(PreparedDurable { rival, ..PreparedDurable::new(params, setting, events, windows)? }))
     }
@@ -133,8 +133,7 @@ impl PreparedDurable {
         windows: Windows,
     ) -> Result<PreparedDurable, BenchError> {
         let expected = reference::answer(&events, windows)?;
-        let words = question::words(events.kind.field_type(), windows, events.disorder_us, events.cardinality);
-        let plan = question::plan(words)?;
+        let plan = question::plan(question::words(events.stream(), windows))?;
         let batches: VecDeque<_> = question::batches(&plan, &events, params.size("batch")?)?.into();
         Ok(PreparedDurable {
             events,
