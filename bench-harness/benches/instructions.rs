@@ -19,6 +19,7 @@ use corefold_engine::source::{Chunk, open};
 use corefold_shards::batch::columns::ColumnSet;
 use corefold_shards::batch::wire::encode;
 use corefold_shards::batch::{AlignedBytes, UnverifiedBatch};
+use corefold_shards::fold::group_table::{GroupTable, NO_SLOT};
 use corefold_shards::fold::view_fold::ViewFold;
 use corefold_shards::shard::Arrival;
 use corefold_shards::wal::{
@@ -43,6 +44,7 @@ const LOOPS: &[(&str, &str, Prepare)] = &[
     ("fold-integers", "event", |events| fold(events, "key=i64", "zipf")),
     ("fold-texts", "event", |events| fold(events, "key=string", "zipf")),
     ("fold-one-key", "event", |events| fold(events, "key=i64", "hot")),
+    ("find-groups", "event", find_groups),
     ("verify", "event", verify),
     ("encode", "event", encode_one),
     ("log", "event", log),
@@ -94,6 +96,23 @@ fn fold(events: usize, key: &str, keys: &str) -> Loop {
     let Scene { plan, batches, .. } = scene(events, &[key, &format!("keys={keys}")]);
     let mut view = ViewFold::new(plan.shards.views[0].clone());
     Loop { items: events as u64, work: Box::new(move || fold_all(&plan, &mut view, &batches)) }
+}
+
+/// Integer keys to slots, all of them known.
+fn find_groups(events: usize) -> Loop {
+    let Scene { events, .. } = scene(events, &[]);
+    let mut table = GroupTable::new();
+    for &key in &events.keys {
+        if table.find_int(key) == NO_SLOT {
+            let mut encoded = Vec::new();
+            corefold_aggregator::key::push_i64(&mut encoded, key);
+            table.insert(&encoded, Some(key));
+        }
+    }
+    let mut slots = vec![0; events.len()];
+    let items = events.len() as u64;
+    let work = move || assert_eq!(table.find_ints(&events.keys, black_box(&mut slots)), events.len());
+    Loop { items, work: Box::new(work) }
 }
 
 fn verify(events: usize) -> Loop {
