@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 pub const BATCHES_PER_STEP_MAX: usize = 8;
 
 /// Partials under way to the coordinator: answering stops until some are given back.
-pub const PARTIALS_MAX: usize = 16;
+pub const PARTIALS_MAX: usize = 4;
 
 /// A stream as a shard sees it.
 #[derive(Clone, Debug)]

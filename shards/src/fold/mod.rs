@@ -5,6 +5,7 @@ pub mod field_states;
 pub mod filter;
 pub mod group_table;
 pub mod image;
+mod int_table;
 pub(crate) mod kernels;
 pub mod local_keys;
 pub mod pane;

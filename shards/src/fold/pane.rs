@@ -1,7 +1,9 @@
-//! One open pane of one view: rows of accumulators in the order of their first events, one after the other.
+//! One open pane of one view: rows of accumulators, one after the other.
 //!
-//! Rows are reached by pointer from the hot loops, so this file owns their memory. They lie close together however many
-//! groups there are elsewhere, and leave as they lie. Which event goes to which group is not decided here.
+//! They begin in the order of their first events: close together, however many groups there are elsewhere. Once a pane
+//! has rows for a good part of all slots, each slot gets the row of its number, with events or not, and nothing has to be
+//! looked up. Rows are reached by pointer from the hot loops, so this file owns their memory. Which event goes to which
+//! group is not decided here.
 
 use corefold_aggregator::layout::RowLayout;
 use corefold_aggregator::partial::{OTHER_SLOT, Partial};
@@ -18,6 +20,10 @@ const PAGE_ROWS: usize = 128;
 
 /// Rows whose index the second-level cache holds as a rule: beyond, it is fetched ahead.
 const NEAR_ROWS: usize = 1 << 16;
+
+/// A pane with rows for more than one in so many of all slots keeps them by slot, up to so many slots.
+const BY_SLOT_SHARE: usize = 4;
+const BY_SLOT_MAX: usize = 1 << 17;
 
 /// Memory of one view that no pane uses, and how rows begin.
 #[derive(Debug)]
@@ -61,18 +67,20 @@ pub struct Pane {
     pub start: EventTime,
     /// First instant after it.
     pub end: EventTime,
-    /// Rows by slot.
+    /// Rows by slot, unless they lie by slot.
     index: RowIndex,
+    /// Whether the row of a slot is that of its number.
+    is_by_slot: bool,
     /// The rows, and behind them some without events.
     words: Vec<u64>,
     /// The pane as it was when a snapshot began.
     frozen: Option<Box<Frozen>>,
     stride: usize,
-    /// Slot of each row. The row of a group that was moved to "other" stays, without events.
+    /// Slot of each row. The row of a group that was moved to "other" stays, without events; by slot there are many such.
     slots: Vec<u32>,
     /// What does not fit into rows; spills by slot.
     pub sides: Sides,
-    /// Groups with events, "other" aside.
+    /// Groups with events, "other" aside; not known by slot.
     groups: u32,
     /// Whether there are rows without events.
     has_gaps: bool,
@@ -88,6 +96,8 @@ struct Frozen {
     sides: Sides,
     /// How many rows there were.
     rows: usize,
+    /// Whether they lay by slot: they may lie elsewhere since.
+    was_by_slot: bool,
     /// Rows below have been written.
     written: usize,
 }
@@ -113,6 +123,7 @@ impl Pane {
             start,
             end,
             index: RowIndex::default(),
+            is_by_slot: false,
             words: pool.free.pop().unwrap_or_default(),
             frozen: None,
             stride: pool.stride,
@@ -126,7 +137,16 @@ impl Pane {
 
     /// Groups with events in the pane, "other" aside.
     pub fn groups(&self) -> u32 {
-        self.groups
+        if !self.is_by_slot {
+            return self.groups;
+        }
+        self.held().filter(|&slot| slot != OTHER_SLOT).count() as u32
+    }
+
+    /// Whether it has no room for another group when it may have `groups_max`.
+    pub fn is_full(&self, groups_max: u32) -> bool {
+        // By slot there are never more slots than that.
+        !self.is_by_slot && self.groups >= groups_max
     }
 
     /// Whether `slot` has events in the pane.
@@ -134,27 +154,104 @@ impl Pane {
         self.words(slot).is_some_and(|words| words[0] != 0)
     }
 
-    /// Slot of each row, those without events included.
-    pub fn slots(&self) -> &[u32] {
-        &self.slots
+    /// Slots that have events.
+    pub fn held(&self) -> impl Iterator<Item = u32> {
+        let rows = self.slots.iter().zip(self.words.chunks_exact(self.stride));
+        rows.filter(|(_, words)| words[0] != 0).map(|(&slot, _)| slot)
     }
 
-    /// Whether so many more groups find room without the rows being moved.
-    pub fn has_space(&self, groups: usize) -> bool {
+    /// Whether so many more groups, of those in `table`, find room without the rows being moved.
+    #[inline]
+    pub fn has_space(&self, groups: usize, table: &GroupTable) -> bool {
+        if self.is_by_slot {
+            return self.slots.len() >= table.slots_end();
+        }
         self.words.len() >= (self.slots.len() + groups) * self.stride
     }
 
-    /// Makes room for so many more groups. Rows may move.
-    pub fn reserve(&mut self, groups: usize, pool: &PagePool) {
-        while !self.has_space(groups) {
+    /// Makes room for so many more groups of those in `table`. Rows may move.
+    pub fn reserve(&mut self, groups: usize, groups_max: u32, table: &GroupTable, pool: &mut PagePool) {
+        let slots_end = table.slots_end();
+        let may_be = slots_end <= BY_SLOT_MAX.min(groups_max as usize) && self.ranked.is_empty();
+        if self.is_by_slot && !may_be {
+            self.order_by_first_event(pool);
+        } else if !self.is_by_slot
+            && may_be
+            && self.frozen.is_none()
+            && self.slots.len() >= PAGE_ROWS
+            && self.slots.len() * BY_SLOT_SHARE > slots_end
+        {
+            self.order_by_slot(slots_end, pool);
+        }
+        let rows = if self.is_by_slot { slots_end } else { self.slots.len() + groups };
+        self.extend_to(rows, pool);
+        if self.is_by_slot {
+            self.slots.extend(self.slots.len() as u32..slots_end as u32);
+        }
+    }
+
+    /// Makes rows until there are so many, and up to a whole page.
+    fn extend_to(&mut self, rows: usize, pool: &PagePool) {
+        while self.words.len() < rows * self.stride {
             self.words.extend_from_slice(&pool.template);
         }
+    }
+
+    /// Moves each row to the place of its slot, of which there are `slots_end`.
+    #[cold]
+    fn order_by_slot(&mut self, slots_end: usize, pool: &mut PagePool) {
+        let mut words = pool.free.pop().unwrap_or_default();
+        while words.len() < slots_end * self.stride {
+            words.extend_from_slice(&pool.template);
+        }
+        for (&slot, row) in self.slots.iter().zip(self.words.chunks_exact(self.stride)) {
+            // The row of a group that was moved to "other" stays behind, or it would cover the one that came later.
+            if row[0] != 0 {
+                words[slot as usize * self.stride..][..self.stride].copy_from_slice(row);
+            }
+        }
+        std::mem::take(&mut self.index).recycle(&mut pool.chunks);
+        self.slots.clear();
+        self.slots.extend(0..slots_end as u32);
+        self.give_back(words, pool);
+        (self.is_by_slot, self.has_gaps) = (true, true);
+    }
+
+    /// Closes the gaps between rows that lie by slot.
+    #[cold]
+    fn order_by_first_event(&mut self, pool: &mut PagePool) {
+        if let Some(frozen) = &mut self.frozen {
+            (0..self.slots.len()).step_by(PAGE_ROWS).for_each(|row| frozen.keep(row, &self.words, pool));
+        }
+        let mut words = pool.free.pop().unwrap_or_default();
+        let slots = std::mem::take(&mut self.slots);
+        for (slot, row) in slots.into_iter().zip(self.words.chunks_exact(self.stride)).filter(|(_, row)| row[0] != 0) {
+            self.index.set(slot, self.slots.len() as u32, &mut pool.chunks);
+            self.slots.push(slot);
+            words.extend_from_slice(row);
+        }
+        let page = pool.template.len();
+        words.extend_from_slice(&pool.template[words.len() % page..]);
+        self.groups = self.slots.iter().filter(|&&slot| slot != OTHER_SLOT).count() as u32;
+        self.give_back(words, pool);
+        (self.is_by_slot, self.has_gaps) = (false, false);
+    }
+
+    /// Replaces the memory of the rows.
+    fn give_back(&mut self, words: Vec<u64>, pool: &mut PagePool) {
+        let mut spent = std::mem::replace(&mut self.words, words);
+        spent.clear();
+        pool.free.push(spent);
     }
 
     /// Finds the rows of `slots`, made where there is none, up to the first for which `groups_max` leaves no room;
     /// returns how many. There is space for all of them. Rows are valid until [`Pane::reserve`] or the pane is recycled.
     pub fn find_rows(&mut self, slots: &[u32], rows: &mut [*mut u64], groups_max: u32, pool: &mut PagePool) -> usize {
-        assert!(self.has_space(slots.len()));
+        if self.is_by_slot {
+            self.rows_by_slot(slots, rows, pool);
+            return slots.len();
+        }
+        assert!(self.words.len() >= (self.slots.len() + slots.len()) * self.stride);
         if self.slots.len() > NEAR_ROWS {
             slots.iter().filter_map(|&slot| self.index.place(slot)).for_each(|place| prefetch(place));
         }
@@ -176,16 +273,36 @@ impl Pane {
         slots.len()
     }
 
+    fn rows_by_slot(&mut self, slots: &[u32], rows: &mut [*mut u64], pool: &mut PagePool) {
+        let highest = slots.iter().fold(0, |highest, &slot| slot.max(highest));
+        assert!((highest as usize) < self.slots.len(), "there is a row for every slot");
+        if let Some(frozen) = &mut self.frozen {
+            slots.iter().for_each(|&slot| frozen.keep(slot as usize, &self.words, pool));
+        }
+        let (start, stride) = (self.words.as_mut_ptr(), self.stride);
+        for (&slot, found) in slots.iter().zip(rows) {
+            *found = start.wrapping_add(slot as usize * stride);
+            // Its first and its last cache line.
+            prefetch(*found);
+            prefetch(found.wrapping_add(stride - 1));
+        }
+    }
+
     /// The row of `slot`, made if there is none.
     pub fn row_of(&mut self, slot: u32, pool: &mut PagePool) -> *mut u64 {
         self.words_of(slot, pool).as_mut_ptr()
     }
 
     fn words_of(&mut self, slot: u32, pool: &mut PagePool) -> &mut [u64] {
-        let row = match self.index.get(slot) {
+        let row = match self.find(slot) {
             Some(row) => row,
+            None if self.is_by_slot => {
+                self.extend_to(slot as usize + 1, pool);
+                self.slots.extend(self.slots.len() as u32..=slot);
+                slot
+            }
             None => {
-                self.reserve(1, pool);
+                self.extend_to(self.slots.len() + 1, pool);
                 self.admit(slot, pool)
             }
         };
@@ -209,8 +326,15 @@ impl Pane {
         row
     }
 
+    fn find(&self, slot: u32) -> Option<u32> {
+        match self.is_by_slot {
+            true => Some(slot).filter(|&slot| (slot as usize) < self.slots.len()),
+            false => self.index.get(slot),
+        }
+    }
+
     fn words(&self, slot: u32) -> Option<&[u64]> {
-        let row = self.index.get(slot)? as usize;
+        let row = self.find(slot)? as usize;
         Some(&self.words[row * self.stride..][..self.stride])
     }
 
@@ -219,7 +343,8 @@ impl Pane {
         assert!(self.frozen.is_none(), "what is frozen twice is lost");
         let rows = self.slots.len();
         let pages = (0..rows.div_ceil(PAGE_ROWS)).map(|_| None).collect();
-        self.frozen = Some(Box::new(Frozen { pages, sides: self.sides.clone(), rows, written: 0 }));
+        let (sides, was_by_slot) = (self.sides.clone(), self.is_by_slot);
+        self.frozen = Some(Box::new(Frozen { pages, sides, rows, was_by_slot, written: 0 }));
     }
 
     /// Ends what `freeze` began.
@@ -249,14 +374,14 @@ impl Pane {
             let live = || &self.words[page * PAGE_ROWS * self.stride..];
             let words = frozen.pages[page].as_deref().unwrap_or_else(live);
             let words = words[row % PAGE_ROWS * self.stride..].chunks_exact(self.stride);
-            let found = self.slots[rows.clone()].iter().zip(words).filter(|(_, words)| words[0] != 0);
-            if has_sides {
-                found.for_each(|(&slot, words)| partial.push_row(layout, slot, words, &frozen.sides, slot));
-            } else {
-                found.for_each(|(&slot, words)| {
+            for (row, words) in rows.clone().zip(words).filter(|(_, words)| words[0] != 0) {
+                let slot = if frozen.was_by_slot { row as u32 } else { self.slots[row] };
+                if has_sides {
+                    partial.push_row(layout, slot, words, &frozen.sides, slot);
+                } else {
                     partial.slots.push(slot);
                     partial.words.extend_from_slice(words);
-                });
+                }
             }
             row = rows.end;
         }
@@ -276,11 +401,8 @@ impl Pane {
     /// largest hash has been moved to "other" and there is room.
     pub fn make_room(&mut self, hash: u64, layout: &RowLayout, table: &GroupTable, pool: &mut PagePool) -> bool {
         if self.ranked.is_empty() {
-            let slots = std::mem::take(&mut self.slots);
-            let held = |slot: u32| slot != OTHER_SLOT && self.words(slot).is_some_and(|words| words[0] != 0);
-            let ranked = slots.iter().filter(|&&slot| held(slot)).map(|&slot| (table.hash(slot), slot)).collect();
-            self.ranked = ranked;
-            self.slots = slots;
+            let held = self.held().filter(|&slot| slot != OTHER_SLOT);
+            self.ranked = held.map(|slot| (table.hash(slot), slot)).collect();
         }
         // Equal hashes of different keys are as good as impossible, and then the coordinator decides by key.
         if self.ranked.peek().is_none_or(|(largest, _)| hash >= *largest) {
@@ -398,7 +520,7 @@ impl Pane {
     /// the pane log by now.
     pub fn recycle(mut self, table: &mut GroupTable, pool: &mut PagePool, frontier: EventTime) {
         self.thaw(pool);
-        table.release(&self.slots, frontier);
+        table.release(self.held(), frontier);
         self.index.recycle(&mut pool.chunks);
         self.words.clear();
         pool.free.push(self.words);

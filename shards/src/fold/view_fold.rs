@@ -192,7 +192,7 @@ impl ViewFold {
             return;
         }
         self.expired = limit;
-        self.table.expire(limit, self.ring.all().map(Pane::slots));
+        self.table.expire(limit, self.ring.all().flat_map(Pane::held));
     }
 
     fn fold_with(
@@ -330,10 +330,10 @@ impl ViewFold {
         while let Some((pane, slots, _)) = scratch.block.unplaced() {
             // Each of them may be new, and so may be "other".
             let groups = slots.len() + 1;
-            if !self.ring.pane(pane).has_space(groups) {
+            if !self.ring.pane(pane).has_space(groups, &self.table) {
                 // Rows may move: what is to be added to them goes first.
                 self.fold_columns(batch, scratch);
-                self.ring.pane(pane).reserve(groups, &self.pool);
+                self.ring.pane(pane).reserve(groups, groups_max, &self.table, &mut self.pool);
             }
             let Some((_, slots, rows)) = scratch.block.unplaced() else { break };
             let placed = self.ring.pane(pane).find_rows(slots, rows, groups_max, &mut self.pool);
@@ -372,7 +372,7 @@ impl ViewFold {
             source.learn(event, slot);
             return Ok(slot);
         }
-        if self.ring.pane(pane).groups() >= self.view.plan.spec.groups_max {
+        if self.ring.pane(pane).is_full(self.view.plan.spec.groups_max) {
             // The events before this one decide which groups the pane keeps.
             let hash = corefold_aggregator::key::hash(&scratch.key);
             self.fold_known(batch, scratch)?;
@@ -395,7 +395,7 @@ impl ViewFold {
         slot: u32,
         pane: u32,
     ) -> Result<(u32, *mut u64), FoldError> {
-        let full = self.ring.pane(pane).groups() >= self.view.plan.spec.groups_max;
+        let full = self.ring.pane(pane).is_full(self.view.plan.spec.groups_max);
         let is_wanted = !full || self.make_room(batch, scratch, self.table.hash(slot), pane)?;
         let slot = if is_wanted { slot } else { OTHER_SLOT };
         Ok((slot, self.ring.pane(pane).admit_ranked(slot, &self.table, &mut self.pool)))
