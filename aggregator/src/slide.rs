@@ -58,8 +58,8 @@ pub struct Slide {
     numbers: Vec<u32>,
 }
 
-/// Panes whose memory is kept.
-const SPENT_MAX: usize = 4;
+/// Panes whose memory is kept: as many as one pull may bring.
+const SPENT_MAX: usize = 16;
 
 impl Default for Slide {
     fn default() -> Slide {
