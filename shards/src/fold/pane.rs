@@ -489,11 +489,16 @@ impl Pane {
         partial.pane = self.id.0;
         table.take_retired(&mut partial.retired);
         if self.has_gaps {
-            for (&slot, words) in self.slots.iter().zip(self.words.chunks_exact(self.stride)) {
-                if words[0] != 0 {
-                    partial.slots.push(slot);
-                    partial.words.extend_from_slice(words);
+            let has_events = |row: usize| self.words[row * self.stride] != 0;
+            let (mut row, end) = (0, self.slots.len());
+            while row < end {
+                let start = row;
+                while row < end && has_events(row) {
+                    row += 1;
                 }
+                partial.slots.extend_from_slice(&self.slots[start..row]);
+                partial.words.extend_from_slice(&self.words[start * self.stride..row * self.stride]);
+                row += 1;
             }
         } else {
             partial.slots.extend_from_slice(&self.slots);
