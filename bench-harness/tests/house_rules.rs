@@ -21,6 +21,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("engine/src/disk/doorbell.rs", "an eventfd, and a descriptor given to the executor"),
     ("engine/src/disk/uring.rs", "the ring"),
     ("engine/src/disk/probe.rs", "system calls without a safe wrapper"),
+    ("engine/src/disk/writeback.rs", "a system call without a safe wrapper"),
     ("engine/src/doctor/facts.rs", "statvfs"),
     ("shards/src/batch/batch_generated.rs", "code that flatc makes"),
     ("shards/tests/allocations.rs", "an allocator that counts and hands every call on as it came"),
