@@ -33,6 +33,8 @@ pub struct PagePool {
     stride: usize,
     /// What rows lay in.
     free: Vec<Vec<u64>>,
+    /// Lists of slots, empty.
+    lists: Vec<Vec<u32>>,
     /// Copies of pages.
     pages: Vec<Box<[u64]>>,
     chunks: ChunkPool,
@@ -42,8 +44,8 @@ impl PagePool {
     /// Memory for rows of `layout`.
     pub fn new(layout: &RowLayout) -> PagePool {
         let template = layout.template.repeat(PAGE_ROWS).into();
-        let (free, pages) = (Vec::new(), Vec::new());
-        PagePool { template, stride: layout.stride, free, pages, chunks: ChunkPool::default() }
+        let (free, lists, pages) = (Vec::new(), Vec::new(), Vec::new());
+        PagePool { template, stride: layout.stride, free, lists, pages, chunks: ChunkPool::default() }
     }
 
     /// A page that holds the same rows as `page`.
@@ -122,12 +124,12 @@ impl Pane {
             id,
             start,
             end,
-            index: RowIndex::default(),
+            index: RowIndex::new(&mut pool.chunks),
             is_by_slot: false,
             words: pool.free.pop().unwrap_or_default(),
             frozen: None,
             stride: pool.stride,
-            slots: Vec::new(),
+            slots: pool.lists.pop().unwrap_or_default(),
             sides: Sides::default(),
             groups: 0,
             has_gaps: false,
@@ -524,5 +526,7 @@ impl Pane {
         self.index.recycle(&mut pool.chunks);
         self.words.clear();
         pool.free.push(self.words);
+        self.slots.clear();
+        pool.lists.push(self.slots);
     }
 }
