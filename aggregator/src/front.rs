@@ -134,10 +134,10 @@ impl Front {
         let by_slot = self.panes.front().filter(|pane| self.is_by_slot && pane.totals.sides.is_empty());
         if let Some(pane) = by_slot {
             let held = pane.totals.count(layout);
-            for &slot in slots {
-                let held = (slot as usize) < held;
-                let row = if held { pane.totals.row(layout, slot as usize) } else { &layout.template };
-                window.words.extend_from_slice(row);
+            for run in slots.chunk_by(|&slot, &next| slot + 1 == next) {
+                let (first, end) = (held.min(run[0] as usize), held.min(run[0] as usize + run.len()));
+                window.words.extend_from_slice(&pane.totals.words[first * layout.stride..end * layout.stride]);
+                (end - first..run.len()).for_each(|_| window.words.extend_from_slice(&layout.template));
             }
             return;
         }

@@ -22,24 +22,40 @@ pub struct Pane {
 
 impl Pane {
     /// Puts the rows into the order of their slots, so that all later passes go through memory in one direction.
-    /// `order` and `words` lend their memory; spills, which go by row, stay as they are, and so does the order then.
-    pub(crate) fn sort(&mut self, layout: &RowLayout, order: &mut Vec<u64>, words: &mut Vec<u64>) {
+    /// `row_of` and `words` lend their memory; spills, which go by row, stay as they are, and so does the order then.
+    pub(crate) fn sort(&mut self, layout: &RowLayout, row_of: &mut Vec<u32>, words: &mut Vec<u64>) {
         if self.slots.is_sorted() || !self.rows.sides.spills.is_empty() {
             return;
         }
-        order.clear();
-        order.extend(self.slots.iter().zip(0_u64..).map(|(&slot, row)| u64::from(slot) << 32 | row));
-        order.sort_unstable();
+        let slots_end = self.slots.iter().max().map_or(0, |&slot| slot as usize + 1);
         words.clear();
         words.reserve(self.rows.words.len());
-        for (slot, &entry) in self.slots.iter_mut().zip(order.iter()) {
-            *slot = (entry >> 32) as u32;
-            words.extend_from_slice(self.rows.row(layout, entry as u32 as usize));
+        if slots_end > SPREAD_MAX * self.slots.len() {
+            row_of.clear();
+            row_of.extend(0..self.slots.len() as u32);
+            row_of.sort_unstable_by_key(|&row| self.slots[row as usize]);
+            row_of.iter().for_each(|&row| words.extend_from_slice(self.rows.row(layout, row as usize)));
+            self.slots.sort_unstable();
+        } else {
+            // There is a place for every slot: no comparisons.
+            row_of.clear();
+            row_of.resize(slots_end, NO_ROW);
+            self.slots.iter().zip(0..).for_each(|(&slot, row)| row_of[slot as usize] = row);
+            self.slots.clear();
+            for (slot, &row) in row_of.iter().enumerate().filter(|(_, row)| **row != NO_ROW) {
+                self.slots.push(slot as u32);
+                words.extend_from_slice(self.rows.row(layout, row as usize));
+            }
         }
         std::mem::swap(&mut self.rows.words, words);
         words.clear();
     }
 }
+
+const NO_ROW: u32 = u32::MAX;
+
+/// Slots are put in order by a list of all of them if there are at most so many for each that is there.
+const SPREAD_MAX: usize = 16;
 
 /// The panes of the current window of one view.
 #[derive(Debug)]
@@ -58,8 +74,8 @@ pub struct Slide {
     numbers: Vec<u32>,
 }
 
-/// Panes whose memory is kept.
-const SPENT_MAX: usize = 4;
+/// Panes whose memory is kept: as many as one pull may bring.
+const SPENT_MAX: usize = 16;
 
 impl Default for Slide {
     fn default() -> Slide {

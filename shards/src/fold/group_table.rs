@@ -180,11 +180,9 @@ impl GroupTable {
         self.slots[slot as usize].hash
     }
 
-    /// Notes that a pane with rows of `slots` is gone.
-    pub fn release(&mut self, slots: impl Iterator<Item = u32>, frontier: EventTime) {
-        for slot in slots {
-            self.last[slot as usize] = frontier;
-        }
+    /// Notes that a pane with rows of `slots` is gone; returns how many those are.
+    pub fn release(&mut self, slots: impl Iterator<Item = u32>, frontier: EventTime) -> usize {
+        slots.map(|slot| self.last[slot as usize] = frontier).count()
     }
 
     /// Frees slots whose last pane went before `limit`; `held` are the slots that panes have.

@@ -15,6 +15,9 @@ const SMALL_ARRAY: usize = 1 << 14;
 /// Places that the second-level cache holds as a rule, in bytes: beyond, they are fetched ahead.
 const NEAR_BYTES: usize = 1 << 19;
 
+/// Look-ups at a time.
+const LOOK_UPS: usize = 16;
+
 /// How many look-ups ahead.
 const AHEAD: usize = 24;
 
@@ -105,16 +108,21 @@ impl IntTable {
 /// Looks keys up one after the other; `fetch` hears of those that come later.
 #[inline(always)]
 fn find_each(keys: &[i64], slots: &mut [u32], get: impl Fn(i64) -> u32, fetch: impl Fn(i64)) -> usize {
-    for (at, (&key, found)) in keys.iter().zip(slots).enumerate() {
-        if let Some(&ahead) = keys.get(at + AHEAD) {
-            fetch(ahead);
+    let mut start = 0;
+    for (some, found) in keys.chunks(LOOK_UPS).zip(slots.chunks_mut(LOOK_UPS)) {
+        keys.iter().skip(start + AHEAD).take(LOOK_UPS).for_each(|&ahead| fetch(ahead));
+        // Asked once for all of them, so that no look-up waits for the one before it.
+        let mut are_known = true;
+        for (&key, slot) in some.iter().zip(&mut *found) {
+            *slot = get(key);
+            are_known &= *slot != 0;
         }
-        *found = get(key);
-        if *found == 0 {
-            return at;
+        if !are_known {
+            return start + found.iter().position(|&slot| slot == 0).unwrap_or(found.len());
         }
+        start += some.len();
     }
-    keys.len()
+    start
 }
 
 impl Form {

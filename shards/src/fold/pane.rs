@@ -12,11 +12,10 @@ use corefold_aggregator::time::{EventTime, PaneId};
 use std::collections::BinaryHeap;
 
 use super::block::prefetch;
+use super::frozen::Frozen;
 use super::group_table::GroupTable;
-use super::row_index::{ChunkPool, RowIndex};
-
-/// Rows per page: so many are made at a time, and copied at a time for a snapshot.
-const PAGE_ROWS: usize = 128;
+use super::page_pool::{PAGE_ROWS, PagePool};
+use super::row_index::RowIndex;
 
 /// Rows whose index the second-level cache holds as a rule: beyond, it is fetched ahead.
 const NEAR_ROWS: usize = 1 << 16;
@@ -24,41 +23,6 @@ const NEAR_ROWS: usize = 1 << 16;
 /// A pane with rows for more than one in so many of all slots keeps them by slot, up to so many slots.
 const BY_SLOT_SHARE: usize = 4;
 const BY_SLOT_MAX: usize = 1 << 17;
-
-/// Memory of one view that no pane uses, and how rows begin.
-#[derive(Debug)]
-pub struct PagePool {
-    /// A page of rows without events.
-    template: Box<[u64]>,
-    stride: usize,
-    /// What rows lay in.
-    free: Vec<Vec<u64>>,
-    /// Lists of slots, empty.
-    lists: Vec<Vec<u32>>,
-    /// Copies of pages.
-    pages: Vec<Box<[u64]>>,
-    chunks: ChunkPool,
-}
-
-impl PagePool {
-    /// Memory for rows of `layout`.
-    pub fn new(layout: &RowLayout) -> PagePool {
-        let template = layout.template.repeat(PAGE_ROWS).into();
-        let (free, lists, pages) = (Vec::new(), Vec::new(), Vec::new());
-        PagePool { template, stride: layout.stride, free, lists, pages, chunks: ChunkPool::default() }
-    }
-
-    /// A page that holds the same rows as `page`.
-    fn copy_of(&mut self, page: &[u64]) -> Box<[u64]> {
-        match self.pages.pop() {
-            Some(mut copy) => {
-                copy.copy_from_slice(page);
-                copy
-            }
-            None => page.into(),
-        }
-    }
-}
 
 /// An open (or closed, not yet released) pane.
 #[derive(Debug)]
@@ -88,33 +52,6 @@ pub struct Pane {
     has_gaps: bool,
     /// Hash and slot of every group, largest first; filled once the pane is full.
     ranked: BinaryHeap<(u64, u32)>,
-}
-
-/// What a snapshot sees of a pane.
-#[derive(Debug)]
-struct Frozen {
-    /// Pages as they were, of those that have changed since and were not written yet.
-    pages: Vec<Option<Box<[u64]>>>,
-    sides: Sides,
-    /// How many rows there were.
-    rows: usize,
-    /// Whether they lay by slot: they may lie elsewhere since.
-    was_by_slot: bool,
-    /// Rows below have been written.
-    written: usize,
-}
-
-impl Frozen {
-    /// Keeps the page of `row` as it is, if that is not done yet: it is about to change.
-    fn keep(&mut self, row: usize, words: &[u64], pool: &mut PagePool) {
-        let page = row / PAGE_ROWS;
-        let size = PAGE_ROWS * pool.stride;
-        if let Some(kept @ None) = self.pages.get_mut(page)
-            && self.written < (page + 1) * PAGE_ROWS
-        {
-            *kept = Some(pool.copy_of(&words[page * size..][..size]));
-        }
-    }
 }
 
 impl Pane {
@@ -177,18 +114,20 @@ impl Pane {
         let may_be = slots_end <= BY_SLOT_MAX.min(groups_max as usize) && self.ranked.is_empty();
         if self.is_by_slot && !may_be {
             self.order_by_first_event(pool);
-        } else if !self.is_by_slot
-            && may_be
-            && self.frozen.is_none()
-            && self.slots.len() >= PAGE_ROWS
-            && self.slots.len() * BY_SLOT_SHARE > slots_end
-        {
+        } else if !self.is_by_slot && may_be && self.frozen.is_none() && self.belongs_by_slot(slots_end, pool) {
             self.order_by_slot(slots_end, pool);
         }
         let rows = if self.is_by_slot { slots_end } else { self.slots.len() + groups };
         self.extend_to(rows, pool);
         if self.is_by_slot {
             self.slots.extend(self.slots.len() as u32..slots_end as u32);
+        }
+    }
+
+    fn belongs_by_slot(&self, slots_end: usize, pool: &PagePool) -> bool {
+        match self.slots.len() {
+            0 => pool.starts_by_slot,
+            rows => rows >= PAGE_ROWS && rows * BY_SLOT_SHARE > slots_end,
         }
     }
 
@@ -207,10 +146,7 @@ impl Pane {
             words.extend_from_slice(&pool.template);
         }
         for (&slot, row) in self.slots.iter().zip(self.words.chunks_exact(self.stride)) {
-            // The row of a group that was moved to "other" stays behind, or it would cover the one that came later.
-            if row[0] != 0 {
-                words[slot as usize * self.stride..][..self.stride].copy_from_slice(row);
-            }
+            words[slot as usize * self.stride..][..self.stride].copy_from_slice(row);
         }
         std::mem::take(&mut self.index).recycle(&mut pool.chunks);
         self.slots.clear();
@@ -343,16 +279,13 @@ impl Pane {
     /// Keeps the pane as it is for a snapshot. Costs nothing per row: a page is copied before it changes.
     pub fn freeze(&mut self) {
         assert!(self.frozen.is_none(), "what is frozen twice is lost");
-        let rows = self.slots.len();
-        let pages = (0..rows.div_ceil(PAGE_ROWS)).map(|_| None).collect();
-        let (sides, was_by_slot) = (self.sides.clone(), self.is_by_slot);
-        self.frozen = Some(Box::new(Frozen { pages, sides, rows, was_by_slot, written: 0 }));
+        self.frozen = Some(Box::new(Frozen::new(self.slots.len(), self.is_by_slot, self.sides.clone())));
     }
 
     /// Ends what `freeze` began.
     pub fn thaw(&mut self, pool: &mut PagePool) {
         if let Some(frozen) = self.frozen.take() {
-            pool.pages.extend(frozen.pages.into_iter().flatten());
+            frozen.recycle(pool);
         }
     }
 
@@ -366,29 +299,7 @@ impl Pane {
         layout: &RowLayout,
         partial: &mut Partial,
     ) -> Option<usize> {
-        let frozen = self.frozen.as_mut()?;
-        assert!(from >= frozen.written, "what was written is not kept");
-        let end = frozen.rows.min(from + rows_max);
-        let has_sides = !frozen.sides.is_empty();
-        let mut row = from;
-        while row < end {
-            let (page, rows) = (row / PAGE_ROWS, row..end.min((row / PAGE_ROWS + 1) * PAGE_ROWS));
-            let live = || &self.words[page * PAGE_ROWS * self.stride..];
-            let words = frozen.pages[page].as_deref().unwrap_or_else(live);
-            let words = words[row % PAGE_ROWS * self.stride..].chunks_exact(self.stride);
-            for (row, words) in rows.clone().zip(words).filter(|(_, words)| words[0] != 0) {
-                let slot = if frozen.was_by_slot { row as u32 } else { self.slots[row] };
-                if has_sides {
-                    partial.push_row(layout, slot, words, &frozen.sides, slot);
-                } else {
-                    partial.slots.push(slot);
-                    partial.words.extend_from_slice(words);
-                }
-            }
-            row = rows.end;
-        }
-        frozen.written = end;
-        (end < frozen.rows).then_some(end)
+        self.frozen.as_mut()?.write((&self.slots, &self.words), from..from + rows_max, layout, partial)
     }
 
     /// Gives a group that [`Pane::make_room`] made room for its row.
@@ -491,11 +402,16 @@ impl Pane {
         partial.pane = self.id.0;
         table.take_retired(&mut partial.retired);
         if self.has_gaps {
-            for (&slot, words) in self.slots.iter().zip(self.words.chunks_exact(self.stride)) {
-                if words[0] != 0 {
-                    partial.slots.push(slot);
-                    partial.words.extend_from_slice(words);
+            let has_events = |row: usize| self.words[row * self.stride] != 0;
+            let (mut row, end) = (0, self.slots.len());
+            while row < end {
+                let start = row;
+                while row < end && has_events(row) {
+                    row += 1;
                 }
+                partial.slots.extend_from_slice(&self.slots[start..row]);
+                partial.words.extend_from_slice(&self.words[start * self.stride..row * self.stride]);
+                row += 1;
             }
         } else {
             partial.slots.extend_from_slice(&self.slots);
@@ -522,7 +438,8 @@ impl Pane {
     /// the pane log by now.
     pub fn recycle(mut self, table: &mut GroupTable, pool: &mut PagePool, frontier: EventTime) {
         self.thaw(pool);
-        table.release(self.held(), frontier);
+        let held = table.release(self.held(), frontier);
+        pool.starts_by_slot = held >= PAGE_ROWS && held * BY_SLOT_SHARE > table.slots_end();
         self.index.recycle(&mut pool.chunks);
         self.words.clear();
         pool.free.push(self.words);

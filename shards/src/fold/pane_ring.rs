@@ -2,7 +2,8 @@
 //!
 //! Their rows are not here.
 
-use super::pane::{PagePool, Pane};
+use super::page_pool::PagePool;
+use super::pane::Pane;
 use corefold_aggregator::time::{EventTime, PaneId, WindowSpec};
 use std::collections::BTreeMap;
 
