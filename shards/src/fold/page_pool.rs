@@ -15,6 +15,8 @@ pub struct PagePool {
     pub stride: usize,
     /// What rows lay in.
     pub free: Vec<Vec<u64>>,
+    /// Lists of slots, empty.
+    pub lists: Vec<Vec<u32>>,
     /// Copies of pages.
     pub pages: Vec<Box<[u64]>>,
     /// Parts of indices.
@@ -27,8 +29,16 @@ impl PagePool {
     /// Memory for rows of `layout`.
     pub fn new(layout: &RowLayout) -> PagePool {
         let template = layout.template.repeat(PAGE_ROWS).into();
-        let (free, pages) = (Vec::new(), Vec::new());
-        PagePool { template, stride: layout.stride, free, pages, chunks: ChunkPool::default(), starts_by_slot: false }
+        let (free, lists, pages) = (Vec::new(), Vec::new(), Vec::new());
+        PagePool {
+            template,
+            stride: layout.stride,
+            free,
+            lists,
+            pages,
+            chunks: ChunkPool::default(),
+            starts_by_slot: false,
+        }
     }
 
     /// A page that holds the same rows as `page`.

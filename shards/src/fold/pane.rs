@@ -61,12 +61,12 @@ impl Pane {
             id,
             start,
             end,
-            index: RowIndex::default(),
+            index: RowIndex::new(&mut pool.chunks),
             is_by_slot: false,
             words: pool.free.pop().unwrap_or_default(),
             frozen: None,
             stride: pool.stride,
-            slots: Vec::new(),
+            slots: pool.lists.pop().unwrap_or_default(),
             sides: Sides::default(),
             groups: 0,
             has_gaps: false,
@@ -443,5 +443,7 @@ impl Pane {
         self.index.recycle(&mut pool.chunks);
         self.words.clear();
         pool.free.push(self.words);
+        self.slots.clear();
+        pool.lists.push(self.slots);
     }
 }
