@@ -82,6 +82,11 @@ impl Pane {
         self.held().filter(|&slot| slot != OTHER_SLOT).count() as u32
     }
 
+    /// Words that its rows lie in.
+    pub fn size(&self) -> usize {
+        self.words.len()
+    }
+
     /// Whether it has no room for another group when it may have `groups_max`.
     pub fn is_full(&self, groups_max: u32) -> bool {
         // By slot there are never more slots than that.

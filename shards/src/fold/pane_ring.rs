@@ -128,6 +128,12 @@ impl PaneRing {
         self.by_id.range(..self.window.open_from(frontier)).count()
     }
 
+    /// The same, oldest first.
+    pub fn closed_panes(&self, frontier: EventTime) -> impl Iterator<Item = &Pane> {
+        let closed = self.by_id.range(..self.window.open_from(frontier));
+        closed.filter_map(|(_, &index)| self.panes[index as usize].as_ref())
+    }
+
     /// Panes held.
     pub fn len(&self) -> usize {
         self.by_id.len()

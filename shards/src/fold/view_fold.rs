@@ -149,6 +149,11 @@ impl ViewFold {
         self.ring.closed(frontier)
     }
 
+    /// Words that rows of closed panes lie in, beyond the two oldest.
+    pub fn closed_words(&self, frontier: EventTime) -> usize {
+        self.ring.closed_panes(frontier).skip(2).map(Pane::size).sum()
+    }
+
     /// Writes the oldest pane at or above `from` that closes at or before `frontier` into `partial` and returns
     /// the next pane to ask for; `None` when there is no such pane.
     pub fn write_partial(
@@ -454,21 +459,6 @@ impl ViewFold {
             }
         }
         block.note_folded();
-    }
-
-    /// The panes held, for assertions and counters.
-    pub fn panes(&self) -> usize {
-        self.ring.len()
-    }
-
-    /// Slots in use and free, for counters.
-    pub fn slots(&self) -> usize {
-        self.table.slots_end()
-    }
-
-    /// Looks at one pane; for tests.
-    pub fn pane_groups(&mut self, id: PaneId) -> Option<u32> {
-        self.ring.next_in(id, PaneId(id.0 + 1)).map(|pane: &mut Pane| pane.groups())
     }
 }
 
