@@ -11,6 +11,7 @@ pub mod lane_notes;
 pub mod late;
 pub mod ledger;
 pub mod pane_log;
+pub mod session;
 pub mod shard;
 pub mod snapshot;
 pub mod wal;
