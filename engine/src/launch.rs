@@ -14,6 +14,9 @@ use crate::feed::stamps::{DealtLanes, DealtPlan};
 use crate::launch_store::{Opened, StorePlan, StoreStarts};
 use crate::lifecycle::Lifecycle;
 use crate::links::{self, DealerEnds, ShardEnds, Shared};
+use crate::net::door::Door;
+use crate::net::parts::FeedParts;
+use crate::net::{HANDOVERS_MAX, Handover, NetBoard, NetClock, NetPlan};
 use crate::pane_core::PanePlan;
 use crate::recover::ShardStart;
 use crate::shard_core::ShardCore;
@@ -23,6 +26,7 @@ use corefold_aggregator::coordinator::Coordinator;
 use corefold_aggregator::view::ViewPlan;
 use corefold_shards::counters::ShardCounts;
 use corefold_shards::shard::{Shard, ShardPlan};
+use crossbeam_channel::{Receiver, Sender};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -33,6 +37,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How long an output that nobody takes may hold up the end of an engine that drops its result, or has failed.
 const EXPORT_END_MAX: Duration = Duration::from_secs(2);
+
+/// How often a busy core looks after its sockets.
+const SOCKETS_EVERY: Duration = Duration::from_micros(250);
 
 /// Batches that may be between reader and dealer, per parser.
 const UNDERWAY_PER_PARSER: usize = 4;
@@ -57,6 +64,8 @@ pub struct EnginePlan {
     pub pull_interval: Duration,
     /// The data directory, if there is one.
     pub store: Option<StorePlan>,
+    /// Where producers elsewhere come in; `None` if none may.
+    pub net: Option<NetPlan>,
 }
 
 /// What a finished engine tells.
@@ -108,14 +117,25 @@ pub fn launch(
         pull_interval: plan.pull_interval,
         shared: Arc::clone(shared),
     };
-    let mut cores = vec![start_core("the coordinator", plan.topology.coordinator, shared, move || coordinator.run())?];
+    let mut cores = vec![start_core(
+        "the coordinator",
+        Core { number: plan.topology.coordinator, has_sockets: false },
+        shared,
+        move || coordinator.run(),
+    )?];
     // Segments and snapshots are written as long as a shard may ask for it.
     let keepers = store.as_ref().map(|store| {
         (Arc::clone(&store.keeper), store.snapshots.as_ref().map(|snapshots| Arc::clone(&snapshots.keeper)))
     });
-    let starts = start_shards(&plan.topology, &plan.shards, store, shard_ends, shared);
+    let net = plan.net.map(|net| NetStart::new(net, count));
+    let starts = start_shards(&plan.topology, &plan.shards, store, shard_ends, net.as_ref(), shared);
     let started = starts.and_then(|shards| {
         cores.extend(shards);
+        if let Some(net) = net {
+            let shared = Arc::clone(shared);
+            let door = Door::new(net.plan, net.shards, net.clock, shared);
+            spawn("door", move || door.run())?;
+        }
         shared.lifecycle.advance(Lifecycle::Running).map_err(|_| EngineError::Stopped)?;
         start_feed(FeedPlan { plans: plan.plans, lanes: plan.lanes, routing: plan.routing }, count, dealer_ends, shared)
     });
@@ -183,6 +203,7 @@ fn start_shards(
     plan: &ShardPlan,
     store: Option<StorePlan>,
     ends: Vec<ShardEnds>,
+    net: Option<&NetStart>,
     shared: &Arc<Shared<EngineError>>,
 ) -> Result<Vec<ExecutorJoinHandle<()>>, EngineError> {
     let count = ends.len();
@@ -193,7 +214,8 @@ fn start_shards(
         let parts = store.as_ref().map(|store| store.parts_of(index as u32, plan));
         let plan = plan.clone();
         let of_shard = Arc::clone(shared);
-        let core = topology.shards[index];
+        let net = net.map(|net| net.parts_of(index));
+        let core = Core { number: topology.shards[index], has_sockets: net.is_some() };
         cores.push(start_core(&format!("shard {index}"), core, shared, move || async move {
             match parts.map(|parts| parts.open(index as u32, &start)).transpose() {
                 Ok(opened) => {
@@ -205,7 +227,7 @@ fn start_shards(
                     let directory = store.as_ref().map(|store| store.shard_path(index as u32).display().to_string());
                     let directory = directory.unwrap_or_default();
                     let shared = of_shard;
-                    ShardCore { index, shard, ends, disk, directory, start, store, snapshots, shared }.run().await;
+                    ShardCore { index, shard, ends, disk, directory, start, store, snapshots, net, shared }.run().await;
                 }
                 Err(error) => of_shard.fail(error),
             }
@@ -293,10 +315,40 @@ fn spawn<T: Send + 'static>(
     spawned.map_err(|error| EngineError::Thread { what, error })
 }
 
+/// A core, and what its executor is to look after.
+#[derive(Clone, Copy)]
+struct Core {
+    number: usize,
+    has_sockets: bool,
+}
+
+/// What the shards and the door have in common.
+struct NetStart {
+    plan: NetPlan,
+    clock: NetClock,
+    boards: Arc<Vec<Arc<NetBoard>>>,
+    shards: Vec<(Sender<Handover>, Arc<NetBoard>)>,
+    intakes: Vec<Receiver<Handover>>,
+}
+
+impl NetStart {
+    fn new(plan: NetPlan, count: usize) -> NetStart {
+        let boards: Arc<Vec<Arc<NetBoard>>> = Arc::new((0..count).map(|_| Arc::default()).collect());
+        let (ends_in, intakes): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| crossbeam_channel::bounded(HANDOVERS_MAX)).unzip();
+        let shards = ends_in.into_iter().zip(boards.iter().cloned()).collect();
+        NetStart { plan, clock: NetClock::start(), boards, shards, intakes }
+    }
+
+    fn parts_of(&self, index: usize) -> FeedParts {
+        FeedParts::of(&self.plan, index, &self.boards, self.clock, self.intakes[index].clone())
+    }
+}
+
 /// Starts an executor on its core.
 fn start_core<F: Future<Output = ()> + 'static>(
     what: &str,
-    core: usize,
+    core: Core,
     shared: &Arc<Shared<EngineError>>,
     body: impl FnOnce() -> F + Send + 'static,
 ) -> Result<ExecutorJoinHandle<()>, EngineError> {
@@ -306,7 +358,9 @@ fn start_core<F: Future<Output = ()> + 'static>(
         body()
     };
     // No spinning before parking: cores may be shared.
-    let builder = LocalExecutorBuilder::new(Placement::Fixed(core)).name(what);
+    let builder = LocalExecutorBuilder::new(Placement::Fixed(core.number)).name(what);
+    // A busy core hears of sockets only when it is interrupted.
+    let builder = if core.has_sockets { builder.preempt_timer(SOCKETS_EVERY) } else { builder };
     builder.spawn(body).map_err(|error| executor_error(what, &error.to_string()))
 }
 

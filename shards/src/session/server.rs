@@ -152,6 +152,12 @@ impl ServerSession {
     /// Ends the session with a reason, or only tells it if it is none that ends sessions.
     pub fn refuse(&mut self, refusal: &Refusal) {
         if self.state != State::Closed {
+            let is_open = matches!(self.state, State::Open | State::Leaving);
+            if is_open && refusal.code.ends_session() && self.now != self.told {
+                // The last word on what has come so far.
+                self.told = self.now;
+                self.now.write(&mut self.out);
+            }
             refusal.write(&mut self.out);
             if refusal.code.ends_session() {
                 self.state = State::Closed;
