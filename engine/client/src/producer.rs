@@ -66,7 +66,7 @@ pub struct Metrics {
     pub batches_durable: u64,
     /// Batches that the server has shed because their deadline had passed.
     pub batches_shed: u64,
-    /// Rows that were offered, those passed over among them.
+    /// Rows that were offered, but for those of batches that were passed over.
     pub rows_offered: u64,
     /// Bytes of offered batches.
     pub bytes_offered: u64,
@@ -90,6 +90,7 @@ pub struct Producer {
     events: Vec<ClientEvent>,
     /// The server has said goodbye to ours.
     is_over: bool,
+    has_ended: bool,
 }
 
 impl Producer {
@@ -108,6 +109,7 @@ impl Producer {
             metrics: Metrics::default(),
             events: Vec::new(),
             is_over: false,
+            has_ended: false,
             config,
         };
         while !producer.lane.is_welcome() {
@@ -145,11 +147,15 @@ impl Producer {
     }
 
     /// Counts a batch that the server has, without sending it. It must be the same as it was then.
-    pub fn pass(&mut self, rows: u64) {
-        self.lane.pass(rows);
+    pub fn pass(&mut self) {
+        self.lane.pass();
         self.metrics.batches_offered += 1;
         self.metrics.batches_known += 1;
-        self.metrics.rows_offered += rows;
+    }
+
+    /// Whether the lane was ended in an earlier life of this producer: the server has all of it.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
     }
 
     /// Offers a batch, waiting while as much is under way as may be. Returns its number.
@@ -173,8 +179,9 @@ impl Producer {
             self.turn(LOOK_EVERY)?;
         }
         let size = bytes.len() as u64;
-        let sequence = self.lane.offer(bytes, rows, rejected, deadline, position)?;
-        self.metrics.batches_offered += 1;
+        let sequence = self.lane.offer(bytes, rejected, deadline, position)?;
+        // The end of a lane is no batch to its owner.
+        self.metrics.batches_offered += u64::from(position != LANE_END);
         self.metrics.rows_offered += rows;
         self.metrics.bytes_offered += size;
         self.turn(Duration::ZERO)?;
@@ -258,6 +265,9 @@ impl Producer {
 
     fn take_events(&mut self) -> Result<(), SendError> {
         for event in std::mem::take(&mut self.events) {
+            if let ClientEvent::Welcome(welcome) = &event {
+                self.has_ended = welcome.has_ended;
+            }
             match event {
                 ClientEvent::Welcome(_) | ClientEvent::Progress(_) => {
                     self.progressed = Instant::now();

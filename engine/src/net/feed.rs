@@ -170,14 +170,18 @@ impl NetFeed {
         if is_stopping && this.stopping_since.is_none() {
             this.stopping_since = Some(this.now.steady_ns);
         }
+        let mut admitted = Vec::new();
         while let Ok(handover) = this.parts.intake.try_recv() {
-            if let Some((socket, connection)) = this.admit(handover) {
-                glommio::spawn_local(serve(socket, connection, Rc::clone(feed))).detach();
-            }
+            admitted.push(this.admit(handover));
         }
         if this.now.steady_ns - this.checked_ns >= CHECK_EVERY_NS {
             this.checked_ns = this.now.steady_ns;
             this.check_connections();
+        }
+        drop(this);
+        // A task begins to run where it is spawned.
+        for (socket, connection) in admitted {
+            glommio::spawn_local(serve(socket, connection, Rc::clone(feed))).detach();
         }
     }
 
@@ -275,7 +279,7 @@ impl NetFeed {
         &self.parts.boards[self.parts.index]
     }
 
-    fn admit(&mut self, handover: Handover) -> Option<(std::net::TcpStream, Shared<Connection>)> {
+    fn admit(&mut self, handover: Handover) -> (std::net::TcpStream, Shared<Connection>) {
         let Handover { socket, session, lane, stream, attempt, permit } = handover;
         let connection = Rc::new(RefCell::new(Connection::new(session, lane, stream, permit)));
         let refused = self.open(&connection, lane, stream, attempt).err();
@@ -285,7 +289,7 @@ impl NetFeed {
         } else {
             self.parts.counts.opened.fetch_add(1, Ordering::Relaxed);
         }
-        Some((socket, connection))
+        (socket, connection)
     }
 
     fn open(

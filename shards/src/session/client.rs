@@ -10,7 +10,7 @@ use super::message::{
 };
 use super::{PROTOCOL_VERSION, credit_cost, producer_of};
 use crate::batch::wire::{Stamp, patch_stamp};
-use crate::batch::{AlignedBytes, UnverifiedBatch};
+use crate::batch::{AlignedBytes, BATCH_ROWS_MAX, UnverifiedBatch};
 use corefold_aggregator::time::EventTime;
 use std::collections::VecDeque;
 
@@ -132,7 +132,6 @@ pub struct ClientLane {
     first: u64,
     /// What the server knows from an earlier life of ours: batches below are only counted.
     known: u64,
-    rows: u64,
     has_ended: bool,
     attempt: u64,
     connection: Option<Connection>,
@@ -153,7 +152,6 @@ impl ClientLane {
             kept_bytes: 0,
             first: 0,
             known: 0,
-            rows: 0,
             has_ended: false,
             attempt: 0,
             connection: None,
@@ -191,20 +189,18 @@ impl ClientLane {
         self.spares.pop().unwrap_or_default()
     }
 
-    /// Counts a batch of `rows` rows that the server has from an earlier life of this lane, without its bytes.
+    /// Counts a batch that the server has from an earlier life of this lane, without its bytes.
     ///
     /// Panics unless its sequence is below [`ClientLane::known`] and nothing waits.
-    pub fn pass(&mut self, rows: u64) {
+    pub fn pass(&mut self) {
         assert!(self.kept.is_empty() && self.first < self.known, "only what the server has may be passed over");
         self.first += 1;
-        self.rows += rows;
     }
 
-    /// Takes a batch of `rows` rows: stamps it with the next sequence and keeps it until it is durable.
+    /// Takes a batch: stamps it with the next sequence and keeps it until it is durable.
     pub fn offer(
         &mut self,
         mut bytes: AlignedBytes,
-        rows: u64,
         rejected: u32,
         deadline: EventTime,
         position: u64,
@@ -221,7 +217,8 @@ impl ClientLane {
         }
         let sequence = self.next_sequence();
         let stamp = Stamp {
-            first_row: self.rows,
+            // Rows are numbered in leaps, so that the number of a row needs no batch before it.
+            first_row: sequence * BATCH_ROWS_MAX as u64,
             position,
             deadline,
             rejected,
@@ -232,7 +229,6 @@ impl ClientLane {
             return Err(OfferError::NotABatch);
         }
         bytes.pad(8, 0);
-        self.rows += rows;
         self.has_ended = position == super::LANE_END;
         self.kept_bytes += bytes.len() as u64;
         let header = frame::header(FrameKind::Batch, bytes.as_slice());

@@ -240,12 +240,12 @@ fn a_client_takes_what_it_can_keep() {
     let mut client = client();
     for value in 0..6 {
         let bytes = batch_of(value, 2, &stamp(0));
-        let sequence = client.offer(bytes, 2, 0, EventTime::MAX, 0).expect("room");
+        let sequence = client.offer(bytes, 0, EventTime::MAX, 0).expect("room");
         assert_eq!(sequence, value as u64);
     }
-    let full = client.offer(batch_of(6, 2, &stamp(0)), 2, 0, EventTime::MAX, 0);
+    let full = client.offer(batch_of(6, 2, &stamp(0)), 0, EventTime::MAX, 0);
     assert!(matches!(full, Err(OfferError::Full(_))));
     let mut other = crate::kit::client();
-    let none = other.offer(AlignedBytes::from(&[0; 64][..]), 0, 0, EventTime::MAX, 0);
+    let none = other.offer(AlignedBytes::from(&[0; 64][..]), 0, EventTime::MAX, 0);
     assert!(matches!(none, Err(OfferError::NotABatch)));
 }

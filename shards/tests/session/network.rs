@@ -94,7 +94,7 @@ impl World {
 
     fn offer(&mut self) {
         let bytes = batch_of(self.offered, 1 + self.dice.below(40) as usize, &stamp(0));
-        self.client.offer(bytes, 1, 0, EventTime::MAX, self.offered as u64).expect("room was seen");
+        self.client.offer(bytes, 0, EventTime::MAX, self.offered as u64).expect("room was seen");
         self.offered += 1;
     }
 
@@ -299,7 +299,7 @@ fn a_client_without_memory_passes_over_what_is_known() {
     }
     assert_eq!(world.client.known(), known);
     while world.client.next_sequence() < world.client.known() {
-        world.client.pass(1);
+        world.client.pass();
         world.offered += 1;
     }
     while !world.is_done() {
