@@ -38,9 +38,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long an output that nobody takes may hold up the end of an engine that drops its result, or has failed.
 const EXPORT_END_MAX: Duration = Duration::from_secs(2);
 
-/// How often a busy core looks after its sockets.
-const SOCKETS_EVERY: Duration = Duration::from_micros(250);
-
 /// Batches that may be between reader and dealer, per parser.
 const UNDERWAY_PER_PARSER: usize = 4;
 
@@ -117,12 +114,7 @@ pub fn launch(
         pull_interval: plan.pull_interval,
         shared: Arc::clone(shared),
     };
-    let mut cores = vec![start_core(
-        "the coordinator",
-        Core { number: plan.topology.coordinator, has_sockets: false },
-        shared,
-        move || coordinator.run(),
-    )?];
+    let mut cores = vec![start_core("the coordinator", plan.topology.coordinator, shared, move || coordinator.run())?];
     // Segments and snapshots are written as long as a shard may ask for it.
     let keepers = store.as_ref().map(|store| {
         (Arc::clone(&store.keeper), store.snapshots.as_ref().map(|snapshots| Arc::clone(&snapshots.keeper)))
@@ -215,7 +207,7 @@ fn start_shards(
         let plan = plan.clone();
         let of_shard = Arc::clone(shared);
         let net = net.map(|net| net.parts_of(index));
-        let core = Core { number: topology.shards[index], has_sockets: net.is_some() };
+        let core = topology.shards[index];
         cores.push(start_core(&format!("shard {index}"), core, shared, move || async move {
             match parts.map(|parts| parts.open(index as u32, &start)).transpose() {
                 Ok(opened) => {
@@ -315,13 +307,6 @@ fn spawn<T: Send + 'static>(
     spawned.map_err(|error| EngineError::Thread { what, error })
 }
 
-/// A core, and what its executor is to look after.
-#[derive(Clone, Copy)]
-struct Core {
-    number: usize,
-    has_sockets: bool,
-}
-
 /// What the shards and the door have in common.
 struct NetStart {
     plan: NetPlan,
@@ -348,7 +333,7 @@ impl NetStart {
 /// Starts an executor on its core.
 fn start_core<F: Future<Output = ()> + 'static>(
     what: &str,
-    core: Core,
+    core: usize,
     shared: &Arc<Shared<EngineError>>,
     body: impl FnOnce() -> F + Send + 'static,
 ) -> Result<ExecutorJoinHandle<()>, EngineError> {
@@ -358,9 +343,7 @@ fn start_core<F: Future<Output = ()> + 'static>(
         body()
     };
     // No spinning before parking: cores may be shared.
-    let builder = LocalExecutorBuilder::new(Placement::Fixed(core.number)).name(what);
-    // A busy core hears of sockets only when it is interrupted.
-    let builder = if core.has_sockets { builder.preempt_timer(SOCKETS_EVERY) } else { builder };
+    let builder = LocalExecutorBuilder::new(Placement::Fixed(core)).name(what);
     builder.spawn(body).map_err(|error| executor_error(what, &error.to_string()))
 }
 

@@ -31,6 +31,10 @@ const IDLE_LOOKS: u32 = 64;
 const PARK_MIN: Duration = Duration::from_micros(20);
 const PARK_MAX: Duration = Duration::from_millis(1);
 
+/// How often a busy core looks after its sockets, and the shortest sleep that makes it do so.
+const SOCKETS_EVERY: Duration = Duration::from_micros(500);
+const SOCKETS_PAUSE: Duration = Duration::from_micros(2);
+
 /// Records folded during replay between looks at the coordinator.
 const REPLAY_RECORDS: u32 = 16;
 
@@ -85,6 +89,8 @@ struct State {
     stall: StallClock,
     track: Track,
     net: Option<Rc<RefCell<NetFeed>>>,
+    /// When the core last looked after its sockets.
+    rested: Instant,
 }
 
 impl ShardCore {
@@ -110,6 +116,7 @@ impl ShardCore {
             stall: StallClock::default(),
             track: self.shared.timeline.track(format!("shard {}", self.index)),
             net: None,
+            rested: Instant::now(),
         };
         state.track.enter(Stage::Replay);
         self.take_snapshots()?;
@@ -137,11 +144,7 @@ impl ShardCore {
             }
             if gathered || stepped || carried {
                 idle_looks = 0;
-                match &state.net {
-                    // Connections live on this core too.
-                    Some(_) => futures_lite::future::yield_now().await,
-                    None => glommio::executor().yield_if_needed().await,
-                }
+                self.give_way(&mut state).await;
                 continue;
             }
             self.check_stall(&mut state)?;
@@ -152,6 +155,20 @@ impl ShardCore {
                 self.park(idle_looks - IDLE_LOOKS, &mut bell, &state.net).await?;
             }
         }
+    }
+
+    /// Lets others on this core have their turn.
+    async fn give_way(&self, state: &mut State) {
+        if state.net.is_none() {
+            return glommio::executor().yield_if_needed().await;
+        }
+        // Connections live on this core too, and it hears of their sockets only when nothing can run. (A short
+        // preemption timer of the executor would do as well, but with it sleeps of parked cores were lost.)
+        if state.rested.elapsed() < SOCKETS_EVERY {
+            return futures_lite::future::yield_now().await;
+        }
+        glommio::timer::sleep(SOCKETS_PAUSE).await;
+        state.rested = Instant::now();
     }
 
     /// Takes what has come in; true if there was anything.

@@ -118,7 +118,7 @@ impl Producer {
         Ok(producer)
     }
 
-    /// Batches below this number the server has from an earlier life of this producer. While the next one is below it,
+    /// Batches below this number are durable from an earlier life of this producer. While the next one is below it,
     /// [`Producer::pass`] is enough.
     pub fn known(&self) -> u64 {
         self.lane.known()
@@ -153,7 +153,7 @@ impl Producer {
         self.metrics.batches_known += 1;
     }
 
-    /// Whether the lane was ended in an earlier life of this producer: the server has all of it.
+    /// Whether the lane was ended in an earlier life of this producer: all of it is durable.
     pub fn has_ended(&self) -> bool {
         self.has_ended
     }
@@ -266,7 +266,7 @@ impl Producer {
     fn take_events(&mut self) -> Result<(), SendError> {
         for event in std::mem::take(&mut self.events) {
             if let ClientEvent::Welcome(welcome) = &event {
-                self.has_ended = welcome.has_ended;
+                self.has_ended = welcome.has_ended && welcome.durable == welcome.next;
             }
             match event {
                 ClientEvent::Welcome(_) | ClientEvent::Progress(_) => {

@@ -474,7 +474,9 @@ impl NetFeed {
         for connection in self.connections.values() {
             let mut connection = connection.borrow_mut();
             refused.extend(connection.session.check_time(self.now).err());
-            connection.wake();
+            if !connection.session.output().is_empty() {
+                connection.wake();
+            }
         }
         refused.iter().for_each(|refusal| self.count_refusal(refusal));
     }

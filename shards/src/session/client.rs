@@ -130,7 +130,7 @@ pub struct ClientLane {
     kept: VecDeque<Kept>,
     kept_bytes: u64,
     first: u64,
-    /// What the server knows from an earlier life of ours: batches below are only counted.
+    /// What is durable from an earlier life of ours: batches below are only counted.
     known: u64,
     has_ended: bool,
     attempt: u64,
@@ -169,7 +169,7 @@ impl ClientLane {
         self.first
     }
 
-    /// Batches below this the server has from an earlier life of this lane: [`ClientLane::pass`] is enough for them.
+    /// Batches below this are durable from an earlier life of this lane: [`ClientLane::pass`] is enough for them.
     pub fn known(&self) -> u64 {
         self.known
     }
@@ -304,7 +304,7 @@ impl ClientLane {
             (true, FrameKind::Progress) => {
                 let progress = Progress::read(payload).map_err(wrong)?;
                 connection.credit = connection.credit.max(progress.credit);
-                if progress.received > connection.next.max(self.known) {
+                if progress.received > connection.next {
                     return Err(ClientError::Protocol("batches were received that were not sent".to_owned()));
                 }
                 self.forget(progress.durable);
@@ -330,7 +330,8 @@ impl ClientLane {
             return Err(ClientError::Lost { from: welcome.durable, to: self.first - 1 });
         }
         let offered = self.next_sequence();
-        self.known = welcome.next;
+        // What was received and is not durable may still be lost with the server.
+        self.known = welcome.durable;
         self.has_ended |= welcome.has_ended && welcome.next <= offered;
         if let Some(connection) = &mut self.connection {
             connection.is_welcome = true;

@@ -11,6 +11,9 @@ use crate::batch::wire::Stamp;
 use crate::batch::{AlignedBytes, UnverifiedBatch};
 use corefold_aggregator::time::EventTime;
 
+/// How often a client without news gets a sign of life.
+const SIGN_OF_LIFE_NS: u64 = 5_000_000_000;
+
 /// Something for the owner of a session.
 #[derive(Debug)]
 pub enum ServerEvent {
@@ -214,7 +217,7 @@ impl ServerSession {
     /// Ends the session if it has taken too long. A client that waits for news is given a sign of life.
     pub fn check_time(&mut self, now: Now) -> Result<(), Refusal> {
         let is_open = matches!(self.state, State::Open | State::Leaving);
-        if is_open && now.steady_ns.saturating_sub(self.spoke_ns) > self.limits.idle_max_ns / 6 {
+        if is_open && now.steady_ns.saturating_sub(self.spoke_ns) > SIGN_OF_LIFE_NS {
             self.spoke_ns = now.steady_ns;
             if self.out_at == self.out.len() {
                 message::write_ping(&mut self.out);

@@ -216,6 +216,11 @@ impl World {
         let server = &mut self.server;
         server.written += self.dice.below((server.taken.len() - server.written) as u64 + 1) as usize;
         server.durable += self.dice.below((server.written - server.durable) as u64 + 1) as usize;
+        self.say();
+    }
+
+    fn say(&mut self) {
+        let server = &mut self.server;
         for link in &mut self.links {
             if link.session.is_open() {
                 link.session.advance(server.written as u64, server.durable as u64);
@@ -287,13 +292,16 @@ fn a_client_without_memory_passes_over_what_is_known() {
     while world.server.durable < 3 {
         world.turn(true);
     }
-    world.kill_server();
+    // More has been received than is durable, and may yet be lost.
+    world.server.taken.extend((world.server.taken.len()..5).map(|at| (at as i64, at as u64)));
+    world.cut();
     let known = world.server.durable as u64;
+    assert!(known < 5);
     world.client = client();
     (world.offered, world.acknowledged) = (0, 0);
     while !world.client.is_welcome() {
         world.client_writes();
-        world.disk();
+        world.say();
         world.bytes_arrive(true);
         world.bytes_arrive(false);
     }
@@ -302,6 +310,7 @@ fn a_client_without_memory_passes_over_what_is_known() {
         world.client.pass();
         world.offered += 1;
     }
+    world.kill_server();
     while !world.is_done() {
         world.turn(true);
     }
