@@ -192,13 +192,10 @@ impl World {
                 return;
             }
             let event = self.client.filled(pieces, at(self.now_ns)).expect("an honest server");
-            match event {
-                Some(ClientEvent::Refused(refusal)) => {
-                    assert_eq!(refusal.code, Code::TooSlow, "{refusal}");
-                    self.drop_client_connection();
-                    return;
-                }
-                Some(_) | None => {}
+            if let Some(ClientEvent::Refused(refusal)) = event {
+                assert_eq!(refusal.code, Code::TooSlow, "{refusal}");
+                self.drop_client_connection();
+                return;
             }
             assert!(self.client.durable() >= self.acknowledged);
             self.acknowledged = self.client.durable();
