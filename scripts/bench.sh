@@ -24,7 +24,7 @@ cargo build --locked --release -p corefold-bench -p corefold-engine
 target="$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')"
 harness="$target/release/bench-harness"
 
-# What is swept besides the defaults: the four plots that people ask for first.
+# What is swept besides the defaults: the plots that people ask for first.
 sweep() {
   if [ "${#smoke[@]}" -gt 0 ]; then
     return
@@ -34,6 +34,8 @@ sweep() {
     latency) echo "rate=500k,1M,2M,5M events=10M" ;;
     engine) echo "shards=1,2" ;;
     recovery) echo "events=1M,5M,20M" ;;
+    result-latency) echo "pull_interval=10ms,50ms,100ms" ;;
+    hand-off) echo "runs=100 chunk=1,16 items=2M load=2" ;;
   esac
 }
 

@@ -7,6 +7,7 @@ use crate::key_values::KeyValues;
 use crate::partial::OTHER_SLOT;
 use crate::result::OutputColumn;
 use crate::spec::FieldType;
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -143,9 +144,8 @@ impl Groups {
                 prefixes[*a as usize].cmp(&prefixes[*b as usize]).then_with(|| rest(a).cmp(&rest(b)))
             };
             self.added.sort_unstable_by(compare);
-            self.order.append(&mut self.added);
-            // Two sorted runs: the stable sort finds and merges them.
-            self.order.sort_by(compare);
+            insert_sorted(&mut self.order, &self.added, compare);
+            self.added.clear();
         }
         &self.order
     }
@@ -168,9 +168,22 @@ impl Groups {
     }
 }
 
+/// Inserts `added`, which is sorted, into `order`, which is too. Every comparison looks at two places anywhere in memory:
+/// there are only as many as finding the places takes, and what lies between them moves as it is.
+fn insert_sorted(order: &mut Vec<u32>, added: &[u32], compare: impl Fn(&u32, &u32) -> Ordering) {
+    let mut end = order.len();
+    order.resize(end + added.len(), 0);
+    for (before, &slot) in added.iter().enumerate().rev() {
+        let at = order[..end].partition_point(|other| compare(other, &slot).is_lt());
+        order.copy_within(at..end, at + before + 1);
+        order[at + before] = slot;
+        end = at;
+    }
+}
+
 /// The first bytes of a key as a number that sorts as they do. A key that ends sooner is filled up with zeros; whoever
 /// differs only there has the same prefix.
-fn prefix(key: &[u8]) -> u128 {
+pub(crate) fn prefix(key: &[u8]) -> u128 {
     let mut bytes = [0; 16];
     let length = key.len().min(bytes.len());
     bytes[..length].copy_from_slice(&key[..length]);

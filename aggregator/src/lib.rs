@@ -8,6 +8,7 @@
 
 pub mod aggregate;
 pub mod coordinator;
+pub mod front;
 pub mod groups;
 pub mod key;
 pub mod key_values;

@@ -102,10 +102,13 @@ impl Partial {
 
     /// The announced slots with their keys.
     pub fn announcements(&self) -> impl Iterator<Item = (u32, &[u8])> {
-        self.announced.iter().enumerate().map(|(index, &slot)| {
-            let start = if index == 0 { 0 } else { self.key_ends[index - 1] as usize };
-            (slot, &self.keys[start..self.key_ends[index] as usize])
-        })
+        (0..self.announced.len()).map(|index| self.announcement(index))
+    }
+
+    /// Announced slot `index` with its key.
+    pub fn announcement(&self, index: usize) -> (u32, &[u8]) {
+        let start = if index == 0 { 0 } else { self.key_ends[index - 1] as usize };
+        (self.announced[index], &self.keys[start..self.key_ends[index] as usize])
     }
 
     /// The rows, taken out.

@@ -3,7 +3,7 @@
 //! When a pane is closed and who is asked for it is the coordinator's.
 
 use crate::aggregate;
-use crate::groups::Groups;
+use crate::groups::{self, Groups};
 use crate::layout::RowLayout;
 use crate::partial::{OTHER_SLOT, Partial};
 use crate::result::{OutputField, OutputSchema, ResultBatch};
@@ -114,10 +114,11 @@ pub struct View {
     pub(crate) keeps_recent: bool,
     /// By slot: row in the pane being merged.
     row_of: Vec<u32>,
-    /// Memory of a merge: by row of the partial, its row in the pane, and its own; slots and rows to be sorted.
+    /// Memory of a merge: by row of the partial, its row in the pane, and its own; rows and keys to be sorted.
     into: Vec<u32>,
     from: Vec<u32>,
-    order: Vec<u64>,
+    order: Vec<u32>,
+    announced: Vec<(u128, u32)>,
     rows: WindowRows,
     /// Finished windows that had rows, and those rows.
     pub windows_out: u64,
@@ -142,6 +143,7 @@ impl View {
             into: Vec::new(),
             from: Vec::new(),
             order: Vec::new(),
+            announced: Vec::new(),
             rows: WindowRows::default(),
             plan,
             windows_out: 0,
@@ -159,7 +161,12 @@ impl View {
         for &slot in &partial.retired {
             self.groups.retire(shard, slot);
         }
-        for (slot, key) in partial.announcements() {
+        // In the order of their keys, which is that of output: so the groups of a window lie in few runs.
+        self.announced.clear();
+        self.announced.extend(partial.announcements().zip(0..).map(|((_, key), at)| (groups::prefix(key), at)));
+        self.announced.sort_unstable();
+        for &(_, at) in &self.announced {
+            let (slot, key) = partial.announcement(at as usize);
             self.groups.announce(shard, slot, key);
         }
         let layout = &self.plan.layout;

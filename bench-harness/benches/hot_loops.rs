@@ -27,7 +27,7 @@ fn scene(keys: &str, batch: usize) -> (Events, LocalPlan, Vec<AlignedBytes>) {
     let asked = [format!("events={EVENTS}"), format!("keys={keys}"), "span=5s".to_owned()];
     let points = params::points(&question::params(), &asked, false).expect("good parameters");
     let events = Events::make(&points[0]).expect("events");
-    let plan = question::plan(question::words("f64", WINDOWS, 0, events.cardinality)).expect("a plan");
+    let plan = question::plan(question::words(events.stream(), WINDOWS)).expect("a plan");
     let batches = question::batches(&plan, &events, batch).expect("batches");
     (events, plan, batches)
 }

@@ -5,6 +5,7 @@
 //! How the engine works is not here.
 
 pub mod agree;
+pub mod allocations;
 pub mod compare;
 pub mod entropy;
 pub mod fuzz;

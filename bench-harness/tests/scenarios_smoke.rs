@@ -108,13 +108,18 @@ fn other_parameters_give_right_answers_too() {
     let root = scratch();
     for (scenario, params) in [
         ("hand", &["table=dense", "keys=uniform", "window=1s"][..]),
+        ("hand", &["key=u64,string"]),
         ("fold", &["keys=hot", "value=i64"]),
+        ("fold", &["key=u64,string", "disorder=300ms"]),
+        ("fold-wal", &["key=string", "against=none"]),
+        ("sketches", &["key=string"]),
         ("fold", &["value=f64-fine", "against=none", "window=3s", "slide=2s"]),
         ("fold", &["window=2s", "slide=2s", "disorder=0s", "batch=1,4096"]),
         ("fold-wal", &["durability=os", "value=i64"]),
         ("latency", &["rate=100k,200k"]),
         ("coordinator", &["shards=1,64", "groups=50", "order=same"]),
-        ("hand-off", &["chunk=16"]),
+        ("hand-off", &["chunk=16", "runs=3"]),
+        ("result-latency", &["window=40ms", "slide=20ms", "disorder=10ms", "shards=2", "key=string"]),
         ("recovery", &["cache=cold"]),
         ("export", &["format=arrow,parquet,ndjson"]),
         ("sketches", &["sketch=distinct,top,variance"]),
@@ -135,6 +140,8 @@ fn the_whole_engine_reads_and_writes_every_format() {
         &["format=parquet,csv,ndjson", "shards=1"][..],
         &["output=parquet,csv,ndjson", "routing=hash", "value=i64"],
         &["durability=sync,os", "place=memory", "against=none"],
+        &["key=u64,string", "format=arrow,parquet,csv,ndjson", "output=csv"],
+        &["key=string", "output=arrow,parquet,ndjson"],
     ] {
         if let Some(directory) = run_one("engine", params, root.path()) {
             check_files("engine", &directory);

@@ -38,6 +38,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long an output that nobody takes may hold up the end of an engine that drops its result, or has failed.
 const EXPORT_END_MAX: Duration = Duration::from_secs(2);
 
+/// Memory that an executor locks for disk I/O, in bytes: nothing here reads or writes files through one.
+const IO_MEMORY: usize = 64 << 10;
+
 /// Batches that may be between reader and dealer, per parser.
 const UNDERWAY_PER_PARSER: usize = 4;
 
@@ -343,7 +346,7 @@ fn start_core<F: Future<Output = ()> + 'static>(
         body()
     };
     // No spinning before parking: cores may be shared.
-    let builder = LocalExecutorBuilder::new(Placement::Fixed(core)).name(what);
+    let builder = LocalExecutorBuilder::new(Placement::Fixed(core)).name(what).io_memory(IO_MEMORY);
     builder.spawn(body).map_err(|error| executor_error(what, &error.to_string()))
 }
 

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 const IDLE_LOOKS: u32 = 64;
 
 /// Shortest and longest sleep of a parked core. Arrivals are looked for after it; the disk rings a bell.
-const PARK_MIN: Duration = Duration::from_micros(20);
+const PARK_MIN: Duration = Duration::from_micros(100);
 const PARK_MAX: Duration = Duration::from_millis(1);
 
 /// How often a busy core looks after its sockets, and the shortest sleep that makes it do so.

@@ -24,7 +24,10 @@ use std::collections::VecDeque;
 pub const BATCHES_PER_STEP_MAX: usize = 8;
 
 /// Partials under way to the coordinator: answering stops until some are given back.
-pub const PARTIALS_MAX: usize = 16;
+pub const PARTIALS_MAX: usize = 4;
+
+/// Words of closed panes that a shard holds before it takes no more batches until panes are released: 64 MiB.
+const CLOSED_WORDS_MAX: usize = 8 << 20;
 
 /// A stream as a shard sees it.
 #[derive(Clone, Debug)]
@@ -299,6 +302,11 @@ impl Shard {
         self.views.iter().map(|view| view.panes_closed(self.frontier)).sum()
     }
 
+    /// Words that rows of closed panes lie in, beyond the two oldest of each view: those are always pulled.
+    fn closed_words(&self) -> usize {
+        self.views.iter().map(|view| view.closed_words(self.frontier)).sum()
+    }
+
     /// Whether all that came is as durable as it will be, and no pull waits.
     pub fn has_settled(&self) -> bool {
         self.pending.is_empty() && self.pull.is_none()
@@ -348,8 +356,8 @@ impl Shard {
 
     fn take_arrivals(&mut self, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), ShardError> {
         for _ in 0..BATCHES_PER_STEP_MAX {
-            // A coordinator that does not keep up with partials slows the shard down, before memory does.
-            if self.partials_out >= PARTIALS_MAX && self.pull.is_some() {
+            // A coordinator that does not keep up slows the shard down, before memory does: with partials, or with pulls.
+            if (self.partials_out >= PARTIALS_MAX && self.pull.is_some()) || self.closed_words() > CLOSED_WORDS_MAX {
                 return Ok(());
             }
             match inbox.arrivals.pop_front() {

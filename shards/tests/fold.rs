@@ -235,7 +235,7 @@ proptest! {
         batches in batches(),
         by in prop::sample::select(vec![vec![], vec![0], vec![1], vec![0, 1]]),
         is_common in any::<bool>(),
-        groups_max in prop::sample::select(vec![3, 150, 100_000]),
+        groups_max in prop::sample::select(vec![3, 150, 300, 100_000]),
         freezes in vec(any::<bool>(), 6),
     ) {
         let view = view(by.clone(), is_common, groups_max);

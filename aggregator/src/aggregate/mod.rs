@@ -115,7 +115,7 @@ impl StateView<'_> {
     }
 
     /// The first word of the answering state of every row of `positions`, and whether the row has values.
-    fn answers(&self, positions: &[u32]) -> impl Iterator<Item = (u64, bool)> {
+    fn answers(&self, positions: &[u32]) -> impl ExactSizeIterator<Item = (u64, bool)> {
         let (stride, states) = (self.layout.stride, &self.layout.states);
         let (state, values) = (states[self.output.state].offset, states[self.output.values].offset);
         positions.iter().map(move |&position| {
@@ -131,7 +131,7 @@ impl StateView<'_> {
 }
 
 /// Appends integers, truth values or doubles given as the bits that rows keep, each with whether it is there.
-fn push_bits(column: &mut OutputColumn, field_type: FieldType, bits: impl Iterator<Item = (u64, bool)>) {
+fn push_bits(column: &mut OutputColumn, field_type: FieldType, bits: impl ExactSizeIterator<Item = (u64, bool)>) {
     match column {
         OutputColumn::I64 { values, valid } => push_all(values, valid, bits, |bits| bits as i64),
         OutputColumn::F64 { values, valid } => {
@@ -149,12 +149,17 @@ fn push_bits(column: &mut OutputColumn, field_type: FieldType, bits: impl Iterat
 fn push_all<B, T: Default>(
     values: &mut Vec<T>,
     valid: &mut Vec<bool>,
-    bits: impl Iterator<Item = (B, bool)>,
+    bits: impl ExactSizeIterator<Item = (B, bool)>,
     value: impl Fn(B) -> T,
 ) {
-    for (bits, some) in bits {
-        values.push(if some { value(bits) } else { T::default() });
-        valid.push(some);
+    let start = values.len();
+    values.resize_with(start + bits.len(), T::default);
+    valid.resize(start + bits.len(), false);
+    for ((bits, is_there), (place, valid)) in bits.zip(values[start..].iter_mut().zip(&mut valid[start..])) {
+        if is_there {
+            *place = value(bits);
+        }
+        *valid = is_there;
     }
 }
 

@@ -4,6 +4,7 @@
 //! hand-written loop alike. Which rows are right is in [`super::reference`].
 
 use super::BenchError;
+use super::keys::keys_of;
 use corefold_aggregator::result::{OutputColumn, ResultBatch};
 use std::fmt;
 
@@ -55,13 +56,12 @@ impl Digest {
         self.hash = self.hash.wrapping_add(hash);
     }
 
-    /// Adds all rows of a batch with the columns `window_start`, `window_end`, an integer key, count, sum, min, max.
+    /// Adds all rows of a batch with the columns `window_start`, `window_end`, a key, count, sum, min, max.
     pub fn add_batch(&mut self, batch: &ResultBatch) -> Result<(), BenchError> {
         let shape = || BenchError::Failed("the results have other columns than were asked for".to_owned());
         let [_, OutputColumn::Time(ends), key, count, sum, min, max] = &batch.columns[..] else { return Err(shape()) };
-        let (OutputColumn::I64 { values: keys, .. }, OutputColumn::I64 { values: counts, .. }) = (key, count) else {
-            return Err(shape());
-        };
+        let keys: &[i64] = &keys_of(key, batch.rows).ok_or_else(shape)?;
+        let OutputColumn::I64 { values: counts, .. } = count else { return Err(shape()) };
         match (sum, min, max) {
             (
                 OutputColumn::F64 { values: sums, .. },

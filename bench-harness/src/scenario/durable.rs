@@ -12,6 +12,7 @@ use super::reference::{self, Windows};
 use super::site::{Beside, Site, SiteOptions, disk_error};
 use super::synced;
 use super::{BenchError, Metric, Prepared, Round, Scenario, Setting};
+use crate::allocations;
 use crate::local::plan::LocalPlan;
 use corefold_engine::disk::Store;
 use corefold_shards::batch::AlignedBytes;
@@ -62,7 +63,7 @@ impl Scenario for FoldWal {
             _ => None,
         };
         if rival.is_some() {
-            super::hand::check(&events, windows)?;
+            synced::check(&events, windows).map_err(super::folding::or_without)?;
         }
         Ok(Box::new(PreparedDurable { rival, ..PreparedDurable::new(params, setting, events, windows)? }))
     }
@@ -132,8 +133,7 @@ impl PreparedDurable {
         windows: Windows,
     ) -> Result<PreparedDurable, BenchError> {
         let expected = reference::answer(&events, windows)?;
-        let words = question::words(events.kind.field_type(), windows, events.disorder_us, events.cardinality);
-        let plan = question::plan(words)?;
+        let plan = question::plan(question::words(events.stream(), windows))?;
         let batches: VecDeque<_> = question::batches(&plan, &events, params.size("batch")?)?.into();
         Ok(PreparedDurable {
             events,
@@ -161,14 +161,20 @@ impl PreparedDurable {
         // After the threads of the disk have started: those may run anywhere.
         let _pin = self.setting.cores.pin(0)?;
         let mut pace = Pace::new(self.clock, self.batches.len())?;
-        let mut durable = None;
+        let (mut durable, mut allocated, mut counted) = (None, 0, 0);
         let is_whole = loop {
             while site.inbox.arrivals.len() < ARRIVALS_MAX && pace.is_due() {
                 let Some(batch) = self.batches.pop_front() else { break };
                 site.inbox.arrivals.push_back(Arrival::Batch(batch));
                 pace.take();
             }
+            let before = allocations::of_this_thread();
             site.turn()?;
+            if pace.taken > pace.count / 2 {
+                // Groups are known and memory has been used before: the steady state.
+                allocated += allocations::of_this_thread() - before;
+                counted += site.outbox.spent_batches.len();
+            }
             pace.acknowledge(site.outbox.acknowledged.drain(..).len())?;
             self.batches.extend(site.outbox.spent_batches.drain(..));
             if pace.is_done() && durable.is_none() {
@@ -185,7 +191,8 @@ impl PreparedDurable {
         let digest = beside.finish()?;
         let durable =
             durable.filter(|_| is_whole).ok_or_else(|| BenchError::Failed("not all became durable".to_owned()))?;
-        Ok(Outcome { durable, total, digest, latency: pace.latency })
+        let allocations = allocated as f64 / counted.max(1) as f64;
+        Ok(Outcome { durable, total, digest, latency: pace.latency, allocations })
     }
 }
 
@@ -194,6 +201,8 @@ struct Outcome {
     total: Duration,
     digest: Digest,
     latency: Histogram<u64>,
+    /// Per batch, on the shard's thread, in the second half.
+    allocations: f64,
 }
 
 /// Which batches are under way, and since when.
@@ -286,13 +295,14 @@ impl PreparedDurable {
             }
             rival = Some(outcome.total.as_secs_f64() * 1e9 / count);
         }
-        let Outcome { durable, total, digest, .. } = self.run()?;
+        let Outcome { durable, total, digest, allocations, .. } = self.run()?;
         let ns = durable.as_secs_f64() * 1e9 / count;
         let mut metrics = vec![
             Metric::rate("durable", "M events/s", 1e3 / ns),
             Metric::cost("until durable", "ns/event", ns),
             Metric::cost("until the last result", "ns/event", total.as_secs_f64() * 1e9 / count),
             Metric::rate("log written", "MB/s", self.bytes as f64 / durable.as_secs_f64() / 1e6),
+            Metric::cost("heap allocations in the steady state", "per batch", allocations),
         ];
         if let Some(hand) = rival {
             metrics.push(Metric::cost("hand with synced blocks", "ns/event", hand));

@@ -5,6 +5,7 @@
 //! double has. What is asked of the events is in [`super::question`].
 
 use super::BenchError;
+use super::keys::{KeyKind, Texts};
 use super::params::{ParamSpec, Params};
 use crate::entropy::{Entropy, Zipf};
 
@@ -12,9 +13,10 @@ use crate::entropy::{Entropy, Zipf};
 pub const START_US: i64 = 1_356_998_400_000_000;
 
 /// Parameters of every scenario that has events.
-pub const PARAMS: [ParamSpec; 8] = [
+pub const PARAMS: [ParamSpec; 9] = [
     ParamSpec::count("events", ["20M", "30k"], [1, 1_000_000_000], "events"),
     ParamSpec::choice("keys", "zipf", &["zipf", "uniform", "hot"], "distribution; hot: every event has one key"),
+    ParamSpec::choice("key", "i64", KeyKind::NAMES, "type of keys; u64: unsigned in Arrow and Parquet files"),
     ParamSpec::count("cardinality", ["50k", "200"], [1, 10_000_000], "distinct keys"),
     ParamSpec {
         name: "exponent",
@@ -77,6 +79,26 @@ pub enum Values {
     I64(Vec<i64>),
 }
 
+/// A stream as far as the question depends on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Stream {
+    /// Type of keys.
+    pub key: KeyKind,
+    /// Type and grid of values.
+    pub value: ValueKind,
+    /// How far an event may lie behind.
+    pub disorder_us: i64,
+    /// Distinct keys that there may be.
+    pub cardinality: usize,
+}
+
+impl Stream {
+    /// Integer keys and doubles, in order of time.
+    pub const fn plain(cardinality: usize) -> Stream {
+        Stream { key: KeyKind::I64, value: ValueKind::F64 { bits: 6 }, disorder_us: 0, cardinality }
+    }
+}
+
 /// Events in columns: 24 bytes each.
 #[derive(Clone, Debug)]
 pub struct Events {
@@ -84,6 +106,10 @@ pub struct Events {
     pub times: Vec<i64>,
     /// Keys from 0 upwards, below `cardinality`.
     pub keys: Vec<i64>,
+    /// Their type.
+    pub key: KeyKind,
+    /// The texts of the keys, where keys are texts.
+    pub texts: Option<Texts>,
     /// Values.
     pub values: Values,
     /// Their type and grid.
@@ -107,6 +133,8 @@ impl Events {
         let mut events = Events {
             times: Vec::with_capacity(count),
             keys: Vec::with_capacity(count),
+            key: KeyKind::of(params.text("key")?),
+            texts: None,
             values: Values::F64(Vec::new()),
             kind,
             cardinality,
@@ -133,7 +161,20 @@ impl Events {
                 Values::F64(units.into_iter().map(|units| f64::from_bits(kind.bits_of(units))).collect())
             }
         };
+        events.texts = (events.key == KeyKind::Text).then(|| Texts::of(&events.keys));
         Ok(events)
+    }
+
+    /// What the question needs to know of them.
+    pub fn stream(&self) -> Stream {
+        Stream { key: self.key, value: self.kind, disorder_us: self.disorder_us, cardinality: self.cardinality }
+    }
+
+    /// Distinct keys that there are.
+    pub fn groups(&self) -> usize {
+        let mut met = vec![false; self.cardinality];
+        self.keys.iter().for_each(|&key| met[key as usize] = true);
+        met.into_iter().filter(|&met| met).count()
     }
 
     /// How many there are.

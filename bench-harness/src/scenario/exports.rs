@@ -4,7 +4,7 @@
 
 use super::cores::Pin;
 use super::digest::Digest;
-use super::events::{START_US, ValueKind};
+use super::events::{START_US, Stream, ValueKind};
 use super::files;
 use super::params::{ParamSpec, Params};
 use super::program::Place;
@@ -46,7 +46,7 @@ impl Scenario for Exports {
     fn prepare(&self, params: &Params, setting: &Setting) -> Result<Box<dyn Prepared>, BenchError> {
         let windows = Windows { size: 10_000_000, slide: 1_000_000 };
         let groups = params.size("groups")?;
-        let plan = question::plan(question::words("f64", windows, 0, groups))?;
+        let plan = question::plan(question::words(Stream::plain(groups), windows))?;
         let mut entropy = Entropy::new(params.count("seed")?);
         let mut batches = Vec::new();
         for window in 0..params.count("windows")? as i64 {

@@ -5,10 +5,13 @@
 use super::BenchError;
 use super::digest::{Digest, ResultRow};
 use super::events::{Events, ValueKind, Values};
+use super::keys::{self, KeyKind};
 use crate::text;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow_array::{
+    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array,
+};
 use arrow_ipc::reader::FileReader;
 use arrow_ipc::writer::FileWriter;
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
@@ -42,6 +45,11 @@ fn write_text(events: &Events, is_csv: bool, path: &Path) -> io::Result<()> {
     }
     for event in 0..events.len() {
         let (time, key) = (text::utc_time(events.times[event]), events.keys[event]);
+        let key = match (events.key, is_csv) {
+            (KeyKind::Text, true) => keys::text_of(key),
+            (KeyKind::Text, false) => format!("\"{}\"", keys::text_of(key)),
+            _ => key.to_string(),
+        };
         match (&events.values, is_csv) {
             (Values::F64(values), true) => writeln!(file, "{time},{key},{}", values[event])?,
             (Values::I64(values), true) => writeln!(file, "{time},{key},{}", values[event])?,
@@ -61,9 +69,14 @@ fn write_columns(events: &Events, is_arrow: bool, path: &Path) -> io::Result<()>
         Values::F64(_) => DataType::Float64,
         Values::I64(_) => DataType::Int64,
     };
+    let key = match events.key {
+        KeyKind::I64 => DataType::Int64,
+        KeyKind::U64 => DataType::UInt64,
+        KeyKind::Text => DataType::Utf8,
+    };
     let schema = Arc::new(Schema::new(vec![
         Field::new("ts", DataType::Timestamp(TimeUnit::Microsecond, None), false),
-        Field::new("key", DataType::Int64, false),
+        Field::new("key", key, false),
         Field::new("value", value, false),
     ]));
     let block = |start: usize| {
@@ -72,11 +85,16 @@ fn write_columns(events: &Events, is_arrow: bool, path: &Path) -> io::Result<()>
             Values::F64(values) => Arc::new(Float64Array::from(values[range.clone()].to_vec())),
             Values::I64(values) => Arc::new(Int64Array::from(values[range.clone()].to_vec())),
         };
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(TimestampMicrosecondArray::from(events.times[range.clone()].to_vec())),
-            Arc::new(Int64Array::from(events.keys[range].to_vec())),
-            value,
-        ];
+        let numbers = &events.keys[range.clone()];
+        let key: ArrayRef = match events.key {
+            KeyKind::I64 => Arc::new(Int64Array::from(numbers.to_vec())),
+            KeyKind::U64 => Arc::new(UInt64Array::from_iter_values(numbers.iter().map(|&number| number as u64))),
+            KeyKind::Text => {
+                Arc::new(StringArray::from_iter_values(numbers.iter().map(|&number| keys::text_of(number))))
+            }
+        };
+        let columns: Vec<ArrayRef> =
+            vec![Arc::new(TimestampMicrosecondArray::from(events.times[range].to_vec())), key, value];
         RecordBatch::try_new(schema.clone(), columns).map_err(io::Error::other)
     };
     let starts = (0..events.len()).step_by(BLOCK_ROWS);
@@ -148,7 +166,7 @@ impl Rows {
         let shape = || BenchError::Failed("the results have other columns than were asked for".to_owned());
         let [_, ends, keys, counts, values @ ..] = batch.columns() else { return Err(shape()) };
         let ends = ends.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(shape)?.values();
-        let keys = keys.as_primitive_opt::<Int64Type>().ok_or_else(shape)?.values();
+        let keys = keys_in(keys).ok_or_else(shape)?;
         let counts = counts.as_primitive_opt::<Int64Type>().ok_or_else(shape)?.values();
         let bits = |column: &ArrayRef| -> Option<Vec<u64>> {
             if let Some(column) = column.as_primitive_opt::<Float64Type>() {
@@ -165,6 +183,13 @@ impl Rows {
         }
         Ok(())
     }
+}
+
+fn keys_in(column: &ArrayRef) -> Option<Vec<i64>> {
+    if let Some(numbers) = column.as_primitive_opt::<Int64Type>() {
+        return Some(numbers.values().to_vec());
+    }
+    column.as_string_opt::<i32>()?.iter().map(|text| keys::key_of(text?)).collect()
 }
 
 fn row_of_csv(line: &str, kind: ValueKind) -> Option<ResultRow> {
@@ -191,7 +216,7 @@ fn row_of_texts([end, key, count, sum, min, max]: [Option<&str>; 6], kind: Value
     };
     Some(ResultRow {
         end: text::parse_utc_time(end?)?,
-        key: key?.parse().ok()?,
+        key: keys::key_of(key?)?,
         count: count?.parse().ok()?,
         sum: bits(sum?)?,
         min: bits(min?)?,

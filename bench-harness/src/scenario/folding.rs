@@ -44,8 +44,7 @@ impl Scenario for Folding {
     fn prepare(&self, params: &Params, setting: &Setting) -> Result<Box<dyn Prepared>, BenchError> {
         let (events, windows) = (Events::make(params)?, question::windows(params)?);
         let expected = reference::answer(&events, windows)?;
-        let words = question::words(events.kind.field_type(), windows, events.disorder_us, events.cardinality);
-        let plan = question::plan(words)?;
+        let plan = question::plan(question::words(events.stream(), windows))?;
         let batches = question::batches(&plan, &events, params.size("batch")?)?;
         let rival = Rival::of(params, events, windows)?;
         Ok(Box::new(PreparedFolding {
@@ -56,6 +55,14 @@ impl Scenario for Folding {
             expected,
             _pin: setting.cores.pin(0)?,
         }))
+    }
+}
+
+/// What to do where the hand-written loop cannot answer the question.
+pub fn or_without(error: BenchError) -> BenchError {
+    match error {
+        BenchError::Param { name, what } => BenchError::Param { name, what: format!("{what}; or say against=none") },
+        other => other,
     }
 }
 
@@ -70,12 +77,7 @@ impl Rival {
     pub fn of(params: &Params, events: Events, windows: Windows) -> Result<Rival, BenchError> {
         let is_wanted = params.text("against")? == "hand";
         if is_wanted {
-            hand::check(&events, windows).map_err(|error| match error {
-                BenchError::Param { name, what } => {
-                    BenchError::Param { name, what: format!("{what}; or say against=none") }
-                }
-                other => other,
-            })?;
+            hand::check(&events, windows).map_err(or_without)?;
         }
         Ok(Rival { events: is_wanted.then_some(events), windows })
     }

@@ -10,6 +10,7 @@ use super::events::{Events, Values};
 use super::params::{ParamSpec, Params};
 use super::question;
 use super::reference::{self, Windows};
+use super::slots::{Dense, Hashed, HashedTexts, Keys, Slots};
 use super::{BenchError, Metric, Prepared, Round, Scenario, Setting};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,10 @@ impl Scenario for Hand {
     fn prepare(&self, params: &Params, setting: &Setting) -> Result<Box<dyn Prepared>, BenchError> {
         let (events, windows) = (Events::make(params)?, question::windows(params)?);
         check(&events, windows)?;
+        if events.texts.is_some() && params.text("table")? == "dense" {
+            let what = "texts are no indices; say table=hash".to_owned();
+            return Err(BenchError::Param { name: "table".to_owned(), what });
+        }
         let expected = reference::answer(&events, windows)?;
         let is_hashed = params.text("table")? == "hash";
         Ok(Box::new(PreparedHand { events, windows, is_hashed, expected, _pin: setting.cores.pin(0)? }))
@@ -94,18 +99,31 @@ pub fn check(events: &Events, windows: Windows) -> Result<(), BenchError> {
 /// Answers the question over `events`; [`check`] says whether it can.
 pub fn run(events: &Events, windows: Windows, is_hashed: bool) -> Outcome {
     let began = Instant::now();
-    let (digest, emission) = match (&events.values, is_hashed) {
-        (Values::F64(values), true) => fold(events, values, windows, Hashed::new()),
-        (Values::F64(values), false) => fold(events, values, windows, Dense(events.cardinality)),
-        (Values::I64(values), true) => fold(events, values, windows, Hashed::new()),
-        (Values::I64(values), false) => fold(events, values, windows, Dense(events.cardinality)),
+    let (digest, emission) = match &events.values {
+        Values::F64(values) => fold_by(events, values, windows, is_hashed),
+        Values::I64(values) => fold_by(events, values, windows, is_hashed),
     };
     Outcome { digest, total: began.elapsed(), emission }
 }
 
-fn fold<V: Value>(events: &Events, values: &[V], windows: Windows, mut slots: impl Slots) -> (Digest, Duration) {
+fn fold_by<V: Value>(events: &Events, values: &[V], windows: Windows, is_hashed: bool) -> (Digest, Duration) {
+    let ints = events.keys.iter().copied();
+    match &events.texts {
+        Some(texts) => fold(events, texts.iter(), values, windows, HashedTexts::new()),
+        None if is_hashed => fold(events, ints, values, windows, Hashed::new()),
+        None => fold(events, ints, values, windows, Dense(events.cardinality)),
+    }
+}
+
+fn fold<V: Value, K>(
+    events: &Events,
+    keys: impl Iterator<Item = K>,
+    values: &[V],
+    windows: Windows,
+    mut slots: impl Slots<K>,
+) -> (Digest, Duration) {
     let mut panes = Panes::new(windows, events.disorder_us);
-    for ((&time, &key), &value) in events.times.iter().zip(&events.keys).zip(values) {
+    for ((&time, key), &value) in events.times.iter().zip(keys).zip(values) {
         let slot = slots.slot(key);
         panes.add(time, slot, value, &slots);
     }
@@ -181,109 +199,6 @@ impl Value for i64 {
     }
 }
 
-/// Keys to slots.
-pub trait Slots {
-    /// The slot of a key, made if there is none.
-    fn slot(&mut self, key: i64) -> usize;
-    /// The key of a slot.
-    fn key(&self, slot: usize) -> i64;
-    /// How many there are.
-    fn count(&self) -> usize;
-}
-
-/// Keys are their slots.
-pub struct Dense(pub usize);
-
-impl Slots for Dense {
-    #[inline(always)]
-    fn slot(&mut self, key: i64) -> usize {
-        key as usize
-    }
-
-    fn key(&self, slot: usize) -> i64 {
-        slot as i64
-    }
-
-    fn count(&self) -> usize {
-        self.0
-    }
-}
-
-/// Open addressing with linear probing; at most half full.
-pub struct Hashed {
-    /// Key and slot plus one; 0 is free.
-    places: Vec<(i64, usize)>,
-    keys: Vec<i64>,
-}
-
-impl Hashed {
-    /// No keys.
-    pub fn new() -> Hashed {
-        Hashed { places: vec![(0, 0); 1024], keys: Vec::new() }
-    }
-
-    #[cold]
-    fn insert(&mut self, key: i64) -> usize {
-        self.keys.push(key);
-        if self.keys.len() * 2 > self.places.len() {
-            self.places = vec![(0, 0); self.places.len() * 2];
-            for slot in 0..self.keys.len() {
-                self.place(self.keys[slot], slot);
-            }
-        } else {
-            self.place(key, self.keys.len() - 1);
-        }
-        self.keys.len() - 1
-    }
-
-    fn place(&mut self, key: i64, slot: usize) {
-        let mask = self.places.len() - 1;
-        let mut at = home(key) & mask;
-        while self.places[at].1 != 0 {
-            at = (at + 1) & mask;
-        }
-        self.places[at] = (key, slot + 1);
-    }
-}
-
-impl Default for Hashed {
-    fn default() -> Hashed {
-        Hashed::new()
-    }
-}
-
-#[inline(always)]
-fn home(key: i64) -> usize {
-    let mixed = (key as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed ^ (mixed >> 32)) as usize
-}
-
-impl Slots for Hashed {
-    #[inline(always)]
-    fn slot(&mut self, key: i64) -> usize {
-        let mask = self.places.len() - 1;
-        let mut at = home(key) & mask;
-        loop {
-            let (found, slot) = self.places[at];
-            if slot != 0 && found == key {
-                return slot - 1;
-            }
-            if slot == 0 {
-                return self.insert(key);
-            }
-            at = (at + 1) & mask;
-        }
-    }
-
-    fn key(&self, slot: usize) -> i64 {
-        self.keys[slot]
-    }
-
-    fn count(&self) -> usize {
-        self.keys.len()
-    }
-}
-
 #[derive(Clone, Copy)]
 struct Row<V> {
     count: u64,
@@ -344,7 +259,7 @@ impl<V: Value> Panes<V> {
 
     /// Takes one event.
     #[inline(always)]
-    pub fn add(&mut self, time: i64, slot: usize, value: V, slots: &impl Slots) {
+    pub fn add(&mut self, time: i64, slot: usize, value: V, slots: &impl Keys) {
         if time >= self.close_at {
             self.advance(time, slots);
         }
@@ -375,7 +290,7 @@ impl<V: Value> Panes<V> {
 
     /// Closes the panes that end at or before the watermark which `time` brings.
     #[cold]
-    fn advance(&mut self, time: i64, slots: &impl Slots) {
+    fn advance(&mut self, time: i64, slots: &impl Keys) {
         let began = Instant::now();
         let slide = self.windows.slide;
         if self.open_start == i64::MIN {
@@ -389,7 +304,7 @@ impl<V: Value> Panes<V> {
         self.emission += began.elapsed();
     }
 
-    fn close_oldest(&mut self, slots: &impl Slots) {
+    fn close_oldest(&mut self, slots: &impl Keys) {
         let pane = if self.open.is_empty() { self.spare.pop().unwrap_or_default() } else { self.open.remove(0) };
         self.open_start += self.windows.slide;
         if self.windows.size == self.windows.slide {
@@ -434,7 +349,7 @@ impl<V: Value> Panes<V> {
     }
 
     /// Closes everything and gives out the last windows.
-    pub fn finish(&mut self, slots: &impl Slots) {
+    pub fn finish(&mut self, slots: &impl Keys) {
         let began = Instant::now();
         let ended = self.windows.size / self.windows.slide - 1;
         while !self.open.is_empty() {
@@ -446,7 +361,7 @@ impl<V: Value> Panes<V> {
 }
 
 /// Adds one window to the digest: the sum of two stacks.
-fn give_out<V: Value>(digest: &mut Digest, end: i64, [some, more]: [&[Row<V>]; 2], slots: &impl Slots) {
+fn give_out<V: Value>(digest: &mut Digest, end: i64, [some, more]: [&[Row<V>]; 2], slots: &impl Keys) {
     for slot in 0..slots.count() {
         let mut total = some.get(slot).copied().unwrap_or(Row::EMPTY);
         if let Some(row) = more.get(slot) {
@@ -476,6 +391,7 @@ mod tests {
                 format!("disorder={}", entropy.pick(&["0s", "100ms", "5s"])),
                 format!("value={}", entropy.pick(&["f64", "i64"])),
                 format!("span={}", entropy.pick(&["3s", "40s", "300s"])),
+                format!("key={}", entropy.pick(&["i64", "string"])),
                 format!("seed={round}"),
             ];
             let points = params::points(&events::PARAMS, &asked, true).unwrap();

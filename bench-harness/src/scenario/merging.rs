@@ -5,13 +5,13 @@
 
 use super::cores::Pin;
 use super::digest::Digest;
-use super::events::START_US;
-use super::events::ValueKind;
+use super::events::{START_US, Stream, ValueKind};
 use super::folding::emit;
 use super::params::{ParamSpec, Params};
 use super::question;
 use super::reference::{Reference, Windows};
 use super::{BenchError, Metric, Prepared, Round, Scenario, Setting};
+use crate::allocations;
 use crate::entropy::Entropy;
 use crate::local::plan::LocalPlan;
 use corefold_aggregator::coordinator::Coordinator;
@@ -62,7 +62,7 @@ impl Scenario for Merging {
             windows: Windows { size: params.count("ratio")? as i64 * SECOND, slide: SECOND },
             seed: params.count("seed")?,
         };
-        let words = question::words("f64", shape.windows, 0, shape.groups);
+        let words = question::words(Stream::plain(shape.groups), shape.windows);
         let mut entropy = Entropy::new(shape.seed);
         let mut order: Vec<i64> = (0..shape.groups as i64).collect();
         let is_own = params.text("order")? == "own";
@@ -139,6 +139,7 @@ impl Prepared for PreparedMerging {
     fn round(&mut self) -> Result<Round, BenchError> {
         let views = self.plan.shards.views.iter().map(|view| view.plan.clone()).collect();
         let mut coordinator = Coordinator::new(views, self.shape.shards);
+        let (mut held, mut held_most) = (0, 0);
         let mut shards: Vec<Simulated> = (0..self.shape.shards).map(|_| Simulated::new(&self.plan)).collect();
         let (mut digest, mut merges, mut emissions) = (Digest::default(), Vec::new(), Vec::new());
         // One more than there are panes: the end, which closes the last ones.
@@ -157,6 +158,7 @@ impl Prepared for PreparedMerging {
                     partials.push((index, bytes));
                 }
             }
+            let before = allocations::held_by_this_thread();
             let began = Instant::now();
             for (shard, bytes) in &partials {
                 coordinator.on_partial(*shard, bytes).map_err(BenchError::failed("the coordinator"))?;
@@ -165,6 +167,8 @@ impl Prepared for PreparedMerging {
             let merged = Instant::now();
             let rows = emit(&mut coordinator)?;
             let emitted = merged.elapsed();
+            held += allocations::held_by_this_thread() - before;
+            held_most = held_most.max(held);
             digest.join(rows);
             // The first pane brings the keys, the last pull brings many windows at once: the rest is the steady state.
             if partials.len() == shards.len() && pane > 1 && pane < self.shape.panes {
@@ -193,6 +197,8 @@ impl Prepared for PreparedMerging {
                 Metric::cost("merge per row", "ns", merge * 1e6 / rows),
                 Metric::cost("emission per row", "ns", emission * 1e6 / self.shape.groups as f64),
                 Metric::cost("share of a core at one pane per second", "%", (merge + emission) / 10.0),
+                Metric::cost("memory", "MB", held_most as f64 / 1e6),
+                Metric::cost("memory per group", "bytes", held_most as f64 / self.shape.groups as f64),
             ],
             digest,
             latency: None,

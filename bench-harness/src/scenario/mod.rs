@@ -15,6 +15,7 @@ pub mod folding;
 pub mod hand;
 pub mod handoff;
 pub mod host;
+pub mod keys;
 pub mod merging;
 pub mod params;
 pub mod place;
@@ -29,8 +30,10 @@ pub mod report;
 pub mod run;
 pub mod site;
 pub mod sketches;
+pub mod slots;
 pub mod snapshots;
 pub mod synced;
+pub mod visible;
 
 use crate::scenario::cores::Cores;
 use crate::scenario::digest::Digest;
@@ -192,6 +195,7 @@ pub const SCENARIOS: &[&dyn Scenario] = &[
     &folding::Folding,
     &durable::FoldWal,
     &durable::Latency,
+    &visible::Visible,
     &program::Program,
     &merging::Merging,
     &snapshots::Snapshots,

@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 /// See the module.
 pub struct Program;
 
-/// Between two looks at the memory of the program.
+/// Between two looks at the most that the program has had in memory so far; what it takes on top in its last moments is
+/// not seen. The kernel's figure for a child that has ended is no use: it begins with the memory of the parent.
 const SAMPLE_EVERY: Duration = Duration::from_millis(10);
 
 /// `USER_HZ`: what the kernel counts processor time in for `/proc`.
@@ -66,7 +67,7 @@ impl Scenario for Program {
         let durability = params.text("durability")?;
         let data_dir = (durability != "none").then(|| scratch.0.join("data"));
         let mut arguments = vec!["aggregate".to_owned(), input.display().to_string()];
-        arguments.extend(question::words(events.kind.field_type(), windows, events.disorder_us, events.cardinality));
+        arguments.extend(question::words(events.stream(), windows));
         let mut flag = |name: &str, value: &str| arguments.push(format!("--{name}={value}"));
         flag("format", &format);
         flag("shards", params.text("shards")?);
@@ -85,6 +86,7 @@ impl Scenario for Program {
             corefold: setting.corefold.clone(),
             arguments,
             count: events.len() as f64,
+            groups: events.groups() as f64,
             input_size,
             kind: events.kind,
             format: output,
@@ -132,6 +134,7 @@ struct PreparedProgram {
     corefold: PathBuf,
     arguments: Vec<String>,
     count: f64,
+    groups: f64,
     input_size: u64,
     kind: ValueKind,
     format: String,
@@ -168,6 +171,7 @@ impl Prepared for PreparedProgram {
             Metric::cost("wall clock", "s", seconds),
             Metric::cost("processor time", "s", usage.cpu_s),
             Metric::cost("peak memory", "MB", usage.memory_peak as f64 / 1e6),
+            Metric::cost("peak memory per group", "bytes", usage.memory_peak as f64 / self.groups),
         ];
         if let Some([hand, _]) = rival {
             metrics.push(Metric::cost("hand total", "ns/event", hand));

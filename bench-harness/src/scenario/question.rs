@@ -4,7 +4,8 @@
 //! Answers are in [`super::reference`].
 
 use super::BenchError;
-use super::events::{self, Events, Values};
+use super::events::{self, Events, Stream, Values};
+use super::keys::{self, KeyKind};
 use super::params::{ParamSpec, Params};
 use super::reference::Windows;
 use crate::local::plan::LocalPlan;
@@ -16,6 +17,7 @@ use corefold_engine::feed::parsers::BatchMaker;
 use corefold_engine::feed::stamps::{DealtLanes, DealtPlan};
 use corefold_shards::batch::AlignedBytes;
 use corefold_shards::batch::columns::ColumnSet;
+use std::ops::Range;
 
 /// How long a group keeps its slot: for as long as any benchmark runs.
 const GROUP_TTL_US: i64 = 86_400_000_000;
@@ -43,17 +45,18 @@ pub fn windows(params: &Params) -> Result<Windows, BenchError> {
     if windows.slide < 1 { Err(wrong("slide")) } else { Ok(windows) }
 }
 
-/// What is asked for over a stream of these events, in words of the command line.
-pub fn words(value: &str, windows: Windows, disorder_us: i64, cardinality: usize) -> Vec<String> {
+/// What is asked for over a stream, in words of the command line.
+pub fn words(stream: Stream, windows: Windows) -> Vec<String> {
+    let (key, value) = (stream.key.field_type(), stream.value.field_type());
     vec![
         "--time=ts".to_owned(),
-        "--field=key:i64".to_owned(),
+        format!("--field=key:{key}"),
         format!("--field=value:{value}"),
         "--by=key".to_owned(),
         format!("--window={}", duration(windows.size)),
         format!("--slide={}", duration(windows.slide)),
-        format!("--max-delay={}", duration(disorder_us)),
-        format!("--max-groups={}", cardinality.max(1)),
+        format!("--max-delay={}", duration(stream.disorder_us)),
+        format!("--max-groups={}", stream.cardinality.max(1)),
         "--agg=count(), sum(value), min(value), max(value)".to_owned(),
     ]
 }
@@ -63,6 +66,25 @@ pub fn plan(words: Vec<String>) -> Result<LocalPlan, BenchError> {
     let line = ["aggregate", "made.arrow", "--time-unit=us"].map(str::to_owned).into_iter().chain(words);
     let ttl = Duration::from_micros(GROUP_TTL_US).unwrap_or(Duration::ZERO);
     LocalPlan::of_arguments(line, 1, ttl).map_err(|error| BenchError::Failed(format!("the question: {error:?}")))
+}
+
+/// Adds `rows` of the events to columns of the question's stream.
+pub fn push_rows(events: &Events, rows: Range<usize>, columns: &mut ColumnSet) -> Result<(), BenchError> {
+    for event in rows {
+        columns.times.push(events.times[event]);
+        let key = events.keys[event];
+        if events.key == KeyKind::Text {
+            let pushed = columns.columns[0].push_str(Some(keys::text_of(key).as_bytes()));
+            pushed.map_err(BenchError::failed("a key"))?;
+        } else {
+            columns.columns[0].push_i64(Some(key));
+        }
+        match &events.values {
+            Values::F64(values) => columns.columns[1].push_f64(Some(values[event])),
+            Values::I64(values) => columns.columns[1].push_i64(Some(values[event])),
+        }
+    }
+    Ok(())
 }
 
 /// The events as stamped batches of one lane, the last one saying that the lane has ended.
@@ -77,14 +99,7 @@ pub fn batches(plan: &LocalPlan, events: &Events, rows: usize) -> Result<Vec<Ali
     for start in (0..events.len()).step_by(rows) {
         let end = events.len().min(start + rows);
         columns.clear();
-        for event in start..end {
-            columns.times.push(events.times[event]);
-            columns.columns[0].push_i64(Some(events.keys[event]));
-            match &events.values {
-                Values::F64(values) => columns.columns[1].push_f64(Some(values[event])),
-                Values::I64(values) => columns.columns[1].push_i64(Some(values[event])),
-            }
-        }
+        push_rows(events, start..end, &mut columns)?;
         let batch = maker
             .make(&plan.batches, &columns, end as u64, AlignedBytes::new)
             .map_err(BenchError::failed("a batch cannot be encoded"))?;

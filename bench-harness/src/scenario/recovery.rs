@@ -49,8 +49,7 @@ impl Scenario for Recovery {
     fn prepare(&self, params: &Params, setting: &Setting) -> Result<Box<dyn Prepared>, BenchError> {
         let (events, windows) = (Events::make(params)?, question::windows(params)?);
         let expected = reference::answer(&events, windows)?;
-        let words = question::words(events.kind.field_type(), windows, events.disorder_us, events.cardinality);
-        let plan = question::plan(words)?;
+        let plan = question::plan(question::words(events.stream(), windows))?;
         let place = Place::new(setting.scratch.join("recovery"))?;
         let root = place.0.join("store");
         let bytes = write_log(&root, &plan, &events, params.size("batch")?)?;

@@ -7,6 +7,7 @@ use super::cores::Pin;
 use super::digest::{Digest, ResultRow};
 use super::events::Events;
 use super::folding::pull_all;
+use super::keys::keys_of;
 use super::params::{ParamSpec, Params};
 use super::question;
 use super::reference::Windows;
@@ -61,7 +62,7 @@ impl Scenario for Sketches {
         let events = Events::make(params)?;
         let windows = Windows { size: WINDOW_US, slide: WINDOW_US };
         let sketch = params.text("sketch")?.to_owned();
-        let mut words = question::words(events.kind.field_type(), windows, events.disorder_us, events.cardinality);
+        let mut words = question::words(events.stream(), windows);
         words.pop();
         let expression = AGGREGATES.iter().find(|(name, _)| *name == sketch).map_or("", |(_, expression)| expression);
         words.push(format!("--agg={expression}"));
@@ -145,7 +146,8 @@ impl PreparedSketches {
     /// Rows whose answer is outside of what the aggregate promises.
     fn wrong_rows(&self, batch: &ResultBatch) -> Result<u64, BenchError> {
         let shape = || BenchError::Failed("the results have other columns than were asked for".to_owned());
-        let [_, _, OutputColumn::I64 { values: keys, .. }, answers] = &batch.columns[..] else { return Err(shape()) };
+        let [_, _, keys, answers] = &batch.columns[..] else { return Err(shape()) };
+        let keys = keys_of(keys, batch.rows).ok_or_else(shape)?;
         let mut wrong = 0;
         for (row, key) in keys.iter().enumerate().take(batch.rows) {
             let Some(values) = self.values.get(key) else {

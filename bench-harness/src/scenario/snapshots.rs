@@ -53,8 +53,7 @@ impl Scenario for Snapshots {
     fn prepare(&self, params: &Params, setting: &Setting) -> Result<Box<dyn Prepared>, BenchError> {
         let (events, windows) = (Events::make(params)?, question::windows(params)?);
         let expected = reference::answer(&events, windows)?;
-        let words = question::words(events.kind.field_type(), windows, events.disorder_us, events.cardinality);
-        let plan = question::plan(words)?;
+        let plan = question::plan(question::words(events.stream(), windows))?;
         let batches = question::batches(&plan, &events, params.size("batch")?)?;
         let place = Place::new(setting.scratch.join("snapshot"))?;
         Ok(Box::new(PreparedSnapshots { plan, batches, place, expected, setting: setting.clone() }))

@@ -5,11 +5,12 @@
 
 use super::digest::Digest;
 use super::events::{Events, Values};
-use super::hand::{Hashed, Outcome, Panes, Slots, Value};
+use super::hand::{Outcome, Panes, Value};
 use super::params::{ParamSpec, Params};
 use super::program::Place;
 use super::question;
 use super::reference::{self, Windows};
+use super::slots::{Hashed, Slots};
 use super::{BenchError, Metric, Prepared, Round, Scenario, Setting};
 use hdrhistogram::Histogram;
 use std::fs::{File, OpenOptions};
@@ -56,7 +57,7 @@ impl Scenario for HandSynced {
 
     fn prepare(&self, params: &Params, setting: &Setting) -> Result<Box<dyn Prepared>, BenchError> {
         let (events, windows) = (Events::make(params)?, question::windows(params)?);
-        super::hand::check(&events, windows)?;
+        check(&events, windows)?;
         Ok(Box::new(PreparedSynced {
             expected: reference::answer(&events, windows)?,
             inflight: params.size("inflight")?,
@@ -66,6 +67,16 @@ impl Scenario for HandSynced {
             windows,
         }))
     }
+}
+
+/// Whether the loop can answer the question: its blocks have 24 bytes for an event.
+pub fn check(events: &Events, windows: Windows) -> Result<(), BenchError> {
+    super::hand::check(events, windows)?;
+    if events.texts.is_some() {
+        let what = "the blocks of the hand-written loop have no room for texts".to_owned();
+        return Err(BenchError::Param { name: "key".to_owned(), what });
+    }
+    Ok(())
 }
 
 struct PreparedSynced {

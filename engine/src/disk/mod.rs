@@ -13,6 +13,7 @@ pub mod options;
 pub mod probe;
 pub mod snapshots;
 pub mod uring;
+pub mod writeback;
 
 pub use directory::{Store, StoreLock};
 pub use doorbell::{BellListener, Doorbell, Waker};

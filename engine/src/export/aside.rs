@@ -63,6 +63,11 @@ impl Aside {
         Ok(Aside { file, aside, path, is_named: false, is_committed: false })
     }
 
+    /// The file.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Goes on behind the committed `extent`. Bytes behind it are cut; those before must be what they were.
     pub(super) fn reopen(path: PathBuf, aside: PathBuf, extent: Extent) -> Result<Aside, ExportError> {
         let mut file = match OpenOptions::new().read(true).write(true).open(&aside) {

@@ -4,6 +4,7 @@
 
 use super::aside::{Aside, Extent};
 use super::error::ExportError;
+use crate::disk::writeback::Writeback;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -69,6 +70,7 @@ pub(super) struct Sink {
     passed_on: u64,
     /// CRC-32C of what was passed on.
     crc: u32,
+    writeback: Writeback,
     prepared: bool,
     failure: Option<io::Error>,
 }
@@ -149,6 +151,7 @@ impl Sink {
             buffer: Vec::with_capacity(BUFFER_SIZE + BUFFER_SIZE / 4),
             passed_on: 0,
             crc: 0,
+            writeback: Writeback::default(),
             prepared: false,
             failure: None,
         }
@@ -230,6 +233,12 @@ impl Sink {
             return Err(cause);
         }
         self.passed_on += self.buffer.len() as u64;
+        let file = match &self.out {
+            Out::Direct(_) => None,
+            Out::Staged(staged) => Some(&staged.file),
+            Out::Aside(aside) => Some(aside.file()),
+        };
+        file.into_iter().for_each(|file| self.writeback.advance(file, self.passed_on));
         self.crc = crc32c::crc32c_append(self.crc, &self.buffer);
         self.buffer.clear();
         Ok(())

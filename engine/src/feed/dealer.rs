@@ -89,7 +89,7 @@ impl Dealer {
             }
         }
         for shard in 0..self.shards.len() {
-            if !self.push(shard, Arrival::Frontier(EventTime::MAX)) {
+            if !self.push(shard, Arrival::Frontier(EventTime::MAX), EventTime::MAX, &mut told) {
                 return;
             }
         }
@@ -101,8 +101,9 @@ impl Dealer {
         if let ParsedTask::Batch(batch) = &task {
             self.shared.progress.rows.fetch_add(batch.rows + u64::from(batch.rejected), Ordering::Relaxed);
         }
+        let dealt = self.lanes.frontier();
         let stamped = self.lanes.take(lane, task)?;
-        self.deal(stamped, told);
+        self.deal(stamped, dealt, told);
         self.gauges[lane].show(self.lanes.watermark(lane));
         let frontier = self.lanes.frontier();
         self.shared.progress.watermark.store(frontier.0, Ordering::Relaxed);
@@ -110,10 +111,11 @@ impl Dealer {
         Ok(())
     }
 
-    fn deal(&mut self, batch: StampedBatch, told: &mut Told) {
+    /// Deals a batch; `dealt` is the frontier without it.
+    fn deal(&mut self, batch: StampedBatch, dealt: EventTime, told: &mut Told) {
         for (part, bytes) in batch.parts {
             let shard = self.choose(batch.is_split.then_some(part), told);
-            if !self.push(shard, Arrival::Batch(bytes)) {
+            if !self.push(shard, Arrival::Batch(bytes), dealt, told) {
                 return;
             }
             told.frontier[shard] = batch.frontier;
@@ -154,8 +156,9 @@ impl Dealer {
         }
     }
 
-    /// Pushes to a shard, waiting for room; false if the engine stops meanwhile.
-    fn push(&mut self, shard: usize, mut arrival: Arrival) -> bool {
+    /// Pushes to a shard, waiting for room; false if the engine stops meanwhile. The others hear of what was dealt before: a
+    /// shard that is full of closed panes has room again only when all shards have passed them.
+    fn push(&mut self, shard: usize, mut arrival: Arrival, dealt: EventTime, told: &mut Told) -> bool {
         loop {
             match self.shards[shard].arrivals.push(arrival) {
                 Ok(()) => {
@@ -168,6 +171,7 @@ impl Dealer {
                 return false;
             }
             self.track.enter(Stage::WaitRoom);
+            self.tell(dealt, told);
             std::thread::sleep(RING_POLL);
         }
     }

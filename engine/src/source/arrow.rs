@@ -4,7 +4,7 @@
 //! What the arrays mean is not here.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -167,8 +167,15 @@ fn lies_within(block: &Block, end: u64) -> bool {
 fn read_block(path: &str, file: &File, block: &Block) -> Result<Buffer, SourceError> {
     // `lies_within` has checked the numbers; the size is bounded by the file's.
     let size = block.metaDataLength() as usize + block.bodyLength() as usize;
-    let mut bytes = MutableBuffer::try_from_len_zeroed(size).map_err(|error| corrupt(path, error.to_string()))?;
-    file.read_exact_at(bytes.as_slice_mut(), block.offset() as u64).map_err(|error| explain_io(path, error))?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(size).map_err(|error| corrupt(path, error.to_string()))?;
+    // Not into zeros, which `read_exact_at` would ask for: they would be written for nothing.
+    let mut file = file;
+    file.seek(SeekFrom::Start(block.offset() as u64)).map_err(|error| explain_io(path, error))?;
+    file.take(size as u64).read_to_end(&mut bytes).map_err(|error| explain_io(path, error))?;
+    if bytes.len() < size {
+        return Err(explain_io(path, io::ErrorKind::UnexpectedEof.into()));
+    }
     Ok(bytes.into())
 }
 

@@ -2,17 +2,11 @@
 //!
 //! A slot is the index under which panes keep the group's row. Rows and panes are not here.
 
-use super::block::prefetch;
+use super::int_table::IntTable;
 use corefold_aggregator::key;
 use corefold_aggregator::partial::OTHER_SLOT;
 use corefold_aggregator::time::EventTime;
 use hashbrown::HashTable;
-
-/// Places of integer keys that the second-level cache holds as a rule: beyond, they are fetched ahead.
-const NEAR_PLACES: usize = 1 << 15;
-
-/// How many look-ups ahead.
-const AHEAD: usize = 24;
 
 /// No slot: the key has none yet.
 pub const NO_SLOT: u32 = u32::MAX;
@@ -85,7 +79,7 @@ impl GroupTable {
         let other = Slot { key: Key::of(&[]), hash: 0, in_use: true };
         GroupTable {
             table: HashTable::new(),
-            ints: IntTable::new(),
+            ints: IntTable::default(),
             slots: vec![other],
             announced: vec![true],
             last: vec![EventTime::MIN],
@@ -186,15 +180,13 @@ impl GroupTable {
         self.slots[slot as usize].hash
     }
 
-    /// Notes that a pane with rows of `slots` is gone.
-    pub fn release(&mut self, slots: &[u32], frontier: EventTime) {
-        for &slot in slots {
-            self.last[slot as usize] = frontier;
-        }
+    /// Notes that a pane with rows of `slots` is gone; returns how many those are.
+    pub fn release(&mut self, slots: impl Iterator<Item = u32>, frontier: EventTime) -> usize {
+        slots.map(|slot| self.last[slot as usize] = frontier).count()
     }
 
-    /// Frees slots whose last pane went before `limit`; `held` are the slots of each pane that is still there.
-    pub fn expire<'a>(&mut self, limit: EventTime, held: impl Iterator<Item = &'a [u32]>) {
+    /// Frees slots whose last pane went before `limit`; `held` are the slots that panes have.
+    pub fn expire(&mut self, limit: EventTime, held: impl Iterator<Item = u32>) {
         if limit <= self.expires_from {
             return;
         }
@@ -202,7 +194,7 @@ impl GroupTable {
         is_held.clear();
         is_held.resize(self.slots.len(), false);
         is_held[OTHER_SLOT as usize] = true;
-        held.flatten().for_each(|&slot| is_held[slot as usize] = true);
+        held.for_each(|slot| is_held[slot as usize] = true);
         // Whatever panes hold now will go at a later frontier than `limit`.
         self.expires_from = limit;
         let mut next = EventTime::MAX;
@@ -260,146 +252,9 @@ fn int_of(key: &[u8]) -> Option<i64> {
     value.try_into().ok().map(key::unorder_i64)
 }
 
-/// Open addressing with linear probing: one cache line per look-up as a rule. Slot 0 ("other") has no key, so
-/// it marks an empty place.
-#[derive(Debug)]
-struct IntTable {
-    places: Vec<(i64, u32)>,
-    mask: usize,
-    /// From a hash to a place.
-    shift: u32,
-    count: usize,
-}
-
-impl IntTable {
-    fn new() -> IntTable {
-        IntTable { places: vec![(0, 0); 64], mask: 63, shift: 58, count: 0 }
-    }
-
-    #[inline(always)]
-    fn home(&self, value: i64) -> usize {
-        // Fibonacci hashing; the high bits are the mixed ones, and numbers in a row do not meet.
-        ((value as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
-    }
-
-    #[inline(always)]
-    fn find(&self, value: i64) -> u32 {
-        let mut at = self.home(value);
-        loop {
-            let (key, slot) = self.places[at & self.mask];
-            if slot == 0 {
-                return NO_SLOT;
-            }
-            if key == value {
-                return slot;
-            }
-            at += 1;
-        }
-    }
-
-    fn find_all(&self, keys: &[i64], slots: &mut [u32]) -> usize {
-        assert_eq!(keys.len(), slots.len());
-        let is_far = self.places.len() > NEAR_PLACES;
-        if is_far { self.find_each::<true>(keys, slots) } else { self.find_each::<false>(keys, slots) }
-    }
-
-    fn find_each<const FAR: bool>(&self, keys: &[i64], slots: &mut [u32]) -> usize {
-        let (places, mask) = (&*self.places, self.mask);
-        for (at, (&key, found)) in keys.iter().zip(slots).enumerate() {
-            if FAR && let Some(&ahead) = keys.get(at + AHEAD) {
-                prefetch(places.as_ptr().wrapping_add(self.home(ahead)));
-            }
-            let mut place = self.home(key);
-            loop {
-                let (known, slot) = places[place & mask];
-                if slot == 0 {
-                    return at;
-                }
-                if known == key {
-                    *found = slot;
-                    break;
-                }
-                place += 1;
-            }
-        }
-        keys.len()
-    }
-
-    fn insert(&mut self, value: i64, slot: u32) {
-        if (self.count + 1) * 2 > self.places.len() {
-            // Written at once: `vec![0; n]` would map the kernel's page of zeros, and looking before writing would fault
-            // twice for each page, the second time with a message to every core.
-            let mut grown = Vec::with_capacity(self.places.len() * 2);
-            grown.resize_with(self.places.len() * 2, Default::default);
-            let old = std::mem::replace(&mut self.places, grown);
-            self.mask = self.places.len() - 1;
-            self.shift -= 1;
-            for (value, slot) in old.into_iter().filter(|(_, slot)| *slot != 0) {
-                self.place(value, slot);
-            }
-        }
-        self.count += 1;
-        self.place(value, slot);
-    }
-
-    fn place(&mut self, value: i64, slot: u32) {
-        let mut at = self.home(value);
-        while self.places[at].1 != 0 {
-            at = (at + 1) & self.mask;
-        }
-        self.places[at] = (value, slot);
-    }
-
-    /// Removes a key and closes the gap, so that no tombstones pile up.
-    fn remove(&mut self, value: i64) {
-        let mut at = self.home(value);
-        loop {
-            match self.places[at] {
-                (_, 0) => return,
-                (key, _) if key == value => break,
-                _ => at = (at + 1) & self.mask,
-            }
-        }
-        self.count -= 1;
-        let mut next = (at + 1) & self.mask;
-        while self.places[next].1 != 0 {
-            let home = self.home(self.places[next].0);
-            // The entry may move into the gap unless its home lies behind the gap.
-            if (next.wrapping_sub(home) & self.mask) >= (next.wrapping_sub(at) & self.mask) {
-                self.places[at] = self.places[next];
-                at = next;
-            }
-            next = (next + 1) & self.mask;
-        }
-        self.places[at] = (0, 0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-    use std::collections::HashMap;
-
-    proptest! {
-        #[test]
-        fn the_integer_table_is_a_map(steps in prop::collection::vec((any::<bool>(), -40..40i64), 0..400)) {
-            let mut table = IntTable::new();
-            let mut model = HashMap::new();
-            for (index, (insert, value)) in steps.into_iter().enumerate() {
-                if insert && !model.contains_key(&value) {
-                    table.insert(value, index as u32 + 1);
-                    model.insert(value, index as u32 + 1);
-                } else if !insert {
-                    table.remove(value);
-                    model.remove(&value);
-                }
-                for value in -40..40 {
-                    prop_assert_eq!(table.find(value), model.get(&value).copied().unwrap_or(NO_SLOT));
-                }
-            }
-        }
-    }
 
     #[test]
     fn slots_in_no_pane_are_freed_after_a_while_and_told() {
@@ -410,12 +265,12 @@ mod tests {
         let slot = table.insert(&encoded, Some(7));
         assert_eq!(table.announce(slot), Some(&encoded[..]));
         assert_eq!(table.announce(slot), None);
-        table.release(&[slot], EventTime(10));
+        table.release([slot].into_iter(), EventTime(10));
         table.expire(EventTime(10), none());
         assert_eq!(table.find_int(7), slot);
-        table.expire(EventTime(11), [&[slot][..]].into_iter());
+        table.expire(EventTime(11), [slot].into_iter());
         assert_eq!(table.find_int(7), slot, "a pane holds it");
-        table.release(&[slot], EventTime(11));
+        table.release([slot].into_iter(), EventTime(11));
         table.expire(EventTime(11), none());
         assert_eq!(table.find_int(7), slot);
         table.expire(EventTime(12), none());

@@ -122,7 +122,7 @@ impl ViewFold {
                 return Err(PartialError::Shape("a group for every row"));
             }
             // Two shards' panes may hold more groups together than one may.
-            let is_full = slot != OTHER_SLOT && pane.groups() >= spec.groups_max && !pane.holds(slot);
+            let is_full = slot != OTHER_SLOT && pane.is_full(spec.groups_max) && !pane.holds(slot);
             if is_full && folds && !pane.make_room(self.table.hash(slot), layout, &self.table, &mut self.pool) {
                 slot = OTHER_SLOT;
             }

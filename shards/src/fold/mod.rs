@@ -3,10 +3,13 @@
 pub mod block;
 pub mod field_states;
 pub mod filter;
+pub mod frozen;
 pub mod group_table;
 pub mod image;
+mod int_table;
 pub(crate) mod kernels;
 pub mod local_keys;
+pub mod page_pool;
 pub mod pane;
 pub mod pane_ring;
 pub mod row_index;

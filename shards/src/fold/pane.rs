@@ -1,7 +1,9 @@
-//! One open pane of one view: rows of accumulators in the order of their first events, one after the other.
+//! One open pane of one view: rows of accumulators, one after the other.
 //!
-//! Rows are reached by pointer from the hot loops, so this file owns their memory. They lie close together however many
-//! groups there are elsewhere, and leave as they lie. Which event goes to which group is not decided here.
+//! They begin in the order of their first events: close together, however many groups there are elsewhere. Once a pane
+//! has rows for a good part of all slots, each slot gets the row of its number, with events or not, and nothing has to be
+//! looked up. Rows are reached by pointer from the hot loops, so this file owns their memory. Which event goes to which
+//! group is not decided here.
 
 use corefold_aggregator::layout::RowLayout;
 use corefold_aggregator::partial::{OTHER_SLOT, Partial};
@@ -10,47 +12,17 @@ use corefold_aggregator::time::{EventTime, PaneId};
 use std::collections::BinaryHeap;
 
 use super::block::prefetch;
+use super::frozen::Frozen;
 use super::group_table::GroupTable;
-use super::row_index::{ChunkPool, RowIndex};
-
-/// Rows per page: so many are made at a time, and copied at a time for a snapshot.
-const PAGE_ROWS: usize = 128;
+use super::page_pool::{PAGE_ROWS, PagePool};
+use super::row_index::RowIndex;
 
 /// Rows whose index the second-level cache holds as a rule: beyond, it is fetched ahead.
 const NEAR_ROWS: usize = 1 << 16;
 
-/// Memory of one view that no pane uses, and how rows begin.
-#[derive(Debug)]
-pub struct PagePool {
-    /// A page of rows without events.
-    template: Box<[u64]>,
-    stride: usize,
-    /// What rows lay in.
-    free: Vec<Vec<u64>>,
-    /// Copies of pages.
-    pages: Vec<Box<[u64]>>,
-    chunks: ChunkPool,
-}
-
-impl PagePool {
-    /// Memory for rows of `layout`.
-    pub fn new(layout: &RowLayout) -> PagePool {
-        let template = layout.template.repeat(PAGE_ROWS).into();
-        let (free, pages) = (Vec::new(), Vec::new());
-        PagePool { template, stride: layout.stride, free, pages, chunks: ChunkPool::default() }
-    }
-
-    /// A page that holds the same rows as `page`.
-    fn copy_of(&mut self, page: &[u64]) -> Box<[u64]> {
-        match self.pages.pop() {
-            Some(mut copy) => {
-                copy.copy_from_slice(page);
-                copy
-            }
-            None => page.into(),
-        }
-    }
-}
+/// A pane with rows for more than one in so many of all slots keeps them by slot, up to so many slots.
+const BY_SLOT_SHARE: usize = 4;
+const BY_SLOT_MAX: usize = 1 << 17;
 
 /// An open (or closed, not yet released) pane.
 #[derive(Debug)]
@@ -61,48 +33,25 @@ pub struct Pane {
     pub start: EventTime,
     /// First instant after it.
     pub end: EventTime,
-    /// Rows by slot.
+    /// Rows by slot, unless they lie by slot.
     index: RowIndex,
+    /// Whether the row of a slot is that of its number.
+    is_by_slot: bool,
     /// The rows, and behind them some without events.
     words: Vec<u64>,
     /// The pane as it was when a snapshot began.
     frozen: Option<Box<Frozen>>,
     stride: usize,
-    /// Slot of each row. The row of a group that was moved to "other" stays, without events.
+    /// Slot of each row. The row of a group that was moved to "other" stays, without events; by slot there are many such.
     slots: Vec<u32>,
     /// What does not fit into rows; spills by slot.
     pub sides: Sides,
-    /// Groups with events, "other" aside.
+    /// Groups with events, "other" aside; not known by slot.
     groups: u32,
     /// Whether there are rows without events.
     has_gaps: bool,
     /// Hash and slot of every group, largest first; filled once the pane is full.
     ranked: BinaryHeap<(u64, u32)>,
-}
-
-/// What a snapshot sees of a pane.
-#[derive(Debug)]
-struct Frozen {
-    /// Pages as they were, of those that have changed since and were not written yet.
-    pages: Vec<Option<Box<[u64]>>>,
-    sides: Sides,
-    /// How many rows there were.
-    rows: usize,
-    /// Rows below have been written.
-    written: usize,
-}
-
-impl Frozen {
-    /// Keeps the page of `row` as it is, if that is not done yet: it is about to change.
-    fn keep(&mut self, row: usize, words: &[u64], pool: &mut PagePool) {
-        let page = row / PAGE_ROWS;
-        let size = PAGE_ROWS * pool.stride;
-        if let Some(kept @ None) = self.pages.get_mut(page)
-            && self.written < (page + 1) * PAGE_ROWS
-        {
-            *kept = Some(pool.copy_of(&words[page * size..][..size]));
-        }
-    }
 }
 
 impl Pane {
@@ -112,11 +61,12 @@ impl Pane {
             id,
             start,
             end,
-            index: RowIndex::default(),
+            index: RowIndex::new(&mut pool.chunks),
+            is_by_slot: false,
             words: pool.free.pop().unwrap_or_default(),
             frozen: None,
             stride: pool.stride,
-            slots: Vec::new(),
+            slots: pool.lists.pop().unwrap_or_default(),
             sides: Sides::default(),
             groups: 0,
             has_gaps: false,
@@ -126,7 +76,21 @@ impl Pane {
 
     /// Groups with events in the pane, "other" aside.
     pub fn groups(&self) -> u32 {
-        self.groups
+        if !self.is_by_slot {
+            return self.groups;
+        }
+        self.held().filter(|&slot| slot != OTHER_SLOT).count() as u32
+    }
+
+    /// Words that its rows lie in.
+    pub fn size(&self) -> usize {
+        self.words.len()
+    }
+
+    /// Whether it has no room for another group when it may have `groups_max`.
+    pub fn is_full(&self, groups_max: u32) -> bool {
+        // By slot there are never more slots than that.
+        !self.is_by_slot && self.groups >= groups_max
     }
 
     /// Whether `slot` has events in the pane.
@@ -134,27 +98,103 @@ impl Pane {
         self.words(slot).is_some_and(|words| words[0] != 0)
     }
 
-    /// Slot of each row, those without events included.
-    pub fn slots(&self) -> &[u32] {
-        &self.slots
+    /// Slots that have events.
+    pub fn held(&self) -> impl Iterator<Item = u32> {
+        let rows = self.slots.iter().zip(self.words.chunks_exact(self.stride));
+        rows.filter(|(_, words)| words[0] != 0).map(|(&slot, _)| slot)
     }
 
-    /// Whether so many more groups find room without the rows being moved.
-    pub fn has_space(&self, groups: usize) -> bool {
+    /// Whether so many more groups, of those in `table`, find room without the rows being moved.
+    #[inline]
+    pub fn has_space(&self, groups: usize, table: &GroupTable) -> bool {
+        if self.is_by_slot {
+            return self.slots.len() >= table.slots_end();
+        }
         self.words.len() >= (self.slots.len() + groups) * self.stride
     }
 
-    /// Makes room for so many more groups. Rows may move.
-    pub fn reserve(&mut self, groups: usize, pool: &PagePool) {
-        while !self.has_space(groups) {
+    /// Makes room for so many more groups of those in `table`. Rows may move.
+    pub fn reserve(&mut self, groups: usize, groups_max: u32, table: &GroupTable, pool: &mut PagePool) {
+        let slots_end = table.slots_end();
+        let may_be = slots_end <= BY_SLOT_MAX.min(groups_max as usize) && self.ranked.is_empty();
+        if self.is_by_slot && !may_be {
+            self.order_by_first_event(pool);
+        } else if !self.is_by_slot && may_be && self.frozen.is_none() && self.belongs_by_slot(slots_end, pool) {
+            self.order_by_slot(slots_end, pool);
+        }
+        let rows = if self.is_by_slot { slots_end } else { self.slots.len() + groups };
+        self.extend_to(rows, pool);
+        if self.is_by_slot {
+            self.slots.extend(self.slots.len() as u32..slots_end as u32);
+        }
+    }
+
+    fn belongs_by_slot(&self, slots_end: usize, pool: &PagePool) -> bool {
+        match self.slots.len() {
+            0 => pool.starts_by_slot,
+            rows => rows >= PAGE_ROWS && rows * BY_SLOT_SHARE > slots_end,
+        }
+    }
+
+    /// Makes rows until there are so many, and up to a whole page.
+    fn extend_to(&mut self, rows: usize, pool: &PagePool) {
+        while self.words.len() < rows * self.stride {
             self.words.extend_from_slice(&pool.template);
         }
+    }
+
+    /// Moves each row to the place of its slot, of which there are `slots_end`.
+    #[cold]
+    fn order_by_slot(&mut self, slots_end: usize, pool: &mut PagePool) {
+        let mut words = pool.free.pop().unwrap_or_default();
+        while words.len() < slots_end * self.stride {
+            words.extend_from_slice(&pool.template);
+        }
+        for (&slot, row) in self.slots.iter().zip(self.words.chunks_exact(self.stride)) {
+            words[slot as usize * self.stride..][..self.stride].copy_from_slice(row);
+        }
+        std::mem::take(&mut self.index).recycle(&mut pool.chunks);
+        self.slots.clear();
+        self.slots.extend(0..slots_end as u32);
+        self.give_back(words, pool);
+        (self.is_by_slot, self.has_gaps) = (true, true);
+    }
+
+    /// Closes the gaps between rows that lie by slot.
+    #[cold]
+    fn order_by_first_event(&mut self, pool: &mut PagePool) {
+        if let Some(frozen) = &mut self.frozen {
+            (0..self.slots.len()).step_by(PAGE_ROWS).for_each(|row| frozen.keep(row, &self.words, pool));
+        }
+        let mut words = pool.free.pop().unwrap_or_default();
+        let slots = std::mem::take(&mut self.slots);
+        for (slot, row) in slots.into_iter().zip(self.words.chunks_exact(self.stride)).filter(|(_, row)| row[0] != 0) {
+            self.index.set(slot, self.slots.len() as u32, &mut pool.chunks);
+            self.slots.push(slot);
+            words.extend_from_slice(row);
+        }
+        let page = pool.template.len();
+        words.extend_from_slice(&pool.template[words.len() % page..]);
+        self.groups = self.slots.iter().filter(|&&slot| slot != OTHER_SLOT).count() as u32;
+        self.give_back(words, pool);
+        (self.is_by_slot, self.has_gaps) = (false, false);
+    }
+
+    /// Replaces the memory of the rows.
+    fn give_back(&mut self, words: Vec<u64>, pool: &mut PagePool) {
+        let mut spent = std::mem::replace(&mut self.words, words);
+        spent.clear();
+        pool.free.push(spent);
     }
 
     /// Finds the rows of `slots`, made where there is none, up to the first for which `groups_max` leaves no room;
     /// returns how many. There is space for all of them. Rows are valid until [`Pane::reserve`] or the pane is recycled.
     pub fn find_rows(&mut self, slots: &[u32], rows: &mut [*mut u64], groups_max: u32, pool: &mut PagePool) -> usize {
-        assert!(self.has_space(slots.len()));
+        if self.is_by_slot {
+            self.rows_by_slot(slots, rows, pool);
+            return slots.len();
+        }
+        assert!(self.words.len() >= (self.slots.len() + slots.len()) * self.stride);
         if self.slots.len() > NEAR_ROWS {
             slots.iter().filter_map(|&slot| self.index.place(slot)).for_each(|place| prefetch(place));
         }
@@ -176,16 +216,36 @@ impl Pane {
         slots.len()
     }
 
+    fn rows_by_slot(&mut self, slots: &[u32], rows: &mut [*mut u64], pool: &mut PagePool) {
+        let highest = slots.iter().fold(0, |highest, &slot| slot.max(highest));
+        assert!((highest as usize) < self.slots.len(), "there is a row for every slot");
+        if let Some(frozen) = &mut self.frozen {
+            slots.iter().for_each(|&slot| frozen.keep(slot as usize, &self.words, pool));
+        }
+        let (start, stride) = (self.words.as_mut_ptr(), self.stride);
+        for (&slot, found) in slots.iter().zip(rows) {
+            *found = start.wrapping_add(slot as usize * stride);
+            // Its first and its last cache line.
+            prefetch(*found);
+            prefetch(found.wrapping_add(stride - 1));
+        }
+    }
+
     /// The row of `slot`, made if there is none.
     pub fn row_of(&mut self, slot: u32, pool: &mut PagePool) -> *mut u64 {
         self.words_of(slot, pool).as_mut_ptr()
     }
 
     fn words_of(&mut self, slot: u32, pool: &mut PagePool) -> &mut [u64] {
-        let row = match self.index.get(slot) {
+        let row = match self.find(slot) {
             Some(row) => row,
+            None if self.is_by_slot => {
+                self.extend_to(slot as usize + 1, pool);
+                self.slots.extend(self.slots.len() as u32..=slot);
+                slot
+            }
             None => {
-                self.reserve(1, pool);
+                self.extend_to(self.slots.len() + 1, pool);
                 self.admit(slot, pool)
             }
         };
@@ -209,23 +269,28 @@ impl Pane {
         row
     }
 
+    fn find(&self, slot: u32) -> Option<u32> {
+        match self.is_by_slot {
+            true => Some(slot).filter(|&slot| (slot as usize) < self.slots.len()),
+            false => self.index.get(slot),
+        }
+    }
+
     fn words(&self, slot: u32) -> Option<&[u64]> {
-        let row = self.index.get(slot)? as usize;
+        let row = self.find(slot)? as usize;
         Some(&self.words[row * self.stride..][..self.stride])
     }
 
     /// Keeps the pane as it is for a snapshot. Costs nothing per row: a page is copied before it changes.
     pub fn freeze(&mut self) {
         assert!(self.frozen.is_none(), "what is frozen twice is lost");
-        let rows = self.slots.len();
-        let pages = (0..rows.div_ceil(PAGE_ROWS)).map(|_| None).collect();
-        self.frozen = Some(Box::new(Frozen { pages, sides: self.sides.clone(), rows, written: 0 }));
+        self.frozen = Some(Box::new(Frozen::new(self.slots.len(), self.is_by_slot, self.sides.clone())));
     }
 
     /// Ends what `freeze` began.
     pub fn thaw(&mut self, pool: &mut PagePool) {
         if let Some(frozen) = self.frozen.take() {
-            pool.pages.extend(frozen.pages.into_iter().flatten());
+            frozen.recycle(pool);
         }
     }
 
@@ -239,29 +304,7 @@ impl Pane {
         layout: &RowLayout,
         partial: &mut Partial,
     ) -> Option<usize> {
-        let frozen = self.frozen.as_mut()?;
-        assert!(from >= frozen.written, "what was written is not kept");
-        let end = frozen.rows.min(from + rows_max);
-        let has_sides = !frozen.sides.is_empty();
-        let mut row = from;
-        while row < end {
-            let (page, rows) = (row / PAGE_ROWS, row..end.min((row / PAGE_ROWS + 1) * PAGE_ROWS));
-            let live = || &self.words[page * PAGE_ROWS * self.stride..];
-            let words = frozen.pages[page].as_deref().unwrap_or_else(live);
-            let words = words[row % PAGE_ROWS * self.stride..].chunks_exact(self.stride);
-            let found = self.slots[rows.clone()].iter().zip(words).filter(|(_, words)| words[0] != 0);
-            if has_sides {
-                found.for_each(|(&slot, words)| partial.push_row(layout, slot, words, &frozen.sides, slot));
-            } else {
-                found.for_each(|(&slot, words)| {
-                    partial.slots.push(slot);
-                    partial.words.extend_from_slice(words);
-                });
-            }
-            row = rows.end;
-        }
-        frozen.written = end;
-        (end < frozen.rows).then_some(end)
+        self.frozen.as_mut()?.write((&self.slots, &self.words), from..from + rows_max, layout, partial)
     }
 
     /// Gives a group that [`Pane::make_room`] made room for its row.
@@ -276,11 +319,8 @@ impl Pane {
     /// largest hash has been moved to "other" and there is room.
     pub fn make_room(&mut self, hash: u64, layout: &RowLayout, table: &GroupTable, pool: &mut PagePool) -> bool {
         if self.ranked.is_empty() {
-            let slots = std::mem::take(&mut self.slots);
-            let held = |slot: u32| slot != OTHER_SLOT && self.words(slot).is_some_and(|words| words[0] != 0);
-            let ranked = slots.iter().filter(|&&slot| held(slot)).map(|&slot| (table.hash(slot), slot)).collect();
-            self.ranked = ranked;
-            self.slots = slots;
+            let held = self.held().filter(|&slot| slot != OTHER_SLOT);
+            self.ranked = held.map(|slot| (table.hash(slot), slot)).collect();
         }
         // Equal hashes of different keys are as good as impossible, and then the coordinator decides by key.
         if self.ranked.peek().is_none_or(|(largest, _)| hash >= *largest) {
@@ -367,11 +407,16 @@ impl Pane {
         partial.pane = self.id.0;
         table.take_retired(&mut partial.retired);
         if self.has_gaps {
-            for (&slot, words) in self.slots.iter().zip(self.words.chunks_exact(self.stride)) {
-                if words[0] != 0 {
-                    partial.slots.push(slot);
-                    partial.words.extend_from_slice(words);
+            let has_events = |row: usize| self.words[row * self.stride] != 0;
+            let (mut row, end) = (0, self.slots.len());
+            while row < end {
+                let start = row;
+                while row < end && has_events(row) {
+                    row += 1;
                 }
+                partial.slots.extend_from_slice(&self.slots[start..row]);
+                partial.words.extend_from_slice(&self.words[start * self.stride..row * self.stride]);
+                row += 1;
             }
         } else {
             partial.slots.extend_from_slice(&self.slots);
@@ -398,9 +443,12 @@ impl Pane {
     /// the pane log by now.
     pub fn recycle(mut self, table: &mut GroupTable, pool: &mut PagePool, frontier: EventTime) {
         self.thaw(pool);
-        table.release(&self.slots, frontier);
+        let held = table.release(self.held(), frontier);
+        pool.starts_by_slot = held >= PAGE_ROWS && held * BY_SLOT_SHARE > table.slots_end();
         self.index.recycle(&mut pool.chunks);
         self.words.clear();
         pool.free.push(self.words);
+        self.slots.clear();
+        pool.lists.push(self.slots);
     }
 }

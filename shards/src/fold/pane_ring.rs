@@ -2,7 +2,8 @@
 //!
 //! Their rows are not here.
 
-use super::pane::{PagePool, Pane};
+use super::page_pool::PagePool;
+use super::pane::Pane;
 use corefold_aggregator::time::{EventTime, PaneId, WindowSpec};
 use std::collections::BTreeMap;
 
@@ -125,6 +126,12 @@ impl PaneRing {
     /// Panes that close at or before `frontier` and are not released.
     pub fn closed(&self, frontier: EventTime) -> usize {
         self.by_id.range(..self.window.open_from(frontier)).count()
+    }
+
+    /// The same, oldest first.
+    pub fn closed_panes(&self, frontier: EventTime) -> impl Iterator<Item = &Pane> {
+        let closed = self.by_id.range(..self.window.open_from(frontier));
+        closed.filter_map(|(_, &index)| self.panes[index as usize].as_ref())
     }
 
     /// Panes held.

@@ -17,9 +17,16 @@ pub struct RowIndex {
 #[allow(clippy::vec_box, reason = "boxes go from here to a pane and back, as they are")]
 pub struct ChunkPool {
     free: Vec<Box<Chunk>>,
+    /// Lists of chunks, empty.
+    lists: Vec<Vec<Option<Box<Chunk>>>>,
 }
 
 impl RowIndex {
+    /// No rows, in memory of the pool.
+    pub fn new(pool: &mut ChunkPool) -> RowIndex {
+        RowIndex { chunks: pool.lists.pop().unwrap_or_default() }
+    }
+
     /// The row of `slot`, if it has one.
     #[inline(always)]
     pub fn get(&self, slot: u32) -> Option<u32> {
@@ -67,8 +74,12 @@ impl RowIndex {
     }
 
     /// Gives all memory back.
-    pub fn recycle(self, pool: &mut ChunkPool) {
-        pool.free.extend(self.chunks.into_iter().flatten());
+    pub fn recycle(mut self, pool: &mut ChunkPool) {
+        pool.free.extend(self.chunks.drain(..).flatten());
+        // What was recycled before has no memory left.
+        if self.chunks.capacity() > 0 {
+            pool.lists.push(self.chunks);
+        }
     }
 }
 

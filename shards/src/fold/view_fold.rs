@@ -9,7 +9,8 @@ use super::filter::{Filter, FilterScratch};
 use super::group_table::{GroupTable, NO_SLOT};
 use super::kernels::{count_rows, count_text, fold_bool, fold_f64, fold_i64};
 use super::local_keys::{LocalKeys, encode_key};
-use super::pane::{PagePool, Pane};
+use super::page_pool::PagePool;
+use super::pane::Pane;
 use super::pane_ring::PaneRing;
 use super::sketches::{CellReader, LanePosition, fold_others, text_index};
 use super::slot_source::{IntSlots, LocalSlots, SlotSource};
@@ -148,6 +149,11 @@ impl ViewFold {
         self.ring.closed(frontier)
     }
 
+    /// Words that rows of closed panes lie in, beyond the two oldest.
+    pub fn closed_words(&self, frontier: EventTime) -> usize {
+        self.ring.closed_panes(frontier).skip(2).map(Pane::size).sum()
+    }
+
     /// Writes the oldest pane at or above `from` that closes at or before `frontier` into `partial` and returns
     /// the next pane to ask for; `None` when there is no such pane.
     pub fn write_partial(
@@ -192,7 +198,7 @@ impl ViewFold {
             return;
         }
         self.expired = limit;
-        self.table.expire(limit, self.ring.all().map(Pane::slots));
+        self.table.expire(limit, self.ring.all().flat_map(Pane::held));
     }
 
     fn fold_with(
@@ -330,10 +336,10 @@ impl ViewFold {
         while let Some((pane, slots, _)) = scratch.block.unplaced() {
             // Each of them may be new, and so may be "other".
             let groups = slots.len() + 1;
-            if !self.ring.pane(pane).has_space(groups) {
+            if !self.ring.pane(pane).has_space(groups, &self.table) {
                 // Rows may move: what is to be added to them goes first.
                 self.fold_columns(batch, scratch);
-                self.ring.pane(pane).reserve(groups, &self.pool);
+                self.ring.pane(pane).reserve(groups, groups_max, &self.table, &mut self.pool);
             }
             let Some((_, slots, rows)) = scratch.block.unplaced() else { break };
             let placed = self.ring.pane(pane).find_rows(slots, rows, groups_max, &mut self.pool);
@@ -372,7 +378,7 @@ impl ViewFold {
             source.learn(event, slot);
             return Ok(slot);
         }
-        if self.ring.pane(pane).groups() >= self.view.plan.spec.groups_max {
+        if self.ring.pane(pane).is_full(self.view.plan.spec.groups_max) {
             // The events before this one decide which groups the pane keeps.
             let hash = corefold_aggregator::key::hash(&scratch.key);
             self.fold_known(batch, scratch)?;
@@ -395,7 +401,7 @@ impl ViewFold {
         slot: u32,
         pane: u32,
     ) -> Result<(u32, *mut u64), FoldError> {
-        let full = self.ring.pane(pane).groups() >= self.view.plan.spec.groups_max;
+        let full = self.ring.pane(pane).is_full(self.view.plan.spec.groups_max);
         let is_wanted = !full || self.make_room(batch, scratch, self.table.hash(slot), pane)?;
         let slot = if is_wanted { slot } else { OTHER_SLOT };
         Ok((slot, self.ring.pane(pane).admit_ranked(slot, &self.table, &mut self.pool)))
@@ -453,21 +459,6 @@ impl ViewFold {
             }
         }
         block.note_folded();
-    }
-
-    /// The panes held, for assertions and counters.
-    pub fn panes(&self) -> usize {
-        self.ring.len()
-    }
-
-    /// Slots in use and free, for counters.
-    pub fn slots(&self) -> usize {
-        self.table.slots_end()
-    }
-
-    /// Looks at one pane; for tests.
-    pub fn pane_groups(&mut self, id: PaneId) -> Option<u32> {
-        self.ring.next_in(id, PaneId(id.0 + 1)).map(|pane: &mut Pane| pane.groups())
     }
 }
 
