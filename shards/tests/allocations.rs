@@ -224,6 +224,9 @@ impl Scene {
 
     /// Pulls the panes that are closed now, if there are any, and lets them go.
     fn pull(&mut self) {
+        if self.shard.frontier() == EventTime::MIN {
+            return;
+        }
         let second = EventTime(self.shard.frontier().0.div_euclid(SECOND) * SECOND);
         if second > self.pulled {
             self.pulled = second;
