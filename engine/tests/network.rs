@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use support::events::{Random, disordered};
-use support::process::corefold;
+use support::process::{Feed, corefold, run_fed};
 use support::scene::DONE;
 use support::text;
 
@@ -184,6 +184,26 @@ fn open_windows_are_kept_over_a_stop() {
     let server = job.server();
     let sent = start(&mut job.send(&["--producer", "p", "--end"])).end(PATIENCE).with_code(DONE);
     assert_eq!(sent.number_after("known before "), Some(8), "{}", sent.stderr);
+    server.signal(libc::SIGTERM);
+    server.end(PATIENCE).with_code(DONE);
+    job.same(&expected);
+}
+
+/// What comes through a pipe does not come again: under the same name each run goes on behind the one before.
+#[test]
+fn a_pipe_goes_on_under_its_name() {
+    let job = Job::new(&[6_000], DURABLE);
+    let expected = job.expected();
+    let server = job.server();
+    let whole = fs::read_to_string(&job.inputs[0]).expect("an input");
+    let lines: Vec<&str> = whole.lines().collect();
+    let config = job.path("net.toml");
+    for half in [&lines[1..2_500], &lines[2_500..]] {
+        let bytes = [&lines[..1], half].concat().join("\n").into_bytes();
+        let mut command = corefold(&["send", "-", "--format", "csv", "--to", &job.address, "--config", text(&config)]);
+        command.args(["--producer", "pipe", "--batch-rows", "300"]);
+        assert_eq!(run_fed(&mut command, Feed::Bytes(bytes)).code, Some(DONE));
+    }
     server.signal(libc::SIGTERM);
     server.end(PATIENCE).with_code(DONE);
     job.same(&expected);

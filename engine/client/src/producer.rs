@@ -91,6 +91,8 @@ pub struct Producer {
     /// The server has said goodbye to ours.
     is_over: bool,
     has_ended: bool,
+    /// What the server had received when it let us in.
+    received: u64,
 }
 
 impl Producer {
@@ -110,6 +112,7 @@ impl Producer {
             events: Vec::new(),
             is_over: false,
             has_ended: false,
+            received: 0,
             config,
         };
         while !producer.lane.is_welcome() {
@@ -151,6 +154,26 @@ impl Producer {
         self.lane.pass();
         self.metrics.batches_offered += 1;
         self.metrics.batches_known += 1;
+    }
+
+    /// Goes on behind everything that the server has of this lane, for a producer that has nothing of it any more: what is
+    /// sent from now on is new. Without this, or [`Producer::pass`], a producer begins with batch 0 again, and what the
+    /// server has counts as sent.
+    ///
+    /// Panics if something was offered already.
+    pub fn go_on(&mut self) -> Result<(), SendError> {
+        assert_eq!(self.lane.underway(), 0, "a producer goes on before it sends");
+        // What was received and is not durable yet has no other copy: it is waited for.
+        while !self.lane.is_welcome() || self.lane.known() < self.received {
+            if self.lane.is_welcome() {
+                self.drop_link("batches of an earlier life are not durable yet".to_owned());
+            }
+            self.turn(LOOK_EVERY)?;
+        }
+        while self.lane.next_sequence() < self.lane.known() {
+            self.lane.pass();
+        }
+        Ok(())
     }
 
     /// Whether the lane was ended in an earlier life of this producer: all of it is durable.
@@ -266,6 +289,7 @@ impl Producer {
     fn take_events(&mut self) -> Result<(), SendError> {
         for event in std::mem::take(&mut self.events) {
             if let ClientEvent::Welcome(welcome) = &event {
+                self.received = welcome.next;
                 self.has_ended = welcome.has_ended && welcome.durable == welcome.next;
             }
             match event {

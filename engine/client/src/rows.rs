@@ -33,10 +33,13 @@ pub struct RowSender {
 }
 
 impl RowSender {
-    /// Connects a sender of rows of a stream with these fields, in this order.
+    /// Connects a sender of rows of a stream with these fields, in this order. It goes on behind what the server has under
+    /// the producer's name: rows that were sent and not known to be durable before this program ended last time may be
+    /// among that.
     pub fn connect(config: ClientConfig, fields: &[Field]) -> Result<RowSender, SendError> {
         let kinds: Vec<FieldType> = fields.iter().map(|field| field.kind).collect();
-        let producer = Producer::connect(config)?;
+        let mut producer = Producer::connect(config)?;
+        producer.go_on()?;
         Ok(RowSender { producer, columns: ColumnSet::new(&kinds), encoder: Encoder::new(), began: None })
     }
 

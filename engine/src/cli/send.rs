@@ -21,7 +21,7 @@ Examples:
   To one whose stream is described here; the fields in the order of its configuration:
     corefold send logs/*.ndjson --to collector:7600 --stream logs --time ts --time-unit ms --field level:string
 
-  From a pipe, under a name that lasts:
+  From a pipe, under a name that lasts; each run goes on behind the one before:
     tail -F events.ndjson | corefold send - --format ndjson --to 127.0.0.1:7600 --config engine.toml --producer web-1
 
 Exit codes: 0 when the server has made everything durable, 1 if it refuses, 65 for bad input data, 74 for I/O errors and if

@@ -45,12 +45,17 @@ pub fn send(args: &SendArgs) -> Result<(), CommandError> {
     let mut lanes = Vec::with_capacity(inputs.len());
     for (number, input) in inputs.iter().enumerate() {
         let producer = Producer::connect(client_config(args, &stream, input, number)?)?;
-        if producer.has_ended() {
+        if producer.has_ended() && !input.is_pipe() {
             console.say(&format!("{}: the server has all of it already", input.name));
             progress.bytes.fetch_add(input.bytes_total().unwrap_or(0), Ordering::Relaxed);
             total.inputs_known += 1;
             producer.close()?;
             continue;
+        }
+        let mut producer = producer;
+        if input.is_pipe() {
+            // What came through it before does not come again.
+            producer.go_on()?;
         }
         lanes.push(Lane::open(input, &plan, producer)?);
     }
@@ -186,15 +191,13 @@ struct Lane {
     bytes: u64,
     /// The highest time that was sent: the lane that is behind goes first.
     highest: i64,
-    is_file: bool,
 }
 
 impl Lane {
     fn open(input: &Input, plan: &Arc<ReadPlan>, producer: Producer) -> Result<Lane, SourceError> {
         let name = input.name.clone();
         let reader = guarded(&name, || open(input, plan, 0))?;
-        let is_file = !input.is_pipe();
-        Ok(Lane { name, reader, producer, spare: Vec::new(), bytes: 0, highest: i64::MIN, is_file })
+        Ok(Lane { name, reader, producer, spare: Vec::new(), bytes: 0, highest: i64::MIN })
     }
 
     /// Sends the next chunk; false at the end.
@@ -210,7 +213,7 @@ impl Lane {
         progress.bytes.fetch_add(bytes - self.bytes, Ordering::Relaxed);
         self.bytes = bytes;
         let Some(chunk) = chunk else { return Ok(false) };
-        if self.is_file && self.producer.next_sequence() < self.producer.known() {
+        if self.producer.next_sequence() < self.producer.known() {
             // The server has it; how many rows it has need not be known.
             self.producer.pass();
             self.spare = chunk.into_spare();
