@@ -321,7 +321,7 @@ struct NetStart {
 
 impl NetStart {
     fn new(plan: NetPlan, count: usize) -> NetStart {
-        let boards: Arc<Vec<Arc<NetBoard>>> = Arc::new((0..count).map(|_| Arc::default()).collect());
+        let boards = Arc::new(plan.boards(count));
         let (ends_in, intakes): (Vec<_>, Vec<_>) =
             (0..count).map(|_| crossbeam_channel::bounded(HANDOVERS_MAX)).unzip();
         let shards = ends_in.into_iter().zip(boards.iter().cloned()).collect();

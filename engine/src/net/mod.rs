@@ -85,6 +85,21 @@ impl NetPlan {
         self.listeners.iter().map(|listener| listener.limits.lanes_max as usize).max().unwrap_or(0)
     }
 
+    /// The boards of `count` shards, as they are while logs are folded again: what lanes said in the last run. Otherwise
+    /// shards without lanes would hold back those that fold, and those would never come to serve theirs.
+    pub fn boards(&self, count: usize) -> Vec<Arc<NetBoard>> {
+        let board = |index| {
+            let said = self.origins_of(index, count).into_iter().map(|(_, origin)| LaneFrontier {
+                live: (!origin.has_ended).then_some(origin.watermark),
+                highest: origin.watermark,
+            });
+            let board = NetBoard::default();
+            board.show(said.fold(LaneFrontier::default(), LaneFrontier::unite));
+            Arc::new(board)
+        };
+        (0..count).map(board).collect()
+    }
+
     /// Lanes that go on in shard `index` of `count`.
     pub fn origins_of(&self, index: usize, count: usize) -> Vec<(LaneId, LaneOrigin)> {
         let here = self.lanes.iter().filter(|(_, lane)| lane.shard as usize % count == index);
@@ -126,20 +141,13 @@ impl NetClock {
 }
 
 /// What a shard shows to the other shards and to the door. On a cache line of its own.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct NetBoard {
     live: AtomicI64,
     highest: AtomicI64,
     /// Connections that have been given to it.
     pub connections: AtomicU32,
-}
-
-impl Default for NetBoard {
-    fn default() -> NetBoard {
-        // A shard that has not started yet may have lanes: it holds the others back until it has looked.
-        NetBoard { live: AtomicI64::new(i64::MIN), highest: AtomicI64::new(i64::MIN), connections: AtomicU32::new(0) }
-    }
 }
 
 impl NetBoard {
@@ -170,4 +178,32 @@ pub struct Handover {
     pub attempt: u64,
     /// Counts the connection as long as it lives.
     pub permit: Permit,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recover::RecoveredLane;
+
+    #[test]
+    fn boards_begin_with_what_lanes_said_last() {
+        let lane = |watermark, has_ended, shard| {
+            let origin = LaneOrigin { next: 1, watermark: EventTime(watermark), time_max: None, has_ended };
+            RecoveredLane { origin, shard }
+        };
+        let lanes = [lane(70, false, 0), lane(50, false, 2), lane(90, true, 0), lane(10, true, 1)];
+        let ids = (0..).map(|lane| LaneId { producer: 9, lane });
+        let plan = NetPlan {
+            listeners: Vec::new(),
+            streams: Arc::default(),
+            has_files: false,
+            drains: false,
+            lanes: ids.zip(lanes).collect(),
+            counts: Arc::default(),
+        };
+        let said = |live: Option<i64>, highest| LaneFrontier { live: live.map(EventTime), highest: EventTime(highest) };
+        let boards: Vec<LaneFrontier> = plan.boards(2).iter().map(|board| board.look()).collect();
+        // Shard 2 is no more; shard 0 takes its lane over.
+        assert_eq!(boards, [said(Some(50), 90), said(None, 10)]);
+    }
 }
