@@ -26,7 +26,7 @@ use corefold_aggregator::coordinator::Coordinator;
 use corefold_aggregator::view::ViewPlan;
 use corefold_shards::counters::ShardCounts;
 use corefold_shards::shard::{Shard, ShardPlan};
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -102,7 +102,11 @@ pub fn launch(
     let ends = (exports_out, spent_in);
     let exporter = ExportCore::new(plan.outputs, ends, plan.keeps_unfinished, Arc::clone(&board), Arc::clone(shared));
     let drops_unfinished = !plan.keeps_unfinished;
-    let exporter = spawn("exporter", move || exporter.run())?;
+    let (ends_exporter, exporter_ended) = crossbeam_channel::bounded(0);
+    let exporter = spawn("exporter", move || {
+        let _ends_exporter: Sender<()> = ends_exporter;
+        exporter.run()
+    })?;
 
     let views: Vec<ViewPlan> = plan.shards.views.iter().map(|view| view.plan.clone()).collect();
     let mut store = plan.store;
@@ -142,7 +146,7 @@ pub fn launch(
         }
     };
     let mut stopped_since = None;
-    while !exporter.is_finished() || (shared.has_failed() && !cores.is_empty()) {
+    loop {
         observe(shared);
         if shared.has_failed() {
             break;
@@ -153,7 +157,9 @@ pub fn launch(
                 shared.fail(EngineError::Stopped);
             }
         }
-        std::thread::sleep(LOOK_EVERY);
+        if has_ended(&exporter_ended) {
+            break;
+        }
     }
     for core in cores {
         // An executor that could not run has told so through the shared failure, or says it here.
@@ -162,7 +168,7 @@ pub fn launch(
         }
     }
     drop(keepers);
-    let views = join_exporter(exporter, shared)?;
+    let views = join_exporter(exporter, &exporter_ended, shared)?;
     observe(shared);
     // Readers and parsers may be blocked in a read; they hold nothing that has to be finished.
     let _ = shared.lifecycle.advance(Lifecycle::Stopped);
@@ -178,17 +184,22 @@ pub fn launch(
     Ok(EngineSummary { views: views.ok_or(EngineError::Stopped)?, counts, first_rejection })
 }
 
+/// Whether the thread that has the other end has ended; waits for it until the next look.
+fn has_ended(end: &Receiver<()>) -> bool {
+    matches!(end.recv_timeout(LOOK_EVERY), Err(RecvTimeoutError::Disconnected))
+}
+
 /// Waits for the exporter; not for long once the engine has failed, since it may be blocked in a write.
 fn join_exporter(
     exporter: JoinHandle<Option<Vec<ViewSummary>>>,
+    ended: &Receiver<()>,
     shared: &Shared<EngineError>,
 ) -> Result<Option<Vec<ViewSummary>>, EngineError> {
     let mut failed_since = None;
-    while !exporter.is_finished() {
+    while !has_ended(ended) {
         if shared.has_failed() && failed_since.get_or_insert_with(Instant::now).elapsed() > EXPORT_END_MAX {
             return Ok(None);
         }
-        std::thread::sleep(LOOK_EVERY);
     }
     exporter.join().map_err(|_| EngineError::Bug("the exporter's thread panicked"))
 }

@@ -264,7 +264,7 @@ impl ShardCore {
         }
         any |= self.send_answers(state);
         self.ends.board.publish(self.shard.frontier());
-        if self.shard.panes_closed() > PANES_CLOSED_MAX {
+        if self.shard.has_closed(PANES_CLOSED_MAX) {
             self.ends.board.call();
         }
         Ok(any)
@@ -435,7 +435,7 @@ impl ShardCore {
             self.gather_orders(state);
             self.step(state)?;
             self.carry_out(state)?;
-            if state.answers.len() <= ARRIVALS_MAX && self.shard.panes_closed() <= 4 * PANES_CLOSED_MAX {
+            if state.answers.len() <= ARRIVALS_MAX && !self.shard.has_closed(4 * PANES_CLOSED_MAX) {
                 return Ok(());
             }
             if self.shared.has_failed() {

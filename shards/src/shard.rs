@@ -24,7 +24,10 @@ use std::collections::VecDeque;
 pub const BATCHES_PER_STEP_MAX: usize = 8;
 
 /// Partials under way to the coordinator: answering stops until some are given back.
-pub const PARTIALS_MAX: usize = 4;
+pub const PARTIALS_MAX: usize = 16;
+
+/// Bytes of them.
+const PARTIAL_BYTES_MAX: usize = 8 << 20;
 
 /// Words of closed panes that a shard holds before it takes no more batches until panes are released: 64 MiB.
 const CLOSED_WORDS_MAX: usize = 8 << 20;
@@ -187,6 +190,7 @@ pub struct Shard {
     pub(crate) partial: Partial,
     partial_buffers: Vec<AlignedVec>,
     partials_out: usize,
+    partial_bytes_out: usize,
     pub(crate) late_rows: Vec<u32>,
 }
 
@@ -237,6 +241,7 @@ impl Shard {
             partial: Partial::default(),
             partial_buffers: Vec::new(),
             partials_out: 0,
+            partial_bytes_out: 0,
             late_rows: Vec::new(),
         }
     }
@@ -297,14 +302,21 @@ impl Shard {
         self.log = Some(log);
     }
 
-    /// Closed panes not released; many of them mean that the coordinator should be called early.
-    pub fn panes_closed(&self) -> usize {
-        self.views.iter().map(|view| view.panes_closed(self.frontier)).sum()
+    /// Whether there are more than `count` closed panes that are not released: then the coordinator should be called early.
+    pub fn has_closed(&self, count: usize) -> bool {
+        self.views.iter().flat_map(|view| view.closed_sizes(self.frontier)).nth(count).is_some()
     }
 
-    /// Words that rows of closed panes lie in, beyond the two oldest of each view: those are always pulled.
-    fn closed_words(&self) -> usize {
-        self.views.iter().map(|view| view.closed_words(self.frontier)).sum()
+    /// Whether closed panes take so much memory that no more batches are taken. The two oldest of each view do not count:
+    /// those are always pulled.
+    fn is_full(&self) -> bool {
+        let mut sizes = self.views.iter().flat_map(|view| view.closed_sizes(self.frontier).skip(2));
+        sizes.try_fold(CLOSED_WORDS_MAX, |room, size| room.checked_sub(size)).is_none()
+    }
+
+    /// Whether as many partials are under way as may be.
+    fn has_many_out(&self) -> bool {
+        self.partials_out >= PARTIALS_MAX || self.partial_bytes_out >= PARTIAL_BYTES_MAX
     }
 
     /// Whether all that came is as durable as it will be, and no pull waits.
@@ -355,9 +367,12 @@ impl Shard {
     }
 
     fn take_arrivals(&mut self, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), ShardError> {
+        // A coordinator that does not keep up slows the shard down, before memory does: with pulls, or with partials.
+        if self.is_full() {
+            return Ok(());
+        }
         for _ in 0..BATCHES_PER_STEP_MAX {
-            // A coordinator that does not keep up slows the shard down, before memory does: with partials, or with pulls.
-            if (self.partials_out >= PARTIALS_MAX && self.pull.is_some()) || self.closed_words() > CLOSED_WORDS_MAX {
+            if self.has_many_out() && self.pull.is_some() {
                 return Ok(());
             }
             match inbox.arrivals.pop_front() {
@@ -388,6 +403,7 @@ impl Shard {
 
     fn answer_pull(&mut self, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), ShardError> {
         self.partials_out -= inbox.spent_partials.len();
+        self.partial_bytes_out -= inbox.spent_partials.iter().map(|bytes| bytes.len()).sum::<usize>();
         self.partial_buffers.append(&mut inbox.spent_partials);
         if let Some(release) = inbox.release.take() {
             self.views.iter_mut().for_each(|view| view.release(release));
@@ -405,7 +421,7 @@ impl Shard {
                 self.pull = None;
                 return Ok(());
             }
-            if self.partials_out >= PARTIALS_MAX {
+            if self.has_many_out() {
                 return Ok(());
             }
             let view = &mut self.views[pull.view];
@@ -415,8 +431,10 @@ impl Shard {
                     let buffer = self.partial_buffers.pop().unwrap_or_default();
                     let archived = self.partial.archive(buffer);
                     view.return_sides(&mut self.partial);
-                    outbox.partials.push(archived?);
+                    let archived = archived?;
                     self.partials_out += 1;
+                    self.partial_bytes_out += archived.len();
+                    outbox.partials.push(archived);
                     Some(PullState { from: next, ..pull })
                 }
             };

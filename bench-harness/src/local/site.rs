@@ -89,7 +89,7 @@ impl ShardSite {
         self.answers.extend(outbox.partials.drain(..).map(FromShard::Partial));
         self.answers.extend(outbox.pulled.take().map(FromShard::Pulled));
         self.frontier = self.shard.frontier();
-        self.calls |= self.shard.panes_closed() > PANES_CLOSED_MAX;
+        self.calls |= self.shard.has_closed(PANES_CLOSED_MAX);
     }
 
     /// The disk's turn: some write finishes, or segments that were asked for are ready.

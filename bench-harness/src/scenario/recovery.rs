@@ -168,7 +168,7 @@ impl Again {
             let frontier = frontiers.next().copied().unwrap_or(EventTime::MIN);
             let folded = self.shard.replay(record.payload, frontier, &mut self.outbox);
             folded.map_err(BenchError::failed("the fold of the second pass"))?;
-            if self.shard.panes_closed() > PANES_CLOSED_MAX {
+            if self.shard.has_closed(PANES_CLOSED_MAX) {
                 self.give_out()?;
             }
             Ok(())

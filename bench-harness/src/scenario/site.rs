@@ -156,7 +156,7 @@ impl Beside {
     /// Carries words and partials between the site and the coordinator; false once every window is out.
     pub fn turn(&mut self, site: &mut Site) -> Result<bool, BenchError> {
         let frontier = site.shard.frontier();
-        let is_time = self.told_at.elapsed() >= PULL_EVERY || site.shard.panes_closed() > PANES_CLOSED_MAX;
+        let is_time = self.told_at.elapsed() >= PULL_EVERY || site.shard.has_closed(PANES_CLOSED_MAX);
         let mut is_there = true;
         if frontier > self.told && (is_time || frontier == EventTime::MAX) {
             (self.told, self.told_at) = (frontier, Instant::now());

@@ -209,7 +209,7 @@ impl Site {
         self.answers.extend(outbox.late.drain(..).map(|(view, rows)| FromShard::Late(view, rows)));
         self.answers.extend(outbox.partials.drain(..).map(FromShard::Partial));
         self.answers.extend(outbox.pulled.take().map(FromShard::Pulled));
-        self.calls |= self.shard.panes_closed() > PANES_CLOSED_MAX;
+        self.calls |= self.shard.has_closed(PANES_CLOSED_MAX);
         Ok(())
     }
 

@@ -123,13 +123,8 @@ impl PaneRing {
         self.panes.iter_mut().flatten()
     }
 
-    /// Panes that close at or before `frontier` and are not released.
-    pub fn closed(&self, frontier: EventTime) -> usize {
-        self.by_id.range(..self.window.open_from(frontier)).count()
-    }
-
-    /// The same, oldest first.
-    pub fn closed_panes(&self, frontier: EventTime) -> impl Iterator<Item = &Pane> {
+    /// Panes that close at or before `frontier` and are not released, oldest first.
+    pub fn closed(&self, frontier: EventTime) -> impl Iterator<Item = &Pane> {
         let closed = self.by_id.range(..self.window.open_from(frontier));
         closed.filter_map(|(_, &index)| self.panes[index as usize].as_ref())
     }

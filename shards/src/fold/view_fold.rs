@@ -144,14 +144,9 @@ impl ViewFold {
         counts
     }
 
-    /// Panes that close at or before `frontier` and are not released.
-    pub fn panes_closed(&self, frontier: EventTime) -> usize {
-        self.ring.closed(frontier)
-    }
-
-    /// Words that rows of closed panes lie in, beyond the two oldest.
-    pub fn closed_words(&self, frontier: EventTime) -> usize {
-        self.ring.closed_panes(frontier).skip(2).map(Pane::size).sum()
+    /// Words that the rows of each pane lie in that closes at or before `frontier` and is not released, oldest first.
+    pub fn closed_sizes(&self, frontier: EventTime) -> impl Iterator<Item = usize> {
+        self.ring.closed(frontier).map(Pane::size)
     }
 
     /// Writes the oldest pane at or above `from` that closes at or before `frontier` into `partial` and returns
