@@ -91,6 +91,7 @@ smoke! {
     csv: "csv",
     ndjson: "ndjson",
     packed: "packed",
+    wire: "wire",
 }
 
 /// The same seeds give the same inputs and answers, and a sound input is not refused at the door.

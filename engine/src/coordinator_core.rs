@@ -69,6 +69,11 @@ impl CoordinatorCore {
             self.emit(panes.is_some(), &track)?;
             // A run that lost what an earlier one had finished is itself finished at once, but its input comes again.
             let drained = self.shards.iter().all(|shard| shard.board.is_drained());
+            if drained {
+                // What they promised last: it may be more than what was looked at above.
+                let frontiers = self.shards.iter().map(|shard| shard.board.frontier()).enumerate();
+                frontiers.for_each(|(shard, frontier)| self.coordinator.on_frontier(shard, frontier));
+            }
             if drained && self.coordinator.is_finished() {
                 return self.finish(panes).await;
             }

@@ -89,6 +89,23 @@ pub enum EngineError {
         /// What to do.
         advice: &'static str,
     },
+    /// An address cannot be bound.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// The operating system's word.
+        error: std::io::Error,
+    },
+    /// Everything in the data directory is final, and producers would come for nothing.
+    #[error(
+        "{}: its last run was drained: every window is final, and later events would all be late; use another data_dir",
+        directory.display()
+    )]
+    Drained {
+        /// The data directory.
+        directory: std::path::PathBuf,
+    },
     /// A thread could not start.
     #[error("cannot start the {what} thread: {error}")]
     Thread {
@@ -123,6 +140,7 @@ impl EngineError {
             EngineError::Export(_)
             | EngineError::Disk(_)
             | EngineError::LogStalled { .. }
+            | EngineError::Listen { .. }
             | EngineError::WindowsLost { .. } => ExitCode::Io,
             EngineError::Recover(error) => error.exit_code(),
             EngineError::Shard { error: ShardError::Wal(_), .. } | EngineError::PaneLog(_) => ExitCode::Io,
@@ -132,6 +150,7 @@ impl EngineError {
             | EngineError::Topology(_)
             | EngineError::Executor { .. }
             | EngineError::Thread { .. }
+            | EngineError::Drained { .. }
             | EngineError::Stopped
             | EngineError::Interrupted { .. }
             | EngineError::Bug(_) => ExitCode::Failure,

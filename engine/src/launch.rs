@@ -14,6 +14,9 @@ use crate::feed::stamps::{DealtLanes, DealtPlan};
 use crate::launch_store::{Opened, StorePlan, StoreStarts};
 use crate::lifecycle::Lifecycle;
 use crate::links::{self, DealerEnds, ShardEnds, Shared};
+use crate::net::door::Door;
+use crate::net::parts::FeedParts;
+use crate::net::{HANDOVERS_MAX, Handover, NetBoard, NetClock, NetPlan};
 use crate::pane_core::PanePlan;
 use crate::recover::ShardStart;
 use crate::shard_core::ShardCore;
@@ -61,6 +64,8 @@ pub struct EnginePlan {
     pub pull_interval: Duration,
     /// The data directory, if there is one.
     pub store: Option<StorePlan>,
+    /// Where producers elsewhere come in; `None` if none may.
+    pub net: Option<NetPlan>,
 }
 
 /// What a finished engine tells.
@@ -121,9 +126,15 @@ pub fn launch(
     let keepers = store.as_ref().map(|store| {
         (Arc::clone(&store.keeper), store.snapshots.as_ref().map(|snapshots| Arc::clone(&snapshots.keeper)))
     });
-    let starts = start_shards(&plan.topology, &plan.shards, store, shard_ends, shared);
+    let net = plan.net.map(|net| NetStart::new(net, count));
+    let starts = start_shards(&plan.topology, &plan.shards, store, shard_ends, net.as_ref(), shared);
     let started = starts.and_then(|shards| {
         cores.extend(shards);
+        if let Some(net) = net {
+            let shared = Arc::clone(shared);
+            let door = Door::new(net.plan, net.shards, net.clock, shared);
+            spawn("door", move || door.run())?;
+        }
         shared.lifecycle.advance(Lifecycle::Running).map_err(|_| EngineError::Stopped)?;
         start_feed(FeedPlan { plans: plan.plans, lanes: plan.lanes, routing: plan.routing }, count, dealer_ends, shared)
     });
@@ -198,6 +209,7 @@ fn start_shards(
     plan: &ShardPlan,
     store: Option<StorePlan>,
     ends: Vec<ShardEnds>,
+    net: Option<&NetStart>,
     shared: &Arc<Shared<EngineError>>,
 ) -> Result<Vec<ExecutorJoinHandle<()>>, EngineError> {
     let count = ends.len();
@@ -208,6 +220,7 @@ fn start_shards(
         let parts = store.as_ref().map(|store| store.parts_of(index as u32, plan));
         let plan = plan.clone();
         let of_shard = Arc::clone(shared);
+        let net = net.map(|net| net.parts_of(index));
         let core = topology.shards[index];
         cores.push(start_core(&format!("shard {index}"), core, shared, move || async move {
             match parts.map(|parts| parts.open(index as u32, &start)).transpose() {
@@ -220,7 +233,7 @@ fn start_shards(
                     let directory = store.as_ref().map(|store| store.shard_path(index as u32).display().to_string());
                     let directory = directory.unwrap_or_default();
                     let shared = of_shard;
-                    ShardCore { index, shard, ends, disk, directory, start, store, snapshots, shared }.run().await;
+                    ShardCore { index, shard, ends, disk, directory, start, store, snapshots, net, shared }.run().await;
                 }
                 Err(error) => of_shard.fail(error),
             }
@@ -306,6 +319,29 @@ fn spawn<T: Send + 'static>(
 ) -> Result<JoinHandle<T>, EngineError> {
     let spawned = std::thread::Builder::new().name(what.to_owned()).spawn(body);
     spawned.map_err(|error| EngineError::Thread { what, error })
+}
+
+/// What the shards and the door have in common.
+struct NetStart {
+    plan: NetPlan,
+    clock: NetClock,
+    boards: Arc<Vec<Arc<NetBoard>>>,
+    shards: Vec<(Sender<Handover>, Arc<NetBoard>)>,
+    intakes: Vec<Receiver<Handover>>,
+}
+
+impl NetStart {
+    fn new(plan: NetPlan, count: usize) -> NetStart {
+        let boards = Arc::new(plan.boards(count));
+        let (ends_in, intakes): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| crossbeam_channel::bounded(HANDOVERS_MAX)).unzip();
+        let shards = ends_in.into_iter().zip(boards.iter().cloned()).collect();
+        NetStart { plan, clock: NetClock::start(), boards, shards, intakes }
+    }
+
+    fn parts_of(&self, index: usize) -> FeedParts {
+        FeedParts::of(&self.plan, index, &self.boards, self.clock, self.intakes[index].clone())
+    }
 }
 
 /// Starts an executor on its core.

@@ -22,6 +22,7 @@ pub mod launch_store;
 pub mod lifecycle;
 pub mod links;
 pub mod manifest;
+pub mod net;
 pub mod pane_core;
 pub mod profile;
 pub mod progress;

@@ -31,6 +31,7 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             commands::aggregate::aggregate(&job)?;
         }
         Command::Run(args) => commands::run::run(&args.config, &args.profile, &Console::from(&args.report))?,
+        Command::Send(args) => commands::send::send(&args)?,
         Command::Check(args) => {
             let notes = commands::run::check(&args.config)?;
             let notes: String = notes.iter().map(|note| format!("note: {note}\n")).collect();

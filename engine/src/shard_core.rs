@@ -6,6 +6,8 @@ use crate::disk::{BellListener, ShardDisk, SnapshotClient, Store};
 use crate::error::EngineError;
 use crate::guard::PanicGuard;
 use crate::links::{ARRIVALS_MAX, FromShard, PANES_CLOSED_MAX, ShardEnds, Shared, ToShard};
+use crate::net::feed::NetFeed;
+use crate::net::parts::FeedParts;
 use crate::profile::timeline::{Stage, Track};
 use crate::recover::{RecoverError, RecoveredShard, ShardStart, open_snapshot, witness_of};
 use crate::stall::StallClock;
@@ -14,9 +16,12 @@ use corefold_shards::shard::{BATCHES_PER_STEP_MAX, Inbox, Outbox, Shard, ShardEr
 use corefold_shards::snapshot::format::file_name;
 use corefold_shards::snapshot::{SnapshotConfig, SnapshotError, SnapshotWriter};
 use corefold_shards::wal::{RecordKind, ScanOptions, replay};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// Looks without work before the core parks.
@@ -25,6 +30,10 @@ const IDLE_LOOKS: u32 = 64;
 /// Shortest and longest sleep of a parked core. Arrivals are looked for after it; the disk rings a bell.
 const PARK_MIN: Duration = Duration::from_micros(100);
 const PARK_MAX: Duration = Duration::from_millis(1);
+
+/// How often a busy core looks after its sockets, and the shortest sleep that makes it do so.
+const SOCKETS_EVERY: Duration = Duration::from_micros(500);
+const SOCKETS_PAUSE: Duration = Duration::from_micros(2);
 
 /// Records folded during replay between looks at the coordinator.
 const REPLAY_RECORDS: u32 = 16;
@@ -47,6 +56,8 @@ pub struct ShardCore {
     pub store: Option<Arc<Store>>,
     /// Its snapshots; `None` for a job that keeps its whole log.
     pub snapshots: Option<ShardSnapshots>,
+    /// Where producers elsewhere come in; `None` if none may.
+    pub net: Option<FeedParts>,
     /// Shared by all threads.
     pub shared: Arc<Shared<EngineError>>,
 }
@@ -77,6 +88,9 @@ struct State {
     closing: bool,
     stall: StallClock,
     track: Track,
+    net: Option<Rc<RefCell<NetFeed>>>,
+    /// When the core last looked after its sockets.
+    rested: Instant,
 }
 
 impl ShardCore {
@@ -101,11 +115,17 @@ impl ShardCore {
             closing: false,
             stall: StallClock::default(),
             track: self.shared.timeline.track(format!("shard {}", self.index)),
+            net: None,
+            rested: Instant::now(),
         };
         state.track.enter(Stage::Replay);
         self.take_snapshots()?;
         self.replay_logs(&mut state)?;
         self.end_replay()?;
+        state.net = self.net.take().map(|parts| {
+            parts.origins.iter().for_each(|(id, origin)| self.shard.know_lane(*id, origin.next));
+            Rc::new(RefCell::new(NetFeed::new(parts, self.shard.frontier())))
+        });
         let far_end = self.disk.as_mut().and_then(ShardDisk::take_far_end);
         let mut bell = far_end.map(BellListener::new).transpose()?;
         let mut idle_looks = 0;
@@ -124,7 +144,7 @@ impl ShardCore {
             }
             if gathered || stepped || carried {
                 idle_looks = 0;
-                glommio::executor().yield_if_needed().await;
+                self.give_way(&mut state).await;
                 continue;
             }
             self.check_stall(&mut state)?;
@@ -132,20 +152,45 @@ impl ShardCore {
             if idle_looks > IDLE_LOOKS {
                 let writes = self.disk.as_ref().is_some_and(ShardDisk::is_busy);
                 state.track.enter(if writes { Stage::WaitDisk } else { Stage::WaitInput });
-                self.park(idle_looks - IDLE_LOOKS, &mut bell).await?;
+                self.park(idle_looks - IDLE_LOOKS, &mut bell, &state.net).await?;
             }
         }
+    }
+
+    /// Lets others on this core have their turn.
+    async fn give_way(&self, state: &mut State) {
+        if state.net.is_none() {
+            return glommio::executor().yield_if_needed().await;
+        }
+        // Connections live on this core too, and it hears of their sockets only when nothing can run. (A short
+        // preemption timer of the executor would do as well, but with it sleeps of parked cores were lost.)
+        if state.rested.elapsed() < SOCKETS_EVERY {
+            return futures_lite::future::yield_now().await;
+        }
+        glommio::timer::sleep(SOCKETS_PAUSE).await;
+        state.rested = Instant::now();
     }
 
     /// Takes what has come in; true if there was anything.
     fn gather(&mut self, state: &mut State) -> Result<bool, EngineError> {
         let before = (state.inbox.arrivals.len(), state.inbox.completions.len());
-        while state.inbox.arrivals.len() < BATCHES_PER_STEP_MAX {
-            match self.ends.arrivals.pop() {
-                Ok(arrival) => state.inbox.arrivals.push_back(arrival),
-                Err(_) => break,
-            }
+        if let Some(net) = &state.net {
+            NetFeed::turn(net, self.shared.lifecycle.is_stopped());
         }
+        let mut net = state.net.as_ref().map(|net| net.borrow_mut());
+        while state.inbox.arrivals.len() < BATCHES_PER_STEP_MAX {
+            let Ok(arrival) = self.ends.arrivals.pop() else { break };
+            let arrival = match &mut net {
+                Some(net) => net.combine(arrival),
+                None => arrival,
+            };
+            state.inbox.arrivals.push_back(arrival);
+        }
+        if let Some(net) = &mut net {
+            net.gather(&mut state.inbox.arrivals, BATCHES_PER_STEP_MAX);
+            self.shared.progress.rows.fetch_add(std::mem::take(&mut net.rows), Ordering::Relaxed);
+        }
+        drop(net);
         let ordered = self.gather_orders(state);
         if let Some(disk) = &mut self.disk {
             disk.reap(&mut state.inbox.completions)?;
@@ -199,6 +244,12 @@ impl ShardCore {
         if safe > 0 {
             self.ends.board.batches_safe.fetch_add(safe, Ordering::Relaxed);
         }
+        if let Some(net) = &state.net {
+            let mut net = net.borrow_mut();
+            net.write(&mut outbox.written);
+            net.acknowledge(&outbox.acknowledged);
+            net.take_spent(&mut outbox.spent_verified);
+        }
         outbox.acknowledged.clear();
         for bytes in outbox.spent_batches.drain(..) {
             // A full ring costs a parser one allocation.
@@ -239,7 +290,8 @@ impl ShardCore {
         if !self.shard.has_settled() || !state.inbox.arrivals.is_empty() || !state.answers.is_empty() {
             return false;
         }
-        if self.ends.arrivals.is_abandoned() && self.ends.arrivals.is_empty() {
+        let is_net_drained = state.net.as_ref().is_none_or(|net| net.borrow_mut().is_drained());
+        if is_net_drained && self.ends.arrivals.is_abandoned() && self.ends.arrivals.is_empty() {
             self.ends.board.show_drained();
         }
         if !state.finishing {
@@ -266,20 +318,32 @@ impl ShardCore {
     }
 
     /// Sleeps until the disk rings or for a while that grows with idleness.
-    async fn park(&mut self, times: u32, bell: &mut Option<BellListener>) -> Result<(), EngineError> {
+    async fn park(
+        &mut self,
+        times: u32,
+        bell: &mut Option<BellListener>,
+        net: &Option<Rc<RefCell<NetFeed>>>,
+    ) -> Result<(), EngineError> {
         let sleep = PARK_MIN.saturating_mul(times).min(PARK_MAX);
+        let timer = async {
+            let timer = glommio::timer::sleep(sleep);
+            match net {
+                None => timer.await,
+                Some(net) => futures_lite::future::race(timer, arrival(net)).await,
+            }
+        };
         match (&mut self.disk, bell) {
             (Some(disk), Some(bell)) if disk.is_busy() => {
                 if disk.arm()? {
                     // The timer is there for arrivals, which ring no bell.
                     let timer = async {
-                        glommio::timer::sleep(sleep).await;
+                        timer.await;
                         Ok(())
                     };
                     futures_lite::future::race(bell.heard(), timer).await?;
                 }
             }
-            _ => glommio::timer::sleep(sleep).await,
+            _ => timer.await,
         }
         Ok(())
     }
@@ -381,6 +445,19 @@ impl ShardCore {
             std::thread::sleep(PARK_MIN);
         }
     }
+}
+
+/// Resolves when a batch of a producer elsewhere waits.
+async fn arrival(net: &Rc<RefCell<NetFeed>>) {
+    std::future::poll_fn(|context| {
+        let mut net = net.borrow_mut();
+        if net.has_work() {
+            return Poll::Ready(());
+        }
+        net.watch(context.waker());
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Arrivals are taken by the live loop alone.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use corefold_aggregator::spec::{FieldType, Overflow};
 use corefold_engine::config::{
-    self, AutoOr, Durability, EngineConfig, ExportTarget, InputPath, OnError, OutputFormat, Routing, TimeUnit,
+    self, AtStop, AutoOr, Durability, EngineConfig, ExportTarget, InputPath, OnError, OutputFormat, Routing, TimeUnit,
 };
 use corefold_engine::exit::ExitCode;
 
@@ -104,6 +104,62 @@ fn every_key_arrives() {
 }
 
 const HOUR: i64 = 3_600_000_000;
+
+/// A config with a listener, with one text of it replaced.
+fn listening(from: &str, to: &str) -> Result<EngineConfig, String> {
+    let text = r#"
+[engine]
+data_dir = "state"
+[[streams]]
+name = "a"
+time = { column = "t", idle_timeout = "9s" }
+fields = { x = "f64" }
+[[streams]]
+name = "b"
+time = { column = "t" }
+fields = { x = "f64" }
+[[sources]]
+stream = "a"
+tcp = { listen = "127.0.0.1:7600" }
+[[sources]]
+stream = "b"
+tcp = { listen = "127.0.0.1:7600" }
+[[views]]
+name = "v"
+stream = "a"
+window = { size = "1h" }
+aggregates = ["count()"]
+"#;
+    assert!(text.contains(from), "`{from}`");
+    parse(&text.replacen(from, to, 1))
+}
+
+#[test]
+fn listeners_arrive_and_their_faults_are_named() {
+    let config = listening("", "").expect("valid");
+    assert_eq!(config.stop, AtStop::Keep);
+    // That the view has no exports; nothing about times of streams, which are live.
+    assert_eq!(config.notes.len(), 1, "{:?}", config.notes);
+    let [listener] = &config.listeners[..] else { panic!("one address is one listener") };
+    assert_eq!((listener.address.to_string().as_str(), &listener.streams[..]), ("127.0.0.1:7600", &[0, 1][..]));
+    assert_eq!(listener.limits, config::ListenLimits::default());
+    let config = listening("data_dir = \"state\"", "").expect("valid");
+    assert_eq!(config.stop, AtStop::Drain);
+    for (from, to, says) in [
+        ("\"127.0.0.1:7600\"", "\"nowhere\"", "is not an address with a port"),
+        ("\"127.0.0.1:7600\"", "\"0.0.0.0:7600\"", "everyone who reaches this machine could send events"),
+        ("\"127.0.0.1:7600\"", "\"127.0.0.1:7600\", lanes_max = 5", "was given before with other limits"),
+        ("stream = \"b\"\ntcp", "stream = \"a\"\ntcp", "the stream is taken at"),
+        ("tcp = { listen = \"127.0.0.1:7600\" }", "", "`file` or `tcp`"),
+        ("\"127.0.0.1:7600\" }", "\"127.0.0.1:7600\" }\nfile = { path = \"x.csv\" }", "write two of them"),
+        ("\"127.0.0.1:7600\"", "\"127.0.0.1:7600\", inbox_max = \"1MiB\"", "no room for one batch"),
+        ("\"127.0.0.1:7600\"", "\"127.0.0.1:7600\", lanes = 5", "lanes_max"),
+        ("data_dir = \"state\"", "stop = \"keep\"", "open windows are kept in a directory"),
+    ] {
+        let said = listening(from, to).expect_err(to);
+        assert!(said.contains(says), "{to}: {said}");
+    }
+}
 
 #[test]
 fn defaults_are_the_documented_ones() {
@@ -344,6 +400,7 @@ fn the_documentation_has_every_key_and_no_other() {
         ("streams.time", "[[streams]]\ntime.zzzz = 1"),
         ("sources", "[[sources]]\nzzzz = 1"),
         ("sources.file", "[[sources]]\nfile.zzzz = 1"),
+        ("sources.tcp", "[[sources]]\ntcp.zzzz = 1"),
         ("views", "[[views]]\nzzzz = 1"),
         ("views.window", "[[views]]\nwindow.zzzz = 1"),
         ("views.exports", "[[views]]\n[[views.exports]]\nzzzz = 1"),

@@ -4,7 +4,7 @@
 //! each lane for good: a lane goes on behind the note of its longest durable prefix. Which batches were seen at all is in
 //! [`crate::ledger`]. A note that is missing costs reading its lane again, never an event.
 
-use crate::batch::wire::Stamp;
+use crate::batch::wire::{LOCAL_PRODUCER, Stamp};
 use crate::ledger::LaneKey;
 use corefold_aggregator::time::EventTime;
 use std::collections::{BTreeMap, VecDeque};
@@ -29,7 +29,13 @@ pub struct LaneNotes {
 impl LaneNotes {
     /// Notes a batch.
     pub fn add(&mut self, note: LaneNote) {
-        self.lanes.entry(LaneKey::of(&note.stamp)).or_default().push_back(note);
+        let notes = self.lanes.entry(LaneKey::of(&note.stamp)).or_default();
+        // Lanes of producers elsewhere come in order and without gaps: the last one tells all.
+        if note.stamp.producer != LOCAL_PRODUCER {
+            let last = notes.pop_back().filter(|last| last.stamp.sequence > note.stamp.sequence);
+            return notes.push_back(last.unwrap_or(note));
+        }
+        notes.push_back(note);
     }
 
     /// Forgets what is not needed once panes below `release` are safe at the coordinator.
@@ -44,11 +50,12 @@ impl LaneNotes {
         }
     }
 
-    /// Forgets what a restart has made needless: `start_of` tells the first batch of a lane that is not durable.
+    /// Forgets what a restart has made needless: `start_of` tells the first batch of a lane of the engine's own inputs
+    /// that is not durable.
     ///
     /// Later batches that are durable stay until the next restart, since those before them are dealt only now.
     pub fn settle(&mut self, start_of: impl Fn(u32) -> u64) {
-        for (key, notes) in &mut self.lanes {
+        for (key, notes) in self.lanes.iter_mut().filter(|(key, _)| key.producer == LOCAL_PRODUCER) {
             let start = start_of(key.lane);
             notes.make_contiguous().sort_unstable_by_key(|note| note.stamp.sequence);
             let needless = notes.partition_point(|note| note.stamp.sequence < start).saturating_sub(1);
@@ -86,6 +93,18 @@ mod tests {
         assert_eq!(sequences(&notes), [2, 3, 4, 5]);
         notes.release(EventTime(1000));
         assert_eq!(sequences(&notes), [5]);
+    }
+
+    #[test]
+    fn of_producers_elsewhere_the_last_note_is_enough() {
+        let mut notes = LaneNotes::default();
+        for sequence in [0, 1, 3, 2] {
+            let stamp = Stamp::of_lane(77, 3, sequence);
+            notes.add(LaneNote { stamp, rows: 1, time_max: None });
+        }
+        assert_eq!(sequences(&notes), [3]);
+        notes.settle(|_| 9);
+        assert_eq!(sequences(&notes), [3]);
     }
 
     #[test]

@@ -2,17 +2,18 @@
 //!
 //! [`Shard::step`] takes completions, advances cursors, releases acknowledgements, folds and appends arrivals,
 //! answers a pull and emits requests, in this order. It touches no file, clock or thread: production, recovery
-//! and simulation call the same function. How a batch is folded is in [`crate::fold`], how it is logged in
-//! [`crate::wal`].
+//! and simulation call the same function. What becomes of one batch is in [`crate::intake`], how it is folded in
+//! [`crate::fold`], how it is logged in [`crate::wal`].
 
-use crate::batch::wire::{AlignedBytes, BatchView, Stamp, UnverifiedBatch};
+use crate::batch::VerifiedBatch;
+use crate::batch::wire::{AlignedBytes, LOCAL_PRODUCER, Stamp};
 use crate::counters::ShardCounts;
 use crate::fold::view_fold::{FoldError, ShardView, ViewFold};
-use crate::lane_notes::{LaneNote, LaneNotes};
+use crate::lane_notes::LaneNotes;
 use crate::late::LateRows;
 use crate::ledger::ProducerLedger;
 use crate::snapshot::{Adopted, SnapshotCompletion, SnapshotRequest, SnapshotWriter};
-use crate::wal::{Appender, DiskCompletion, DiskRequest, Lsn, RecordKind, WalError};
+use crate::wal::{Appender, DiskCompletion, DiskRequest, Lsn, WalError};
 use corefold_aggregator::partial::{Partial, PartialError};
 use corefold_aggregator::spec::Field;
 use corefold_aggregator::time::{EventTime, PaneId};
@@ -74,6 +75,8 @@ impl ShardPlan {
 pub enum Arrival {
     /// A stamped batch.
     Batch(AlignedBytes),
+    /// A stamped batch that has passed all checks already.
+    Verified(VerifiedBatch),
     /// The dealer's word that no batch with an event below this time will follow.
     Frontier(EventTime),
 }
@@ -104,6 +107,8 @@ pub struct Outbox {
     pub snapshot_requests: Vec<SnapshotRequest>,
     /// Batches that are as durable as was asked for, duplicates included.
     pub acknowledged: Vec<Stamp>,
+    /// Batches of producers elsewhere that are written, and will be durable later.
+    pub written: Vec<Stamp>,
     /// Archived partial aggregates.
     pub partials: Vec<AlignedVec>,
     /// Every pane below this time has been given out.
@@ -112,6 +117,8 @@ pub struct Outbox {
     pub late: Vec<(usize, LateRows)>,
     /// Buffers of batches that were folded and logged.
     pub spent_batches: Vec<AlignedBytes>,
+    /// Those of batches that came verified, in order.
+    pub spent_verified: Vec<AlignedBytes>,
 }
 
 /// Why a shard cannot go on.
@@ -149,9 +156,9 @@ pub enum ShardError {
 /// The state of one shard.
 #[derive(Debug)]
 pub struct Shard {
-    streams: Vec<ShardStream>,
+    pub(crate) streams: Vec<ShardStream>,
     pub(crate) views: Vec<ViewFold>,
-    late_wanted: bool,
+    pub(crate) late_wanted: bool,
     pub(crate) log: Option<Appender>,
     pub(crate) snapshots: Option<SnapshotWriter>,
     pub(crate) ledger: ProducerLedger,
@@ -160,6 +167,8 @@ pub struct Shard {
     pub(crate) counts: ShardCounts,
     /// Appended and not durable yet, in order of their records.
     pub(crate) pending: VecDeque<Pending>,
+    /// So many of them, from the front, are known to be written.
+    pending_written: usize,
     /// The last record appended.
     pub(crate) last_record: Option<Lsn>,
     /// Where the log went on when it was attached.
@@ -182,15 +191,15 @@ pub struct Shard {
     partial_buffers: Vec<AlignedVec>,
     partials_out: usize,
     partial_bytes_out: usize,
-    late_rows: Vec<u32>,
+    pub(crate) late_rows: Vec<u32>,
 }
 
 /// Something that may leave once a record is durable.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    record: Option<Lsn>,
+    pub(crate) record: Option<Lsn>,
     pub(crate) frontier: EventTime,
-    acknowledge: Option<Stamp>,
+    pub(crate) acknowledge: Option<Stamp>,
 }
 
 /// A pull that is being answered.
@@ -219,6 +228,7 @@ impl Shard {
             notes: LaneNotes::default(),
             counts,
             pending: VecDeque::new(),
+            pending_written: 0,
             last_record: None,
             frontier: EventTime::MIN,
             released: EventTime::MIN,
@@ -337,11 +347,22 @@ impl Shard {
             if let (Some(record), Some(durable)) = (first.record, durable)
                 && durable <= record
             {
-                return;
+                return self.tell_written(outbox);
             }
             self.frontier = self.frontier.max(first.frontier);
             outbox.acknowledged.extend(first.acknowledge);
             self.pending.pop_front();
+            self.pending_written = self.pending_written.saturating_sub(1);
+        }
+    }
+
+    fn tell_written(&mut self, outbox: &mut Outbox) {
+        let Some(written) = self.log.as_ref().map(Appender::written) else { return };
+        while let Some(next) = self.pending.get(self.pending_written)
+            && next.record.is_none_or(|record| record < written)
+        {
+            outbox.written.extend(next.acknowledge.filter(|stamp| stamp.producer != LOCAL_PRODUCER));
+            self.pending_written += 1;
         }
     }
 
@@ -367,87 +388,17 @@ impl Shard {
                         return Ok(());
                     }
                 }
+                Some(Arrival::Verified(batch)) => {
+                    if self.take_verified(&batch, outbox)? {
+                        outbox.spent_verified.push(batch.into_bytes());
+                    } else {
+                        inbox.arrivals.push_front(Arrival::Verified(batch));
+                        return Ok(());
+                    }
+                }
             }
         }
         Ok(())
-    }
-
-    /// Appends and folds one batch; false if the log has no room for it now.
-    fn take_batch(&mut self, bytes: &AlignedBytes, outbox: &mut Outbox) -> Result<bool, ShardError> {
-        let (stream, batch) = self.verify(bytes.as_slice())?;
-        let stamp = batch.stamp();
-        if self.ledger.contains(&stamp) {
-            self.count_duplicate(stream, &batch);
-            self.pending.push_back(Pending {
-                record: self.last_record,
-                frontier: stamp.frontier,
-                acknowledge: Some(stamp),
-            });
-            return Ok(true);
-        }
-        if let Some(log) = &mut self.log {
-            let Some(record) = log.try_append(RecordKind::BATCH, bytes.as_slice()) else { return Ok(false) };
-            self.last_record = Some(record);
-        }
-        self.ledger.insert(&stamp);
-        self.fold(stream, &batch, outbox)?;
-        self.note(&batch, bytes.as_slice().len());
-        self.pending.push_back(Pending {
-            record: self.last_record,
-            frontier: stamp.frontier,
-            acknowledge: Some(stamp),
-        });
-        Ok(true)
-    }
-
-    fn verify<'a>(&self, bytes: &'a [u8]) -> Result<(usize, BatchView<'a>), ShardError> {
-        let unverified = UnverifiedBatch::new(bytes);
-        let found = unverified.fingerprint();
-        let stream = self
-            .streams
-            .iter()
-            .position(|stream| Some(stream.fingerprint) == found)
-            .ok_or(ShardError::UnknownStream { found: found.unwrap_or(0) })?;
-        let stamp = unverified.stamp();
-        let schema = &self.streams[stream];
-        let batch = unverified.verify(schema.fingerprint, &schema.fields).map_err(|error| {
-            let (producer, lane, sequence) = stamp.map_or((0, 0, 0), |s| (s.producer, s.lane, s.sequence));
-            ShardError::Batch { producer, lane, sequence, error }
-        })?;
-        Ok((stream, batch))
-    }
-
-    fn fold(&mut self, stream: usize, batch: &BatchView<'_>, outbox: &mut Outbox) -> Result<(), ShardError> {
-        let rows = batch.rows() as u64;
-        let rejected = u64::from(batch.stamp().rejected);
-        let counts = &mut self.counts.streams[stream];
-        counts.batches += 1;
-        counts.received += rows + rejected;
-        counts.rejected += rejected;
-        for &view in &self.streams[stream].views {
-            self.late_rows.clear();
-            let folded = self.views[view].fold(batch, &mut self.late_rows)?;
-            self.counts.views[view] += folded;
-            if self.late_wanted && !self.late_rows.is_empty() {
-                outbox.late.push((view, LateRows::of(batch, &self.late_rows)));
-            }
-        }
-        self.counts.streams[stream].accepted += rows;
-        Ok(())
-    }
-
-    /// Keeps what a snapshot will have to say of a batch.
-    fn note(&mut self, batch: &BatchView<'_>, bytes: usize) {
-        let Some(snapshots) = &mut self.snapshots else { return };
-        snapshots.count(bytes);
-        let time_max = (batch.rows() > 0).then(|| batch.time_max());
-        self.notes.add(LaneNote { stamp: batch.stamp(), rows: batch.rows() as u64, time_max });
-    }
-
-    fn count_duplicate(&mut self, stream: usize, batch: &BatchView<'_>) {
-        let rows = batch.rows() as u64 + u64::from(batch.stamp().rejected);
-        self.counts.streams[stream].received += rows;
-        self.counts.streams[stream].duplicate += rows;
     }
 
     fn answer_pull(&mut self, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), ShardError> {

@@ -6,10 +6,13 @@
 use corefold_aggregator::spec::{AggregateSpec, Field, FieldType, Function, Overflow, StreamSpec, ViewSpec};
 use corefold_aggregator::time::{Duration, EventTime, WindowSpec};
 use corefold_aggregator::view::ViewPlan;
-use corefold_shards::batch::AlignedBytes;
 use corefold_shards::batch::columns::ColumnSet;
 use corefold_shards::batch::wire::{Stamp, encode};
+use corefold_shards::batch::{AlignedBytes, VerifiedBatch, patch_stamp};
 use corefold_shards::fold::view_fold::ShardView;
+use corefold_shards::live_lanes::{LaneFrontier, LaneId, LiveLanes, LivePlan};
+use corefold_shards::session::frame::write;
+use corefold_shards::session::{FrameKind, Hello, Level, Now, ServerEvent, ServerSession, SessionLimits, producer_of};
 use corefold_shards::shard::{Arrival, Inbox, Outbox, PARTIALS_MAX, Shard, ShardPlan, ShardStream};
 use corefold_shards::wal::{
     Appender, AppenderConfig, DiskCompletion, DiskRequest, Durability, LogIdentity, ResumePoint,
@@ -156,6 +159,8 @@ struct Scene {
     outbox: Outbox,
     batches: Vec<AlignedBytes>,
     spent: Vec<AlignedBytes>,
+    /// Of batches that came through a session.
+    memory: Vec<AlignedBytes>,
     pulled: EventTime,
     acknowledged: usize,
     late: usize,
@@ -163,6 +168,9 @@ struct Scene {
     panes: usize,
     segments: usize,
     now_ns: u64,
+    fields: Vec<Field>,
+    fingerprint: u64,
+    frames: Vec<Vec<u8>>,
 }
 
 impl Scene {
@@ -191,6 +199,7 @@ impl Scene {
             outbox: Outbox::default(),
             spent: Vec::with_capacity(batches.len()),
             batches,
+            memory: Vec::with_capacity(4),
             pulled: EventTime::MIN,
             acknowledged: 0,
             late: 0,
@@ -198,6 +207,9 @@ impl Scene {
             panes: 0,
             segments: 0,
             now_ns: 0,
+            fields: stream.fields.clone(),
+            fingerprint: stream.fingerprint(),
+            frames: Vec::new(),
         }
     }
 
@@ -212,6 +224,9 @@ impl Scene {
 
     /// Pulls the panes that are closed now, if there are any, and lets them go.
     fn pull(&mut self) {
+        if self.shard.frontier() == EventTime::MIN {
+            return;
+        }
         let second = EventTime(self.shard.frontier().0.div_euclid(SECOND) * SECOND);
         if second > self.pulled {
             self.pulled = second;
@@ -229,6 +244,8 @@ impl Scene {
         self.shard.step(self.now_ns, &mut self.inbox, &mut self.outbox).expect("a healthy shard");
         self.acknowledged += self.outbox.acknowledged.drain(..).len();
         self.spent.append(&mut self.outbox.spent_batches);
+        self.memory.append(&mut self.outbox.spent_verified);
+        self.outbox.written.clear();
         self.partials += self.outbox.partials.len();
         self.inbox.spent_partials.append(&mut self.outbox.partials);
         for request in self.outbox.requests.drain(..) {
@@ -273,6 +290,117 @@ fn assert_nothing_is_allocated(is_logged: bool) {
     assert!(scene.acknowledged > acknowledged + COUNTED as usize / 2, "batches become durable");
     assert!(scene.late > late && scene.partials >= partials + 50 && scene.panes >= panes + 25);
     assert!(!is_logged || scene.segments > segments + 5, "segments are used again");
+}
+
+/// A client that is let in, and what the server keeps of its lane.
+struct Front {
+    session: ServerSession,
+    lanes: LiveLanes,
+    frames: Vec<Vec<u8>>,
+    now: Now,
+    told: usize,
+}
+
+impl Front {
+    fn new() -> Front {
+        let now = Now { steady_ns: 0, wall: EventTime(1_000 * SECOND) };
+        let size = 1 << 20;
+        let session_limits = SessionLimits {
+            batch_size_max: size,
+            credit_max: 8 << 20,
+            hello_max_ns: 1,
+            idle_max_ns: 1,
+            rate_min: 1,
+            slow_grace_ns: 1,
+        };
+        let fingerprint = stream().fingerprint();
+        let mut session = ServerSession::new(session_limits, now);
+        let mut hello = Vec::new();
+        let (producer, credentials, level) = ("p".to_owned(), Vec::new(), Level::Durable);
+        Hello { version: 1, lane: 0, fingerprint, level, attempt: 1, producer, credentials }.write(&mut hello);
+        assert!(matches!(read(&mut session, &hello, now, None), Some(ServerEvent::Hello(_))));
+        let plan = LivePlan { delay_max: stream().delay_max, future_max: micros(SECOND), idle_max_ns: u64::MAX };
+        let mut lanes = LiveLanes::new(vec![plan], [], 1, false, EventTime::MIN, 0);
+        let producer = producer_of("p", fingerprint);
+        lanes.open(LaneId { producer, lane: 0 }, 0, 0).expect("room for a lane");
+        session.welcome(0, 0, EventTime::MIN, false, size as u64);
+        let frame = |sequence| {
+            let mut bytes = batch(sequence);
+            let stamp = Stamp::of_lane(producer, 0, sequence);
+            patch_stamp(bytes.as_mut_slice(), &stamp).expect("a batch");
+            bytes.pad(8, 0);
+            let mut frame = Vec::new();
+            write(FrameKind::Batch, bytes.as_slice(), &mut frame);
+            frame
+        };
+        let frames = (0..WARM_UP + COUNTED).map(frame).rev().collect();
+        Front { session, lanes, frames, now, told: 0 }
+    }
+
+    /// One batch from its first byte to the news that it is durable.
+    fn take_one(&mut self, scene: &mut Scene) {
+        let frame = self.frames.pop().expect("as many batches as are counted");
+        let event = read(&mut self.session, &frame, self.now, scene.memory.pop());
+        let Some(ServerEvent::Batch(received)) = event else { panic!("a batch") };
+        let fields = &scene.fields;
+        let verified = VerifiedBatch::verify(received.bytes, scene.fingerprint, fields);
+        let mut batch = verified.map_err(|(error, _)| error).expect("a sound batch");
+        self.lanes.promise(LaneFrontier::default(), 0);
+        let time_max = Some(batch.view().time_max());
+        let stamp = self.lanes.take(&received.stamp, time_max, false, 0);
+        batch.restamp(&stamp);
+        scene.inbox.arrivals.push_back(Arrival::Verified(batch));
+        while !scene.inbox.arrivals.is_empty() || !scene.inbox.completions.is_empty() {
+            scene.step();
+        }
+        self.session.free(received.cost);
+        self.session.grant(1 << 20);
+        self.lanes.settle(&stamp);
+        let durable = self.lanes.get(LaneId::of(&stamp)).map_or(0, |lane| lane.durable);
+        self.session.advance(durable, durable);
+        let said = self.session.output().len();
+        self.session.sent(said);
+        self.told += said;
+        // Kept, so that giving them back is not counted either.
+        scene.frames.push(frame);
+    }
+}
+
+/// Gives a whole frame to a session.
+fn read(session: &mut ServerSession, mut frame: &[u8], now: Now, memory: Option<AlignedBytes>) -> Option<ServerEvent> {
+    let mut memory = memory;
+    let mut event = None;
+    while !frame.is_empty() {
+        if session.batch_ahead().is_some() {
+            session.lend(memory.take().unwrap_or_default());
+        }
+        let space = session.space().expect("an open session");
+        let count = space.len().min(frame.len());
+        space[..count].copy_from_slice(&frame[..count]);
+        frame = &frame[count..];
+        event = session.filled(count, now).expect("a sound frame").or(event);
+    }
+    event
+}
+
+#[test]
+fn a_batch_from_elsewhere_allocates_nothing() {
+    let (mut front, mut scene) = (Front::new(), Scene::new(true));
+    scene.inbox.spent_partials.reserve(2 * PARTIALS_MAX);
+    scene.frames.reserve((WARM_UP + COUNTED) as usize);
+    for _ in 0..WARM_UP {
+        front.take_one(&mut scene);
+        scene.pull();
+    }
+    let (acknowledged, partials, told) = (scene.acknowledged, scene.partials, front.told);
+    for sequence in WARM_UP..WARM_UP + COUNTED {
+        let (count, first) = allocations(|| front.take_one(&mut scene));
+        assert_eq!(count, 0, "batch {sequence} allocates; the first time:\n{first}");
+        let (count, first) = allocations(|| scene.pull());
+        assert_eq!(count, 0, "a pull or a release allocates; the first time:\n{first}");
+    }
+    assert!(scene.acknowledged > acknowledged + COUNTED as usize / 2, "batches become durable");
+    assert!(scene.partials > partials && front.told > told, "panes are pulled, and the client is told");
 }
 
 #[test]

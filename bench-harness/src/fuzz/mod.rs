@@ -18,6 +18,7 @@ mod panes;
 mod partials;
 mod snapshots;
 mod stage;
+mod wire;
 
 use crate::entropy::Entropy;
 
@@ -39,7 +40,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub static TARGETS: [Target; 12] = [
+pub static TARGETS: [Target; 13] = [
     Target {
         name: "batch",
         about: "batch verifier, reader, fold, partial aggregates, windows",
@@ -123,6 +124,13 @@ pub static TARGETS: [Target; 12] = [
         body: packed::body,
         sound: packed::sound,
         words: packed::WORDS,
+    },
+    Target {
+        name: "wire",
+        about: "both ends of the front door's protocol, checksums put right on demand",
+        body: wire::body,
+        sound: wire::sound,
+        words: &[],
     },
 ];
 

@@ -111,8 +111,9 @@ fn state_of(root: &Path, lanes: usize) -> Result<u64, String> {
     let delay = Duration::from_micros(DELAY_MICROS).unwrap_or(Duration::ZERO);
     let recovered = recover(&store, 0, lanes, |_| delay, true).map_err(|error| text(&error))?;
     let mut hash = Xxh3::new();
-    let RecoveredStore { shards, adopted, lanes, rows, limit, panes, released, is_salvaged } = &recovered;
-    let mut said = format!("{:?} {adopted:?} {lanes:?} {rows} {limit:?} {released:?} {is_salvaged} ", store.meta());
+    let RecoveredStore { shards, adopted, lanes, network, rows, limit, panes, released, is_salvaged } = &recovered;
+    let mut said =
+        format!("{:?} {adopted:?} {lanes:?} {network:?} {rows} {limit:?} {released:?} {is_salvaged} ", store.meta());
     for shard in shards {
         let _ = write!(said, "{} {:?} {:?}", shard.shard, shard.snapshot(), shard.frontiers);
         if let Some(snapshot) = shard.snapshot() {

@@ -131,6 +131,7 @@ impl ShardSite {
 fn size_of_arrival(arrival: &Arrival) -> usize {
     match arrival {
         Arrival::Batch(bytes) => bytes.len(),
+        Arrival::Verified(batch) => batch.as_slice().len(),
         Arrival::Frontier(_) => 0,
     }
 }

@@ -197,7 +197,7 @@ fn take_all(mut shard: ShardEnds, items: u64, chunk: usize, gap_max: Duration) -
     let take = |taken: &mut Taken, arrival: Arrival| {
         let number = match arrival {
             Arrival::Frontier(time) => time.0 as u64,
-            Arrival::Batch(_) => u64::MAX,
+            Arrival::Batch(_) | Arrival::Verified(_) => u64::MAX,
         };
         taken.out_of_order += u64::from(number != taken.count);
         taken.sum = taken.sum.wrapping_add(number);

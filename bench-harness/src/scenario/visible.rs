@@ -136,6 +136,7 @@ impl Prepared for PreparedVisible {
             routing: Routing::Load,
             pull_interval: self.pull_interval,
             store: None,
+            net: None,
         };
         let shared: Arc<Shared<EngineError>> = Arc::default();
         launch(plan, &shared, &mut |_| ()).map_err(BenchError::failed("the engine"))?;

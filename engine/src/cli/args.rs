@@ -452,7 +452,7 @@ fn parse_pull_interval(text: &str) -> Result<Duration, String> {
 }
 
 /// Reads `NAME:TYPE`. The last colon counts, so names may hold colons.
-fn parse_field(text: &str) -> Result<(String, TypeChoice), String> {
+pub(super) fn parse_field(text: &str) -> Result<(String, TypeChoice), String> {
     let known = || names::<TypeChoice>().join(", ");
     match text.rsplit_once(':') {
         None | Some(("", _)) => Err(format!("expected NAME:TYPE, with TYPE one of {}", known())),

@@ -7,12 +7,14 @@ pub mod args;
 pub mod job;
 pub mod manual;
 pub mod profile;
+pub mod send;
 
 use clap::{Parser, Subcommand};
 
 use args::{
     AggregateArgs, CheckArgs, CompletionsArgs, DoctorArgs, InspectArgs, ManArgs, RunArgs, SalvageArgs, VerifyArgs,
 };
+use send::SendArgs;
 
 /// What stands below the list of commands.
 const AFTER_HELP: &str = "\
@@ -51,6 +53,8 @@ pub enum Command {
     Aggregate(Box<AggregateArgs>),
     /// Run an engine as a configuration file describes it
     Run(RunArgs),
+    /// Send files (or standard input) to a running engine
+    Send(Box<SendArgs>),
     /// Check a configuration file without running it
     Check(CheckArgs),
     /// Look into files that the engine wrote

@@ -105,6 +105,7 @@ pub fn aggregate(job: &AggregateJob) -> Result<(), CommandError> {
         routing,
         pull_interval: job.pull_interval,
         store,
+        net: None,
     };
     let launched = launch(plan, &shared, &mut |shared| {
         display.show(&shared.progress);

@@ -5,6 +5,7 @@
 pub mod aggregate;
 pub mod profiling;
 pub mod run;
+pub mod send;
 pub mod signals;
 
 use crate::cli::UsageError;
@@ -21,6 +22,7 @@ use crate::salvage::SalvageError;
 use crate::sql::SqlError;
 use crate::verify::VerifyError;
 use corefold_aggregator::spec::SpecError;
+use corefold_client::SendError;
 use glommio::{LocalExecutorBuilder, Placement};
 use std::io::{IsTerminal, Write};
 
@@ -90,6 +92,9 @@ pub enum CommandError {
     /// A look at all checksums.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// A server.
+    #[error(transparent)]
+    Send(#[from] SendError),
     /// A salvage.
     #[error(transparent)]
     Salvage(#[from] SalvageError),
@@ -119,6 +124,9 @@ impl CommandError {
             CommandError::Config(errors) => errors.exit_code(),
             CommandError::Inspect(error) => error.exit_code(),
             CommandError::Salvage(error) => error.exit_code(),
+            CommandError::Send(SendError::GaveUp { .. }) => ExitCode::Io,
+            CommandError::Send(SendError::Encode(_) | SendError::Row(_)) => ExitCode::BadData,
+            CommandError::Send(_) => ExitCode::Failure,
             CommandError::Verify(error) => error.exit_code(),
             CommandError::Output(_) => ExitCode::Io,
         }

@@ -8,7 +8,8 @@ use super::{CommandError, Console, check_machine};
 use crate::assemble::{self, ViewRequest};
 use crate::cli::profile::ProfileArgs;
 use crate::config::error::Faults;
-use crate::config::{self, ConfigError, ConfigErrors, EngineConfig, ExportConfig, ExportTarget, SourceConfig};
+use crate::config::{self, AtStop, ConfigError, ConfigErrors, EngineConfig, ExportConfig, ExportTarget};
+use crate::config::{ListenConfig, SourceConfig};
 use crate::error::EngineError;
 use crate::export::text::time_text;
 use crate::export::{self, Booking, ExportError, Exporter, PartsExporter, Rotation, Target};
@@ -20,6 +21,7 @@ use crate::launch_store::StorePlan;
 use crate::lifecycle::Lifecycle;
 use crate::links::Shared;
 use crate::manifest::{MANIFEST_FILE, Manifest, ManifestError, SharedManifest};
+use crate::net::{Listener, NetPlan, NetStream};
 use crate::progress::ProgressDisplay;
 use crate::source::input::{Input, resolve};
 use crate::source::times;
@@ -30,7 +32,9 @@ use crate::topology::Topology;
 use corefold_aggregator::result::OutputSchema;
 use corefold_aggregator::spec::{StreamSpec, ViewSpec};
 use corefold_aggregator::time::{Duration, EventTime};
+use corefold_shards::live_lanes::LivePlan;
 use corefold_shards::shard::ShardPlan;
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -91,6 +95,8 @@ pub fn run(file: &Path, profile: &ProfileArgs, console: &Console) -> Result<(), 
             store.directory.root().display()
         ));
     }
+    let net = open_net(&config, &meaning, store.as_ref(), console)?;
+    let net_counts = net.as_ref().map(|net| Arc::clone(&net.counts));
     let rows_resumed = store.as_ref().map_or(0, |store| store.recovered.rows);
     let lanes = inputs.into_iter().enumerate().map(|(lane, (plan, input))| {
         let starts = store.as_ref().map(|store| &store.recovered.lanes);
@@ -108,6 +114,7 @@ pub fn run(file: &Path, profile: &ProfileArgs, console: &Console) -> Result<(), 
         pull_interval: config.pull_interval,
         topology,
         store,
+        net,
     };
     let launched = launch(plan, &shared, &mut |shared| {
         display.show(&shared.progress);
@@ -130,7 +137,51 @@ pub fn run(file: &Path, profile: &ProfileArgs, console: &Console) -> Result<(), 
     }
     let text = summary::render(&done.counts, &views, &done.views, rows_resumed, display.elapsed());
     console.say(text.trim_end());
+    if let Some(counts) = net_counts {
+        console.say(&format!("network   {}", counts.text()));
+    }
     Ok(())
+}
+
+/// Binds the addresses at which producers connect, and says where: a port may have been left to the system.
+fn open_net(
+    config: &EngineConfig,
+    meaning: &Meaning,
+    store: Option<&StorePlan>,
+    console: &Console,
+) -> Result<Option<NetPlan>, EngineError> {
+    if config.listeners.is_empty() {
+        return Ok(None);
+    }
+    if let Some(store) = store.filter(|store| store.recovered.released == EventTime::MAX) {
+        return Err(EngineError::Drained { directory: store.directory.root().to_owned() });
+    }
+    let mut listeners = Vec::with_capacity(config.listeners.len());
+    for ListenConfig { address, limits, streams } in &config.listeners {
+        let bound = TcpListener::bind(address).and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
+        let socket = bound.map_err(|error| EngineError::Listen { address: *address, error })?;
+        let address = socket.local_addr().unwrap_or(*address);
+        let names: Vec<&str> = streams.iter().map(|&stream| config.streams[stream].name.as_str()).collect();
+        console.say(&format!("listening on {address} for {}", names.join(", ")));
+        listeners.push(Listener { socket, limits: *limits, streams: streams.clone() });
+    }
+    let streams = config.streams.iter().zip(&meaning.streams).map(|(stream, spec)| NetStream {
+        fingerprint: spec.fingerprint(),
+        fields: spec.fields.clone(),
+        live: LivePlan {
+            delay_max: stream.time.max_delay,
+            future_max: stream.time.max_future,
+            idle_max_ns: u64::try_from(stream.time.idle_timeout.as_nanos()).unwrap_or(u64::MAX),
+        },
+    });
+    Ok(Some(NetPlan {
+        listeners,
+        streams: Arc::new(streams.collect()),
+        has_files: !config.sources.is_empty(),
+        drains: config.stop == AtStop::Drain,
+        lanes: store.map(|store| store.recovered.network.clone()).unwrap_or_default(),
+        counts: Arc::default(),
+    }))
 }
 
 /// The expressions of a config, understood.

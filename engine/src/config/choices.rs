@@ -45,6 +45,15 @@ impl OutputFormat {
     }
 }
 
+/// What a stop does with windows that are not final, where producers may still come.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, ValueEnum)]
+pub enum AtStop {
+    /// They stay in the data directory, and go on after a restart.
+    Keep,
+    /// They are given out as they are, and the job is finished.
+    Drain,
+}
+
 /// What a bad row does.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, ValueEnum)]
 pub enum OnError {

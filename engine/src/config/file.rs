@@ -51,6 +51,8 @@ pub struct EngineTable {
     pub routing: Option<Spanned<String>>,
     /// Most rows per batch.
     pub batch_rows: Option<Spanned<i64>>,
+    /// What a stop does with open windows.
+    pub stop: Option<Spanned<String>>,
 }
 
 /// `[wal]`
@@ -108,7 +110,9 @@ pub struct SourceTable {
     /// Stream that it feeds.
     pub stream: Spanned<String>,
     /// Files to read.
-    pub file: Spanned<SourceFileTable>,
+    pub file: Option<Spanned<SourceFileTable>>,
+    /// Producers that connect.
+    pub tcp: Option<Spanned<SourceTcpTable>>,
 }
 
 /// `sources.file`
@@ -125,6 +129,32 @@ pub struct SourceFileTable {
     pub on_error: Option<Spanned<String>>,
     /// CSV field separator.
     pub delimiter: Option<Spanned<String>>,
+}
+
+/// `sources.tcp`
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct SourceTcpTable {
+    /// Address and port.
+    pub listen: Spanned<String>,
+    /// Whether others than this machine may connect although nothing is encrypted and nobody proves who he is.
+    pub insecure: Option<bool>,
+    /// Most bytes of a batch.
+    pub batch_size_max: Option<Spanned<SizeText>>,
+    /// Most bytes that wait for a shard.
+    pub inbox_max: Option<Spanned<SizeText>>,
+    /// Most connections.
+    pub connections_max: Option<Spanned<i64>>,
+    /// Most connections from one address.
+    pub connections_per_address_max: Option<Spanned<i64>>,
+    /// Most lanes of one shard, connected or not.
+    pub lanes_max: Option<Spanned<i64>>,
+    /// How long a hello may take.
+    pub hello_timeout: Option<Spanned<DurationText>>,
+    /// How long a connection may be silent.
+    pub silence_timeout: Option<Spanned<DurationText>>,
+    /// Least bytes a second within a batch.
+    pub byte_rate_min: Option<Spanned<SizeText>>,
 }
 
 /// `[[views]]`

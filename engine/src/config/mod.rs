@@ -9,12 +9,13 @@ pub mod error;
 pub mod file;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use corefold_aggregator::spec::{Field, Overflow};
 use corefold_aggregator::time::{Duration, WindowSpec};
 
-pub use choices::{AutoOr, Durability, InputFormat, OnError, OutputFormat, Routing, TimeUnit};
+pub use choices::{AtStop, AutoOr, Durability, InputFormat, OnError, OutputFormat, Routing, TimeUnit};
 pub use error::{ConfigError, ConfigErrors, Located};
 
 /// Most shards.
@@ -72,8 +73,12 @@ pub struct EngineConfig {
     pub snapshot: SnapshotConfig,
     /// Streams, in the order of the file.
     pub streams: Vec<StreamConfig>,
-    /// Sources, in the order of the file.
+    /// Sources that are files, in the order of the file.
     pub sources: Vec<SourceConfig>,
+    /// Addresses at which producers connect, in the order of the file.
+    pub listeners: Vec<ListenConfig>,
+    /// What a stop does with open windows, if there are listeners.
+    pub stop: AtStop,
     /// Views, in the order of the file.
     pub views: Vec<ViewConfig>,
     /// What is allowed but probably not what was meant, or has no effect. One sentence each, with its place.
@@ -130,6 +135,53 @@ pub struct SourceConfig {
     pub inputs: Vec<Located<InputPath>>,
     /// How to read it.
     pub read: ReadOptions,
+}
+
+/// An address at which producers connect.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListenConfig {
+    /// Where.
+    pub address: SocketAddr,
+    /// What they may cost.
+    pub limits: ListenLimits,
+    /// Indices of the streams that they may send.
+    pub streams: Vec<usize>,
+}
+
+/// Limits of what comes over one address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ListenLimits {
+    /// Most bytes of a batch; a multiple of 8.
+    pub batch_size_max: u64,
+    /// Most bytes that wait for a shard, and their overhead.
+    pub inbox_max: u64,
+    /// Most connections.
+    pub connections_max: u32,
+    /// Most connections from one address.
+    pub connections_per_address_max: u32,
+    /// Most lanes of one shard, connected or not.
+    pub lanes_max: u32,
+    /// How long a hello may take.
+    pub hello_timeout: std::time::Duration,
+    /// How long a connection may be silent.
+    pub silence_timeout: std::time::Duration,
+    /// Least bytes a second within a batch.
+    pub byte_rate_min: u64,
+}
+
+impl Default for ListenLimits {
+    fn default() -> ListenLimits {
+        ListenLimits {
+            batch_size_max: 16 << 20,
+            inbox_max: 64 << 20,
+            connections_max: 1024,
+            connections_per_address_max: 256,
+            lanes_max: 65_536,
+            hello_timeout: std::time::Duration::from_secs(5),
+            silence_timeout: std::time::Duration::from_secs(60),
+            byte_rate_min: 1024,
+        }
+    }
 }
 
 /// How files are read.

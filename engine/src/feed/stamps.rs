@@ -13,7 +13,7 @@ use corefold_shards::batch::columns::ColumnSet;
 use corefold_shards::batch::wire::{Stamp, encode, patch_stamp};
 
 /// Producer of all batches that come from inputs of this process.
-pub const INPUT_PRODUCER: u64 = 0;
+pub const INPUT_PRODUCER: u64 = corefold_shards::batch::wire::LOCAL_PRODUCER;
 
 /// What batches of one read plan look like.
 #[derive(Clone, Debug)]

@@ -4,12 +4,15 @@
 
 use super::error::RecoverError;
 use super::snapshots::Snapshots;
-use super::{RecoveredShard, RecoveredStore};
+use super::{RecoveredLane, RecoveredShard, RecoveredStore};
 use crate::feed::lanes::{KnownBatch, LANE_ENDED, LaneStart};
 use corefold_aggregator::time::{Duration, EventTime};
 use corefold_shards::batch::UnverifiedBatch;
-use corefold_shards::batch::wire::Stamp;
+use corefold_shards::batch::wire::{LOCAL_PRODUCER, Stamp};
+use corefold_shards::lane_notes::LaneNote;
 use corefold_shards::ledger::{LaneKey, ProducerLedger, SequenceSet};
+use corefold_shards::live_lanes::{LaneId, LaneOrigin};
+use corefold_shards::session::LANE_END;
 use corefold_shards::snapshot::SnapshotHead;
 use corefold_shards::wal::{LogEnd, RecordKind, RecoveryError, RefusalReason, ScanOptions, SegmentSource, scan};
 use std::collections::BTreeMap;
@@ -35,7 +38,11 @@ pub struct FirstPass {
     shards: Vec<RecoveredShard>,
     ledger: ProducerLedger,
     batches: BTreeMap<(u32, u64), Gathered>,
+    /// The last batch of each lane of producers elsewhere, and the shard that has it.
+    elsewhere: BTreeMap<LaneId, (u32, LaneNote)>,
     rows: u64,
+    /// The time below which the pane log holds all.
+    released: Option<EventTime>,
 }
 
 impl FirstPass {
@@ -50,6 +57,7 @@ impl FirstPass {
         options: &ScanOptions,
         directory: &str,
     ) -> Result<(), RecoverError> {
+        self.released = self.released.max(Some(released));
         let mut snapshot_frontier = EventTime::MIN;
         if let Some(head) = &snapshots.head {
             if EventTime(head.released) > released {
@@ -60,7 +68,7 @@ impl FirstPass {
                 });
             }
             snapshot_frontier = EventTime(head.frontier);
-            self.take_head(head);
+            self.take_head(shard, head);
         }
         let mut frontiers = Vec::new();
         let log = scan::<_, RecoverError, _>(source, options, |record| {
@@ -79,7 +87,7 @@ impl FirstPass {
             frontiers.push(stamp.frontier);
             if self.ledger.insert(&stamp) {
                 self.rows += extent.rows + u64::from(stamp.rejected);
-                gather(&mut self.batches, stamp, extent.rows, extent.time_max);
+                self.gather(shard, LaneNote { stamp, rows: extent.rows, time_max: extent.time_max });
             }
             Ok(())
         })?;
@@ -94,12 +102,35 @@ impl FirstPass {
         Ok(())
     }
 
-    fn take_head(&mut self, head: &SnapshotHead) {
+    fn take_head(&mut self, shard: u32, head: &SnapshotHead) {
         self.ledger.unite(&head.ledger());
         self.rows += head.shard_counts().streams.iter().map(|stream| stream.accepted + stream.rejected).sum::<u64>();
         for note in head.lane_notes() {
-            gather(&mut self.batches, note.stamp, note.rows, note.time_max);
+            self.gather(shard, note);
         }
+    }
+
+    fn gather(&mut self, shard: u32, note: LaneNote) {
+        if note.stamp.producer == LOCAL_PRODUCER {
+            return gather(&mut self.batches, note.stamp, note.rows, note.time_max);
+        }
+        let last = self.elsewhere.entry(LaneId::of(&note.stamp)).or_insert((shard, note));
+        if last.1.stamp.sequence < note.stamp.sequence {
+            *last = (shard, note);
+        }
+    }
+
+    /// Where lanes of producers elsewhere go on: behind the longest prefix that all shards together have.
+    fn lanes_elsewhere(&self) -> BTreeMap<LaneId, RecoveredLane> {
+        let lane = |(id, (shard, note)): (&LaneId, &(u32, LaneNote))| {
+            let key = LaneKey { producer: id.producer, lane: id.lane, part: 0 };
+            let next = self.ledger.lane(key).map_or(0, SequenceSet::first_missing);
+            let LaneNote { stamp, time_max, .. } = *note;
+            let has_ended = stamp.position == LANE_END && next > stamp.sequence;
+            let origin = LaneOrigin { next, watermark: stamp.watermark, time_max, has_ended };
+            (*id, RecoveredLane { origin, shard: *shard })
+        };
+        self.elsewhere.iter().map(lane).collect()
     }
 
     /// What all shards together say of `lanes` lanes. `delay_of` tells the disorder that a lane's stream allows.
@@ -108,13 +139,19 @@ impl FirstPass {
         // A batch that is dealt again is stamped with a frontier no lower than its lane's watermark then, and so is
         // all that follows: nothing may be published beyond the lowest place where a lane goes on.
         let begun = starts.len() >= lanes;
-        let floor = starts.values().map(LaneStart::watermark_floor).min().filter(|_| begun);
+        let ours = starts.values().map(LaneStart::watermark_floor).min().filter(|_| begun);
+        let ours = if lanes == 0 { EventTime::MAX } else { ours.unwrap_or(EventTime::MIN) };
+        // A lane that was silent when more than its watermark was released goes on with that.
+        let network = self.lanes_elsewhere();
+        let theirs = network.values().map(|lane| lane.origin).filter(|origin| !origin.has_ended);
+        let theirs = theirs.map(|origin| origin.watermark).min().map(|floor| Some(floor).max(self.released));
         RecoveredStore {
             shards: self.shards,
             adopted: Vec::new(),
             lanes: starts,
+            network,
             rows: self.rows,
-            limit: floor.unwrap_or(EventTime::MIN),
+            limit: theirs.flatten().map_or(ours, |theirs| theirs.min(ours)),
             panes: None,
             released: EventTime::MIN,
             is_salvaged: false,
@@ -137,7 +174,8 @@ fn lane_starts(
     delay_of: impl Fn(u32) -> Duration,
 ) -> BTreeMap<u32, LaneStart> {
     let mut lanes: BTreeMap<u32, LaneStart> = BTreeMap::new();
-    for (LaneKey { lane, part, .. }, sequences) in ledger.lanes() {
+    let ours = ledger.lanes().filter(|(key, _)| key.producer == LOCAL_PRODUCER);
+    for (LaneKey { lane, part, .. }, sequences) in ours {
         lanes.entry(*lane).or_default().parts.insert(*part, sequences.clone());
     }
     for (&lane, start) in &mut lanes {

@@ -17,6 +17,7 @@ pub use snapshots::{AllSnapshots, Snapshots, open_snapshot, read_all, witness_of
 use crate::disk::Store;
 use crate::feed::lanes::LaneStart;
 use corefold_aggregator::time::{Duration, EventTime};
+use corefold_shards::live_lanes::{LaneId, LaneOrigin};
 use corefold_shards::snapshot::{Adopted, SnapshotKept};
 use corefold_shards::wal::{Recovered, ScanOptions};
 use std::collections::BTreeMap;
@@ -51,8 +52,10 @@ pub struct RecoveredStore {
     pub shards: Vec<RecoveredShard>,
     /// Shard directories that do not: their whole state is in a snapshot of another shard, named with them.
     pub adopted: Vec<(u32, Adopted)>,
-    /// Where each lane goes on.
+    /// Where each lane of the engine's own inputs goes on.
     pub lanes: BTreeMap<u32, LaneStart>,
+    /// Where each lane of producers elsewhere goes on.
+    pub network: BTreeMap<LaneId, RecoveredLane>,
     /// Rows that are durable.
     pub rows: u64,
     /// What nothing that comes again will go below.
@@ -63,6 +66,15 @@ pub struct RecoveredStore {
     pub released: EventTime,
     /// Whether some log has ever given up, or lost, what was durable: then batches that were lost come again.
     pub is_salvaged: bool,
+}
+
+/// A lane of a producer elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecoveredLane {
+    /// Where it goes on.
+    pub origin: LaneOrigin,
+    /// The shard that has its last batch: there it goes on.
+    pub shard: u32,
 }
 
 /// What one shard begins with.

@@ -85,6 +85,11 @@ impl Running {
         kib.unwrap_or(0) * 1024
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child of this process").is_some()
+    }
+
     /// Waits until `happened`; a child that ends before, or takes too long, fails the test.
     #[track_caller]
     pub fn until(&mut self, patience: Duration, what: &str, mut happened: impl FnMut(&Running) -> bool) {

@@ -104,7 +104,7 @@ fn give_out(
     partial: &mut Partial,
     looker: &mut Option<Looker>,
 ) {
-    if fold.panes_closed(frontier) == 0 {
+    if fold.closed_sizes(frontier).next().is_none() {
         return;
     }
     let mut from = PaneId(i64::MIN);
@@ -136,7 +136,7 @@ pub fn step(batches: &[AlignedBytes], with_log: bool) -> Option<Total> {
             None => inbox.arrivals.push_back(Arrival::Frontier(EventTime::MAX)),
         }
         loop {
-            if inbox.pull.is_none() && shard.panes_closed() > 0 {
+            if inbox.pull.is_none() && shard.has_closed(0) {
                 inbox.pull = Some(shard.frontier());
             }
             shard.step(0, &mut inbox, &mut outbox).expect("a step");

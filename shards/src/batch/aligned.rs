@@ -58,6 +58,11 @@ impl AlignedBytes {
         self.bytes.reserve(additional);
     }
 
+    /// Makes it `len` bytes: cuts off the rest, or appends zeros.
+    pub fn resize(&mut self, len: usize) {
+        self.bytes.resize(len, 0);
+    }
+
     /// Appends `bytes`.
     pub fn extend(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);

@@ -1,6 +1,7 @@
 //! The unit of wire, log and fold: columns of many events of one lane. What is done with them is not here.
 //!
-//! `columns` fills, `encode` writes, `verify` checks and `view` reads; `split` cuts a batch by key. The bytes are a
+//! `columns` fills, `encode` writes, `verify` checks and `view` reads; `split` cuts a batch by key, `prune` takes rows
+//! out of one. The bytes are a
 //! FlatBuffer (`shards/schema/batch.fbs`) whose vectors start at multiples of 8, so that they are read in place.
 
 mod aligned;
@@ -14,8 +15,10 @@ mod error;
 pub mod fuzz;
 #[cfg(test)]
 mod hostile;
+pub mod prune;
 pub mod split;
 mod vectors;
+mod verified;
 mod verify;
 mod view;
 pub mod wire;
@@ -36,6 +39,7 @@ pub use aligned::{AlignedBytes, BYTES_ALIGNMENT};
 pub use columns::ColumnSet;
 pub use encode::{Encoder, encode};
 pub use error::{BatchError, EncodeError};
+pub use verified::VerifiedBatch;
 pub use verify::UnverifiedBatch;
 pub use view::{BatchView, Column, Indices, StrDictionary, Times};
 pub use wire::{Stamp, patch_stamp};

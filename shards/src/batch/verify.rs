@@ -92,7 +92,7 @@ impl<'a> UnverifiedBatch<'a> {
     }
 
     /// Checks what FlatBuffers know of: that all references stay within the bytes, and that text is UTF-8.
-    fn read_tables(self) -> Result<fb::Batch<'a>, BatchError> {
+    pub(super) fn read_tables(self) -> Result<fb::Batch<'a>, BatchError> {
         let size = self.bytes.len();
         if size > BATCH_SIZE_MAX {
             return Err(BatchError::TooLarge { size, max: BATCH_SIZE_MAX });

@@ -67,6 +67,11 @@ pub struct StrDictionary<'a> {
 }
 
 impl<'a> BatchView<'a> {
+    /// Identifies the schema.
+    pub fn fingerprint(&self) -> u64 {
+        self.batch.fingerprint()
+    }
+
     /// How many rows there are.
     pub fn rows(&self) -> usize {
         self.batch.rows() as usize

@@ -12,6 +12,9 @@ pub use super::error::EncodeError;
 pub use super::verify::UnverifiedBatch;
 pub use super::view::{BatchView, Column, Indices, StrDictionary, Times};
 
+/// Producer of all batches that come from inputs of the engine itself; everyone else has another number.
+pub const LOCAL_PRODUCER: u64 = 0;
+
 /// What a batch says of itself besides its rows; written when it is dealt, so in place of an older stamp.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stamp {

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use super::Checker;
-use crate::config::choices::{AutoOr, Durability, Routing, name};
+use crate::config::choices::{AtStop, AutoOr, Durability, Routing, name};
 use crate::config::file::FileConfig;
 use crate::config::{
     BATCH_ROWS_DEFAULT, BATCH_ROWS_MAX, PULL_INTERVAL_DEFAULT, PULL_INTERVAL_MAX, PULL_INTERVAL_MIN,
@@ -69,6 +69,23 @@ pub(super) fn check(checker: &mut Checker<'_>, typed: &FileConfig) -> Engine {
         snapshot: snapshot(checker, typed, data_dir.is_some()),
         data_dir,
     }
+}
+
+/// Without a data directory there is nowhere to keep open windows.
+pub(super) fn stop(checker: &mut Checker<'_>, typed: &FileConfig, has_listeners: bool) -> AtStop {
+    let has_data_dir = typed.engine.data_dir.is_some();
+    let given = typed.engine.stop.as_ref();
+    let choice: Option<AtStop> = checker.choice(given, "engine.stop", "choice");
+    match (choice, given) {
+        (Some(AtStop::Keep), Some(given)) if !has_data_dir => {
+            checker.fault(given, "engine.stop", "open windows are kept in a directory; set `data_dir` in [engine]");
+        }
+        (Some(_), Some(given)) if !has_listeners => {
+            checker.note(given, "engine.stop", "all sources are files, which end by themselves: no effect");
+        }
+        _ => {}
+    }
+    choice.unwrap_or(if has_data_dir { AtStop::Keep } else { AtStop::Drain })
 }
 
 /// Without a data directory there is nowhere to keep a log; asking for one anyway is a fault.

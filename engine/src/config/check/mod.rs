@@ -1,8 +1,9 @@
 //! From what was typed to what is true: every rule about single values, and the order of the parts.
 //!
-//! Rules about streams and sources are in `streams`, those about views in `views`, the form of the file in `file`.
+//! Rules about streams and sources are in `streams` and `listeners`, those about views in `views`, the form of the file in `file`.
 
 mod engine;
+mod listeners;
 mod streams;
 mod views;
 
@@ -26,6 +27,9 @@ pub fn check(document: Document<'_>, typed: &FileConfig) -> Result<EngineConfig,
     let engine = engine::check(&mut checker, typed);
     let streams = streams::streams(&mut checker, typed);
     let sources = streams::sources(&mut checker, typed, &streams);
+    let listeners = listeners::listeners(&mut checker, typed, &streams);
+    streams::sources_fit(&mut checker, typed, &streams, &sources, &listeners);
+    let stop = engine::stop(&mut checker, typed, !listeners.is_empty());
     let views = views::views(&mut checker, typed, &streams);
     let Checker { faults, mut notes, .. } = checker;
     notes.sort_by_key(|note| note.place);
@@ -43,6 +47,8 @@ pub fn check(document: Document<'_>, typed: &FileConfig) -> Result<EngineConfig,
         snapshot: engine.snapshot,
         streams: streams.into_iter().map(|stream| stream.config).collect(),
         sources,
+        listeners,
+        stop,
         views,
         notes,
     };

@@ -11,7 +11,8 @@ use crate::config::choices::{InputFormat, TypeChoice};
 use crate::config::error::{Place, not_among};
 use crate::config::file::{FileConfig, OneOrMany, SourceFileTable, TimeTable};
 use crate::config::{
-    IDLE_TIMEOUT_DEFAULT, InputPath, MAX_FUTURE_DEFAULT, ReadOptions, SourceConfig, StreamConfig, TimeConfig, micros,
+    IDLE_TIMEOUT_DEFAULT, InputPath, ListenConfig, MAX_FUTURE_DEFAULT, ReadOptions, SourceConfig, StreamConfig,
+    TimeConfig, micros,
 };
 use crate::units;
 
@@ -46,12 +47,6 @@ fn time(checker: &mut Checker<'_>, typed: &TimeTable, key: &str) -> TimeConfig {
         checker.fault(&typed.column, &format!("{key}.column"), "the column name is empty");
     }
     let any = Duration::ZERO..=Duration::MAX;
-    for (given, name) in [(&typed.max_future, "max_future"), (&typed.idle_timeout, "idle_timeout")] {
-        if let Some(given) = given {
-            let message = format!("`{name}` applies to live sources only, and all sources here are files: no effect");
-            checker.note(given, &format!("{key}.{name}"), message);
-        }
-    }
     TimeConfig {
         column: typed.column.get_ref().clone(),
         unit: checker.choice(typed.unit.as_ref(), &format!("{key}.unit"), "unit"),
@@ -91,16 +86,37 @@ pub(super) fn sources(checker: &mut Checker<'_>, typed: &FileConfig, streams: &[
     for (index, table) in typed.sources.iter().enumerate() {
         let source = table.get_ref();
         let key = format!("sources[{index}]");
+        match (&source.file, &source.tcp) {
+            (Some(_), None) | (None, Some(_)) => {}
+            (None, None) => checker.fault(table, &key, "where its events come from is missing: `file` or `tcp`"),
+            (Some(_), Some(tcp)) => {
+                checker.fault(tcp, &format!("{key}.tcp"), "a source is either `file` or `tcp`; write two of them");
+            }
+        }
+        let Some(file) = &source.file else { continue };
+        let file = file.get_ref();
         let stream = stream_index(checker, &source.stream, &format!("{key}.stream"), streams);
-        let file = source.file.get_ref();
         let inputs = inputs(checker, &file.path, &format!("{key}.file.path"));
         let read = read_options(checker, file, &format!("{key}.file"));
         // The stand-in for an unknown stream is never used: the fault keeps the config from being returned.
         sources.push(SourceConfig { stream: stream.unwrap_or(0), inputs, read });
     }
     refuse_shared_inputs(checker, &sources);
+    sources
+}
+
+/// What should be known of streams once all their sources are.
+pub(super) fn sources_fit(
+    checker: &mut Checker<'_>,
+    typed: &FileConfig,
+    streams: &[Stream],
+    sources: &[SourceConfig],
+    listeners: &[ListenConfig],
+) {
     for (index, stream) in streams.iter().enumerate() {
-        if !typed.sources.is_empty() && !sources.iter().any(|source| source.stream == index) {
+        let is_live = listeners.iter().any(|listener| listener.streams.contains(&index));
+        let is_fed = is_live || sources.iter().any(|source| source.stream == index);
+        if !typed.sources.is_empty() && !is_fed {
             checker.notes.push(crate::config::ConfigError {
                 file: checker.document.file.to_owned(),
                 place: Some(stream.place),
@@ -108,8 +124,15 @@ pub(super) fn sources(checker: &mut Checker<'_>, typed: &FileConfig, streams: &[
                 message: format!("no source feeds the stream `{}`", stream.config.name),
             });
         }
+        let time = typed.streams[index].get_ref().time.get_ref();
+        for (given, name) in [(&time.max_future, "max_future"), (&time.idle_timeout, "idle_timeout")] {
+            if let Some(given) = given.as_ref().filter(|_| !is_live) {
+                let message =
+                    format!("`{name}` applies to live sources only, and all sources here are files: no effect");
+                checker.note(given, &format!("streams[{index}].time.{name}"), message);
+            }
+        }
     }
-    sources
 }
 
 /// The index of the stream that is named; `None` after adding a fault.

@@ -1,0 +1,113 @@
+//! Rules of `sources.tcp`: where producers connect, and what they may cost.
+//!
+//! Whether an address can be had is found when it is bound, not here.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use corefold_aggregator::time::Duration;
+use corefold_shards::session::credit_cost;
+use toml::Spanned;
+
+use super::Checker;
+use super::streams::{Stream, stream_index};
+use crate::config::file::{FileConfig, SourceTcpTable};
+use crate::config::{ListenConfig, ListenLimits, micros};
+use crate::units;
+
+/// Addresses in the order of the file; one that several sources name stands there once.
+pub(super) fn listeners(checker: &mut Checker<'_>, typed: &FileConfig, streams: &[Stream]) -> Vec<ListenConfig> {
+    let mut listeners: Vec<ListenConfig> = Vec::new();
+    for (index, table) in typed.sources.iter().enumerate() {
+        let source = table.get_ref();
+        let Some(tcp) = &source.tcp else { continue };
+        let key = format!("sources[{index}]");
+        let stream = stream_index(checker, &source.stream, &format!("{key}.stream"), streams);
+        let limits = limits(checker, tcp, &format!("{key}.tcp"));
+        let Some(address) = address(checker, tcp.get_ref(), &format!("{key}.tcp")) else { continue };
+        let Some(stream) = stream else { continue };
+        match listeners.iter_mut().find(|listener| listener.address == address) {
+            None => listeners.push(ListenConfig { address, limits, streams: vec![stream] }),
+            Some(other) if other.limits != limits => {
+                let message = format!("{address} was given before with other limits; one address has one set of them");
+                checker.fault(tcp, &format!("{key}.tcp"), message);
+            }
+            Some(other) if other.streams.contains(&stream) => {
+                let message = format!("the stream is taken at {address} already");
+                checker.fault(&source.stream, &format!("{key}.stream"), message);
+            }
+            Some(other) => other.streams.push(stream),
+        }
+    }
+    listeners
+}
+
+fn address(checker: &mut Checker<'_>, tcp: &SourceTcpTable, key: &str) -> Option<SocketAddr> {
+    let key = format!("{key}.listen");
+    let text = tcp.listen.get_ref();
+    let found = text.to_socket_addrs().ok().and_then(|mut found| found.next());
+    let Some(address) = found else {
+        let message = format!("`{text}` is not an address with a port, such as \"127.0.0.1:7600\"");
+        checker.fault(&tcp.listen, &key, message);
+        return None;
+    };
+    if !address.ip().is_loopback() && tcp.insecure != Some(true) {
+        let message = format!(
+            "at {address} everyone who reaches this machine could send events, and they travel unencrypted; listen on \
+             a loopback address, or set `insecure = true` if the network itself keeps others out"
+        );
+        checker.fault(&tcp.listen, &key, message);
+        return None;
+    }
+    Some(address)
+}
+
+fn limits(checker: &mut Checker<'_>, table: &Spanned<SourceTcpTable>, key: &str) -> ListenLimits {
+    let typed = table.get_ref();
+    let default = ListenLimits::default();
+    let key = |name: &str| format!("{key}.{name}");
+    let second = |seconds: i64| micros(seconds * 1_000_000);
+    let wait = |checker: &mut Checker<'_>, given, name: &str, default: std::time::Duration| {
+        let default = second(default.as_secs().cast_signed());
+        let bounds = second(1)..=second(3600);
+        let waited: Duration = checker.duration(given, &key(name), default, bounds);
+        units::wait(waited)
+    };
+    let size = checker.size(
+        typed.batch_size_max.as_ref(),
+        &key("batch_size_max"),
+        default.batch_size_max,
+        4 << 10..=256 << 20,
+    );
+    let limits = ListenLimits {
+        batch_size_max: size / 8 * 8,
+        inbox_max: checker.size(typed.inbox_max.as_ref(), &key("inbox_max"), default.inbox_max, 8 << 10..=64 << 30),
+        connections_max: checker.number(
+            typed.connections_max.as_ref(),
+            &key("connections_max"),
+            default.connections_max,
+            1..=65_536,
+        ),
+        connections_per_address_max: checker.number(
+            typed.connections_per_address_max.as_ref(),
+            &key("connections_per_address_max"),
+            default.connections_per_address_max,
+            1..=65_536,
+        ),
+        lanes_max: checker.number(typed.lanes_max.as_ref(), &key("lanes_max"), default.lanes_max, 1..=16_777_216),
+        hello_timeout: wait(checker, typed.hello_timeout.as_ref(), "hello_timeout", default.hello_timeout),
+        silence_timeout: wait(checker, typed.silence_timeout.as_ref(), "silence_timeout", default.silence_timeout),
+        byte_rate_min: checker.size(
+            typed.byte_rate_min.as_ref(),
+            &key("byte_rate_min"),
+            default.byte_rate_min,
+            1..=1 << 30,
+        ),
+    };
+    let least = credit_cost(limits.batch_size_max as usize);
+    if limits.inbox_max < least {
+        let (have, need) = (units::format_size(limits.inbox_max), units::format_size(least));
+        let message = format!("an inbox of {have} has no room for one batch of the largest size, which takes {need}");
+        checker.fault(table, &key("inbox_max"), message);
+    }
+    limits
+}

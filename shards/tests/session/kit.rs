@@ -1,0 +1,113 @@
+//! Small batches, limits and clocks for sessions.
+
+use corefold_aggregator::spec::FieldType;
+use corefold_aggregator::time::EventTime;
+use corefold_shards::batch::{AlignedBytes, ColumnSet, Stamp, encode};
+use corefold_shards::session::{
+    ClientLane, ClientLimits, LaneName, Level, Now, ServerEvent, ServerSession, SessionLimits, producer_of,
+};
+
+pub const FINGERPRINT: u64 = 0xC0FE;
+pub const PRODUCER: &str = "sensor-7";
+pub const SECOND: u64 = 1_000_000_000;
+
+pub const LIMITS: SessionLimits = SessionLimits {
+    batch_size_max: 4096,
+    credit_max: 32_768,
+    hello_max_ns: 5 * SECOND,
+    idle_max_ns: 60 * SECOND,
+    rate_min: 1000,
+    slow_grace_ns: SECOND,
+};
+
+pub fn at(steady_ns: u64) -> Now {
+    Now { steady_ns, wall: EventTime(1_000_000) }
+}
+
+pub fn name() -> LaneName {
+    LaneName {
+        producer: PRODUCER.to_owned(),
+        lane: 3,
+        fingerprint: FINGERPRINT,
+        credentials: b"secret".to_vec(),
+        level: Level::Durable,
+    }
+}
+
+pub fn client() -> ClientLane {
+    let limits = ClientLimits { batches_max: 6, bytes_max: 1 << 20, answer_max_ns: 10 * SECOND };
+    ClientLane::new(name(), limits)
+}
+
+/// A batch of `rows` rows whose only column holds `value`.
+pub fn batch_of(value: i64, rows: usize, stamp: &Stamp) -> AlignedBytes {
+    let mut columns = ColumnSet::new(&[FieldType::I64]);
+    for row in 0..rows {
+        columns.times.push(1_000 + row as i64);
+        columns.columns[0].push_i64(Some(value));
+    }
+    let mut bytes = AlignedBytes::new();
+    encode(&columns, FINGERPRINT, stamp, &mut bytes).expect("a small batch");
+    bytes.pad(8, 0);
+    bytes
+}
+
+pub fn stamp(sequence: u64) -> Stamp {
+    Stamp::of_lane(producer_of(PRODUCER, FINGERPRINT), 3, sequence)
+}
+
+/// All bytes that the client wants to send.
+pub fn drain_client(client: &mut ClientLane, now: Now) -> Vec<u8> {
+    let mut all = Vec::new();
+    loop {
+        let output = client.output().to_vec();
+        if output.is_empty() {
+            return all;
+        }
+        client.sent(output.len(), now);
+        all.extend(output);
+    }
+}
+
+/// All bytes that the server wants to send.
+pub fn drain_server(server: &mut ServerSession) -> Vec<u8> {
+    let mut all = Vec::new();
+    loop {
+        let output = server.output().to_vec();
+        if output.is_empty() {
+            return all;
+        }
+        server.sent(output.len());
+        all.extend(output);
+    }
+}
+
+/// Gives bytes to the server until it takes no more; stops at a refusal.
+pub fn feed_server(
+    server: &mut ServerSession,
+    mut bytes: &[u8],
+    now: Now,
+) -> Result<Vec<ServerEvent>, corefold_shards::session::Refusal> {
+    let mut events = Vec::new();
+    while !bytes.is_empty() {
+        let Some(space) = server.space() else { return Ok(events) };
+        let count = space.len().min(bytes.len());
+        space[..count].copy_from_slice(&bytes[..count]);
+        bytes = &bytes[count..];
+        events.extend(server.filled(count, now)?);
+    }
+    Ok(events)
+}
+
+/// A server that has let the client in.
+pub fn open_server(next: u64) -> ServerSession {
+    let mut server = ServerSession::new(LIMITS, at(0));
+    let mut client = client();
+    client.connect(at(0));
+    let hello = drain_client(&mut client, at(0));
+    let events = feed_server(&mut server, &hello, at(0)).expect("a good hello");
+    assert!(matches!(events[..], [ServerEvent::Hello(_)]));
+    server.welcome(next, next, EventTime::MIN, false, LIMITS.credit_max);
+    drain_server(&mut server);
+    server
+}
