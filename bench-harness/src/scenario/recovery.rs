@@ -81,6 +81,8 @@ fn write_log(root: &Path, plan: &LocalPlan, events: &Events, rows: usize) -> Res
         site.turn()?;
         durable += site.outbox.acknowledged.drain(..).len();
         site.outbox.spent_batches.clear();
+        // Only the log counts here: nobody will ask for the panes.
+        site.inbox.release = Some(site.shard.frontier());
         if site.inbox.completions.is_empty() {
             site.wait(Duration::from_millis(1))?;
         }
