@@ -24,7 +24,7 @@ struct Rig {
     disk: ShardDisk,
     appender: Appender,
     store: Store,
-    _keeper: SegmentKeeper,
+    keeper: SegmentKeeper,
     started: Instant,
     requests: Vec<DiskRequest>,
     completions: Vec<DiskCompletion>,
@@ -74,7 +74,7 @@ impl Rig {
         let disk = ShardDisk::open(log, &recovered.resume, appender.share(), &keeper, store.lock(), options).unwrap();
         let started = Instant::now();
         let (requests, completions) = (Vec::new(), Vec::new());
-        (Rig { disk, appender, store, _keeper: keeper, started, requests, completions }, records)
+        (Rig { disk, appender, store, keeper, started, requests, completions }, records)
     }
 
     /// One step of a core; tells whether something had finished, so that the next one should follow at once.
@@ -146,8 +146,10 @@ fn sessions(options: DiskOptions) {
             rig.appender.seal();
             rig.until("sealed", Appender::is_drained);
         }
-        let Rig { store, disk, .. } = rig;
+        let Rig { store, disk, keeper, .. } = rig;
         drop(disk);
+        // It may be about to delete what it was making.
+        drop(keeper);
         let (recovered, records) = recover(&store);
         assert!(records == model, "after session {session}: {} records, not {}", records.len(), model.len());
         assert_eq!(recovered.end == LogEnd::Sealed, session == 1);
@@ -182,8 +184,9 @@ fn released_segments_are_recycled_on_disk() {
     }
     let names = fs::read_dir(rig.store.log_directory(0).unwrap().path()).unwrap().count();
     assert!(names <= 8, "{names} files for 4 MB through segments of 256 KiB");
-    let Rig { store, disk, .. } = rig;
+    let Rig { store, disk, keeper, .. } = rig;
     drop(disk);
+    drop(keeper);
     let log = store.log_directory(0).unwrap();
     let options = ScanOptions { from: last, ..ScanOptions::new(log.identity()) };
     let mut records = Vec::new();
