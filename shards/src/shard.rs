@@ -189,7 +189,8 @@ pub struct Shard {
     pull: Option<PullState>,
     pub(crate) partial: Partial,
     partial_buffers: Vec<AlignedVec>,
-    partials_out: usize,
+    /// Sizes of partials under way, which come back in the order in which they went.
+    partials_out: VecDeque<usize>,
     partial_bytes_out: usize,
     pub(crate) late_rows: Vec<u32>,
 }
@@ -240,7 +241,7 @@ impl Shard {
             pull: None,
             partial: Partial::default(),
             partial_buffers: Vec::new(),
-            partials_out: 0,
+            partials_out: VecDeque::new(),
             partial_bytes_out: 0,
             late_rows: Vec::new(),
         }
@@ -316,7 +317,7 @@ impl Shard {
 
     /// Whether as many partials are under way as may be.
     fn has_many_out(&self) -> bool {
-        self.partials_out >= PARTIALS_MAX || self.partial_bytes_out >= PARTIAL_BYTES_MAX
+        self.partials_out.len() >= PARTIALS_MAX || self.partial_bytes_out >= PARTIAL_BYTES_MAX
     }
 
     /// Whether all that came is as durable as it will be, and no pull waits.
@@ -402,8 +403,8 @@ impl Shard {
     }
 
     fn answer_pull(&mut self, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), ShardError> {
-        self.partials_out -= inbox.spent_partials.len();
-        self.partial_bytes_out -= inbox.spent_partials.iter().map(|bytes| bytes.len()).sum::<usize>();
+        let back = self.partials_out.drain(..inbox.spent_partials.len());
+        self.partial_bytes_out -= back.sum::<usize>();
         self.partial_buffers.append(&mut inbox.spent_partials);
         if let Some(release) = inbox.release.take() {
             self.views.iter_mut().for_each(|view| view.release(release));
@@ -432,7 +433,7 @@ impl Shard {
                     let archived = self.partial.archive(buffer);
                     view.return_sides(&mut self.partial);
                     let archived = archived?;
-                    self.partials_out += 1;
+                    self.partials_out.push_back(archived.len());
                     self.partial_bytes_out += archived.len();
                     outbox.partials.push(archived);
                     Some(PullState { from: next, ..pull })
