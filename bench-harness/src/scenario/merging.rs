@@ -279,11 +279,11 @@ impl Simulated {
             self.step()?;
             let given = self.outbox.partials.len();
             partials.append(&mut self.outbox.partials);
+            self.inbox.spent_partials.extend((0..given).map(|_| AlignedVec::new()));
             if self.outbox.pulled.take().is_some() {
-                self.inbox.spent_partials.extend((0..given).map(|_| AlignedVec::new()));
+                self.inbox.release = Some(up_to);
                 return Ok(partials);
             }
-            self.inbox.spent_partials.extend((0..given).map(|_| AlignedVec::new()));
         }
     }
 
