@@ -96,7 +96,7 @@ impl IntTable {
         let limit = (SPREAD_MAX * (self.count + 1)).max(SMALL_ARRAY) as u64;
         let span = high.abs_diff(low).saturating_add(1);
         let mut grown = if span <= limit {
-            Form::Array(Array::of(low, span, limit, key == low))
+            Form::Array(Array::of(low, span, limit))
         } else {
             Form::Hashed(Hashed::new(((self.count + 1) * 4).next_power_of_two().max(64)))
         };
@@ -159,11 +159,11 @@ struct Array {
 }
 
 impl Array {
-    /// An array for `span` keys from `low` on, with room for as many more, up to `limit`, on the side where it grew.
-    fn of(low: i64, span: u64, limit: u64, grows_down: bool) -> Array {
+    /// An array for `span` keys from `low` on, with room for as many more, up to `limit`: half of it on each side, or keys
+    /// that come from both ends in turn would have it made anew each time.
+    fn of(low: i64, span: u64, limit: u64) -> Array {
         let length = (span * 2).next_power_of_two().clamp(64, limit.next_power_of_two());
-        // More than what all keys can be is not needed; nor may the last one be beyond them.
-        let below = if grows_down { (length - span).min(low.abs_diff(i64::MIN)) } else { 0 };
+        let below = ((length - span) / 2).min(low.abs_diff(i64::MIN));
         // Written at once: `vec![0; n]` would map the kernel's page of zeros, and looking before writing would fault twice
         // for each page, the second time with a message to every core.
         let mut slots = Vec::with_capacity(length as usize);
@@ -311,6 +311,18 @@ mod tests {
             let expected: Vec<u32> = asked.iter().map_while(|key| model.get(key).copied()).collect();
             prop_assert_eq!(&slots[..found], &expected);
         }
+    }
+
+    #[test]
+    fn keys_from_both_ends_in_turn_make_it_anew_now_and_then() {
+        let (mut table, mut lengths) = (IntTable::default(), Vec::new());
+        for index in 0..40_000_u32 {
+            let key = i64::from(index / 2 + 1) * if index % 2 == 0 { 1 } else { -1 };
+            let is_new = matches!(&table.form, Form::Array(array) if array.index(key) >= array.slots.len());
+            table.insert(key, index + 1);
+            lengths.extend(is_new.then_some(index));
+        }
+        assert!(lengths.len() < 40, "made anew at {lengths:?}");
     }
 
     #[test]

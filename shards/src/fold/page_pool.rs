@@ -41,6 +41,13 @@ impl PagePool {
         }
     }
 
+    /// Adds rows without events until there are `rows`, and up to a whole page.
+    pub fn extend(&self, words: &mut Vec<u64>, rows: usize) {
+        while words.len() < rows * self.stride {
+            words.extend_from_slice(&self.template);
+        }
+    }
+
     /// A page that holds the same rows as `page`.
     pub fn copy_of(&mut self, page: &[u64]) -> Box<[u64]> {
         match self.pages.pop() {

@@ -74,14 +74,6 @@ impl Pane {
         }
     }
 
-    /// Groups with events in the pane, "other" aside.
-    pub fn groups(&self) -> u32 {
-        if !self.is_by_slot {
-            return self.groups;
-        }
-        self.held().filter(|&slot| slot != OTHER_SLOT).count() as u32
-    }
-
     /// Words that its rows lie in.
     pub fn size(&self) -> usize {
         self.words.len()
@@ -138,18 +130,14 @@ impl Pane {
 
     /// Makes rows until there are so many, and up to a whole page.
     fn extend_to(&mut self, rows: usize, pool: &PagePool) {
-        while self.words.len() < rows * self.stride {
-            self.words.extend_from_slice(&pool.template);
-        }
+        pool.extend(&mut self.words, rows);
     }
 
     /// Moves each row to the place of its slot, of which there are `slots_end`.
     #[cold]
     fn order_by_slot(&mut self, slots_end: usize, pool: &mut PagePool) {
         let mut words = pool.free.pop().unwrap_or_default();
-        while words.len() < slots_end * self.stride {
-            words.extend_from_slice(&pool.template);
-        }
+        pool.extend(&mut words, slots_end);
         for (&slot, row) in self.slots.iter().zip(self.words.chunks_exact(self.stride)) {
             words[slot as usize * self.stride..][..self.stride].copy_from_slice(row);
         }
