@@ -8,7 +8,6 @@
 use crate::limits::OTHER_GROUP;
 use crate::result::OutputColumn;
 use crate::spec::FieldType;
-use std::fmt::Write;
 
 /// Hash of an encoded key.
 pub fn hash(key: &[u8]) -> u64 {
@@ -184,21 +183,11 @@ pub fn unorder_f64(bytes: [u8; 8]) -> f64 {
     f64::from_bits(if bits >> 63 == 1 { bits & !(1 << 63) } else { !bits })
 }
 
-/// Writes a double in shortest round-trip form, as outputs do: `2`, `0.1`, `1e+300`, `inf`.
-pub fn write_f64(text: &mut String, value: f64) -> std::fmt::Result {
-    let value = value + 0.0;
-    let size = value.abs();
-    if size == 0.0 || !size.is_finite() || (1e-5..1e16).contains(&size) {
-        return write!(text, "{value}");
-    }
-    let start = text.len();
-    write!(text, "{value:e}")?;
-    if size >= 1e16
-        && let Some(exponent) = text[start..].find('e')
-    {
-        text.insert(start + exponent + 1, '+');
-    }
-    Ok(())
+/// A double as outputs show it, in the shortest form that reads back as the same number: `2`, `0.1`, `1e+300`, `inf`.
+/// Negative zero is `0`. Of two shortest forms that are equally near, the one with the even last digit.
+pub fn f64_text(buffer: &mut zmij::Buffer, value: f64) -> &str {
+    let text = buffer.format(value + 0.0);
+    text.strip_suffix(".0").unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -254,11 +243,7 @@ mod tests {
 
     #[test]
     fn doubles_print_in_shortest_form() {
-        let print = |v| {
-            let mut text = String::new();
-            write_f64(&mut text, v).unwrap();
-            text
-        };
+        let print = |v| f64_text(&mut zmij::Buffer::new(), v).to_owned();
         assert_eq!(print(2.0), "2");
         assert_eq!(print(-0.0), "0");
         assert_eq!(print(0.1), "0.1");

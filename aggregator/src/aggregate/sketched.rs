@@ -91,6 +91,9 @@ fn write_value(text: &mut String, field_type: FieldType, bytes: &[u8]) {
         }
         FieldType::I64 => write!(text, "{}", key::unorder_i64(word())),
         FieldType::Bool => write!(text, "{}", key::unorder_i64(word()) != 0),
-        FieldType::F64 => key::write_f64(text, key::unorder_f64(word())),
+        FieldType::F64 => {
+            text.push_str(key::f64_text(&mut zmij::Buffer::new(), key::unorder_f64(word())));
+            Ok(())
+        }
     };
 }
