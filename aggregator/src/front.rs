@@ -82,7 +82,6 @@ impl Front {
 
     fn by_slot(&self, id: PaneId, Pane { slots, rows: mut totals }: Pane) -> FrontPane {
         totals.clear();
-        totals.words.reserve_exact(self.running.words.len());
         totals.words.extend_from_slice(&self.running.words);
         totals.sides.clone_from(&self.running.sides);
         FrontPane { id, slots, totals, next: Vec::new() }

@@ -188,44 +188,6 @@ impl OutputColumn {
         }
     }
 
-    /// Writes the values as words into `packed`, at `at` of every `stride` words. Text and times have no words.
-    pub fn pack(&self, packed: &mut [u64], at: usize, stride: usize) {
-        let places = packed.iter_mut().skip(at).step_by(stride);
-        match self {
-            OutputColumn::I64 { values, .. } => {
-                places.zip(values).for_each(|(place, &value)| *place = value.cast_unsigned());
-            }
-            OutputColumn::F64 { values, .. } => places.zip(values).for_each(|(place, value)| *place = value.to_bits()),
-            OutputColumn::Bool { values, .. } => places.zip(values).for_each(|(place, &value)| *place = value.into()),
-            OutputColumn::Time(_) | OutputColumn::String { .. } => unreachable!("these are not packed: {self:?}"),
-        }
-    }
-
-    /// Appends values that [`OutputColumn::pack`] wrote, those of `rows`. With `valid` it says which of all are there;
-    /// else all are.
-    pub fn unpack(&mut self, packed: &[u64], at: usize, stride: usize, valid: Option<&[bool]>, rows: &[u32]) {
-        let words = rows.iter().map(|&row| packed[row as usize * stride + at]);
-        let to_valid = match self {
-            OutputColumn::I64 { values, valid } => {
-                values.extend(words.map(u64::cast_signed));
-                valid
-            }
-            OutputColumn::F64 { values, valid } => {
-                values.extend(words.map(f64::from_bits));
-                valid
-            }
-            OutputColumn::Bool { values, valid } => {
-                values.extend(words.map(|word| word != 0));
-                valid
-            }
-            OutputColumn::Time(_) | OutputColumn::String { .. } => unreachable!("these are not packed: {self:?}"),
-        };
-        match valid {
-            Some(valid) => take(to_valid, valid, rows),
-            None => to_valid.resize(to_valid.len() + rows.len(), true),
-        }
-    }
-
     /// Which values are there; all of a column of times.
     pub fn valid(&self) -> Option<&[bool]> {
         match self {

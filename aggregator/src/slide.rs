@@ -23,13 +23,15 @@ pub struct Pane {
 impl Pane {
     /// Puts the rows into the order of their slots, so that all later passes go through memory in one direction.
     /// `row_of` and `words` lend their memory; spills, which go by row, stay as they are, and so does the order then.
-    pub(crate) fn sort(&mut self, layout: &RowLayout, row_of: &mut Vec<u32>, words: &mut Vec<u64>) {
+    /// `all` is how many slots there are: the memory has room for totals of all of them, which the pane may become.
+    pub(crate) fn sort(&mut self, layout: &RowLayout, all: usize, row_of: &mut Vec<u32>, words: &mut Vec<u64>) {
         if self.slots.is_sorted() || !self.rows.sides.spills.is_empty() {
             return;
         }
         let slots_end = self.slots.iter().max().map_or(0, |&slot| slot as usize + 1);
         words.clear();
-        words.reserve(self.rows.words.len());
+        let rows = if all > SPREAD_MAX * self.slots.len() { self.slots.len() } else { all + all / 8 };
+        words.reserve_exact(rows * layout.stride);
         if slots_end > SPREAD_MAX * self.slots.len() {
             row_of.clear();
             row_of.extend(0..self.slots.len() as u32);

@@ -196,7 +196,7 @@ impl View {
         if is_first {
             // The first partial of a pane becomes the pane.
             partial.swap_rows(&mut pane.rows);
-            pane.sort(layout, &mut self.order, &mut partial.words);
+            pane.sort(layout, self.groups.slots_end(), &mut self.order, &mut partial.words);
         } else {
             for &slot in &pane.slots {
                 self.row_of[slot as usize] = NO_ROW;

@@ -29,15 +29,11 @@ pub struct WindowRows {
     position_of: Vec<u32>,
     /// `position_of` for a run of slots.
     positions: Vec<u32>,
-    /// Values of every group in the order of `ascending`, one word per aggregate: a group's lie side by side, since it is
-    /// their order by group that changes.
-    packed: Vec<u64>,
-    /// Per aggregate: which of its values are there.
-    valid: Vec<Vec<bool>>,
-    /// Per aggregate: whether all are.
-    is_complete: Vec<bool>,
-    /// Memory for the values of some groups, one column per aggregate.
+    /// Values of every group in the order of `ascending`, one column per aggregate. Groups are numbered in key order as they
+    /// come, so what is taken of them lies in few runs.
     values: Vec<OutputColumn>,
+    /// Per aggregate: whether any value is null.
+    has_nulls: Vec<bool>,
     totals: Rows,
     output: ResultBatch,
 }
@@ -80,10 +76,8 @@ impl WindowRows {
             } else {
                 self.positions.clear();
                 self.positions.extend(slots.iter().map(|&slot| self.position_of[slot as usize]));
-                let stride = to.len();
-                for (at, to) in to.iter_mut().enumerate() {
-                    let valid = (!self.is_complete[at]).then_some(&*self.valid[at]);
-                    to.unpack(&self.packed, at, stride, valid, &self.positions);
+                for ((from, &has_nulls), to) in self.values.iter().zip(&self.has_nulls).zip(to) {
+                    to.gather(from, has_nulls, &self.positions);
                 }
             }
             sink(output)?;
@@ -91,7 +85,7 @@ impl WindowRows {
         Ok(())
     }
 
-    /// Fills `packed`, `valid` and `position_of`.
+    /// Fills `values`, `has_nulls` and `position_of`.
     fn total_all(
         &mut self,
         plan: &ViewPlan,
@@ -111,23 +105,14 @@ impl WindowRows {
             self.ascending.push(slot as u32);
         }
         let columns = &plan.schema.columns[plan.schema.by.end..];
-        let stride = columns.len();
         self.values.extend(columns.iter().skip(self.values.len()).map(|column| OutputColumn::new(column.kind)));
-        self.valid.resize_with(stride, Vec::new);
-        self.valid.iter_mut().for_each(Vec::clear);
-        self.is_complete.clear();
-        self.is_complete.resize(stride, true);
-        self.packed.resize(self.ascending.len() * stride, 0);
-        for (slots, packed) in self.ascending.chunks(TOTAL_ROWS).zip(self.packed.chunks_mut(TOTAL_ROWS * stride)) {
+        self.values.iter_mut().for_each(OutputColumn::clear);
+        for slots in self.ascending.chunks(TOTAL_ROWS) {
             total(plan, slide, slots, folded, &mut self.totals);
-            self.values.iter_mut().for_each(OutputColumn::clear);
             finalize(plan, number, &self.totals, &mut self.positions, &mut self.values)?;
-            for (at, column) in self.values.iter().enumerate() {
-                column.pack(packed, at, stride);
-                self.valid[at].extend_from_slice(column.valid().unwrap_or_default());
-                self.is_complete[at] &= !column.has_nulls();
-            }
         }
+        self.has_nulls.clear();
+        self.has_nulls.extend(self.values.iter().map(OutputColumn::has_nulls));
         Ok(())
     }
 

@@ -29,8 +29,9 @@ pub const PARTIALS_MAX: usize = 16;
 /// Bytes of them.
 const PARTIAL_BYTES_MAX: usize = 8 << 20;
 
-/// Words of closed panes that a shard holds before it takes no more batches until panes are released: 64 MiB.
-const CLOSED_WORDS_MAX: usize = 8 << 20;
+/// Words of closed panes that a shard holds before it takes no more batches until panes are released: 8 MiB. What waits
+/// longer has left the caches, and first touches of more memory cost more than a coordinator that is ahead at times gains.
+const CLOSED_WORDS_MAX: usize = 1 << 20;
 
 /// A stream as a shard sees it.
 #[derive(Clone, Debug)]

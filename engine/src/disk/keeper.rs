@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use corefold_shards::wal::layout::SEGMENT_HEADER_SIZE;
 use corefold_shards::wal::{BlockPool, BufferIndex, DiskCompletion, DiskRequest, SegmentHeader, SegmentId};
@@ -21,8 +22,12 @@ use super::files::{LogDirectory, open_for_blocks};
 
 /// Jobs that may wait; each shard has at most one under way.
 const JOBS_MAX: usize = 1024;
-/// Zeros written at once.
-const PIECE_SIZE: usize = 1 << 20;
+/// Zeros written at once: what the log writes meanwhile waits for one piece at most.
+const PIECE_SIZE: usize = 128 << 10;
+/// A new segment takes this share of the time in which the log filled the last one, unless others wait for theirs.
+const PACE_SHARE: u32 = 4;
+/// Longest pause between pieces.
+const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// The thread's owner: dropping it ends the thread after the job at hand.
 #[derive(Debug)]
@@ -43,6 +48,8 @@ pub struct KeeperClient {
     direct: bool,
     waker: Arc<Waker>,
     under_way: usize,
+    /// When a new segment was asked for last.
+    asked: Option<Instant>,
 }
 
 /// What came of a job.
@@ -60,6 +67,8 @@ enum Job {
         request: DiskRequest,
         log: Arc<LogDirectory>,
         direct: bool,
+        /// How long it may take.
+        time: Duration,
         reply: Sender<Answer>,
         waker: Arc<Waker>,
         cancelled: Arc<AtomicBool>,
@@ -92,6 +101,7 @@ impl SegmentKeeper {
             direct,
             waker,
             under_way: 0,
+            asked: None,
         }
     }
 }
@@ -114,6 +124,7 @@ impl KeeperClient {
             request,
             log: Arc::clone(&self.log),
             direct: self.direct,
+            time: self.asked.map_or(Duration::ZERO, |asked| asked.elapsed() / PACE_SHARE),
             reply: self.reply.clone(),
             waker: Arc::clone(&self.waker),
             cancelled: Arc::clone(&self.cancelled),
@@ -121,6 +132,9 @@ impl KeeperClient {
         match self.jobs.try_send(job) {
             Ok(()) => {
                 self.under_way += 1;
+                if matches!(request, DiskRequest::Prepare { .. }) {
+                    self.asked = Some(Instant::now());
+                }
                 true
             }
             Err(TrySendError::Full(_)) => false,
@@ -165,12 +179,18 @@ impl Drop for KeeperClient {
 fn run(queue: &Receiver<Job>, stop: &AtomicBool) {
     // One piece of zeros, aligned for direct writes; the header of a segment is built in its first bytes.
     let mut zeros = BlockPool::new(1, PIECE_SIZE);
-    while let Ok(Job::Carry { request, log, direct, reply, waker, cancelled }) = queue.recv() {
+    while let Ok(Job::Carry { request, log, direct, time, reply, waker, cancelled }) = queue.recv() {
         let is_cancelled = || stop.load(Ordering::Relaxed) || cancelled.load(Ordering::Relaxed);
+        let pause = |longest: Duration| {
+            if queue.is_empty() {
+                std::thread::sleep(longest.min(PAUSE_MAX));
+            }
+        };
+        let pace = Pace { time, pause: &pause, is_cancelled: &is_cancelled };
         let answer = if is_cancelled() {
             Answer { completion: failure(&request, libc::ECANCELED, false), file: None }
         } else {
-            carry(&request, &log, direct, &mut zeros, &is_cancelled)
+            carry(&request, &log, direct, &mut zeros, &pace)
         };
         // The shard may be gone; then nobody needs the answer.
         let _ = reply.try_send(answer);
@@ -183,19 +203,21 @@ fn run(queue: &Receiver<Job>, stop: &AtomicBool) {
 
 /// Carries out a request at once, in the caller's thread: for commands that write to a log without an engine.
 pub(super) fn carry_now(request: &DiskRequest, log: &LogDirectory) -> Answer {
-    carry(request, log, false, &mut BlockPool::new(1, PIECE_SIZE), &|| false)
+    let pace = Pace { time: Duration::ZERO, pause: &|_| (), is_cancelled: &|| false };
+    carry(request, log, false, &mut BlockPool::new(1, PIECE_SIZE), &pace)
 }
 
-fn carry(
-    request: &DiskRequest,
-    log: &LogDirectory,
-    direct: bool,
-    zeros: &mut BlockPool,
-    is_cancelled: &dyn Fn() -> bool,
-) -> Answer {
+/// How fast zeros are written: all at once they would stand before every write of the log in the queue of the disk.
+struct Pace<'a> {
+    time: Duration,
+    pause: &'a dyn Fn(Duration),
+    is_cancelled: &'a dyn Fn() -> bool,
+}
+
+fn carry(request: &DiskRequest, log: &LogDirectory, direct: bool, zeros: &mut BlockPool, pace: &Pace<'_>) -> Answer {
     let mut source_gone = false;
     let made = match *request {
-        DiskRequest::Prepare { segment, size } => prepare(log, segment, size, direct, zeros, is_cancelled),
+        DiskRequest::Prepare { segment, size } => prepare(log, segment, size, direct, zeros, pace),
         DiskRequest::Recycle { from, segment, size } => {
             recycle(log, from, segment, size, direct, zeros, &mut source_gone)
         }
@@ -223,7 +245,7 @@ fn prepare(
     size: u64,
     direct: bool,
     zeros: &mut BlockPool,
-    is_cancelled: &dyn Fn() -> bool,
+    pace: &Pace<'_>,
 ) -> io::Result<(DiskCompletion, File)> {
     let aside = log.temporary_path(segment);
     match fs::remove_file(&aside) {
@@ -233,14 +255,18 @@ fn prepare(
     let filled = open_for_blocks(&aside, direct, true).and_then(|(file, _)| {
         let bytes = zeros.bytes_mut(BufferIndex(0));
         bytes.fill(0);
-        let mut offset = 0;
+        let (started, mut offset) = (Instant::now(), 0);
         while offset < size {
-            if is_cancelled() {
+            if (pace.is_cancelled)() {
                 return Err(io::Error::from_raw_os_error(libc::ECANCELED));
             }
             let length = (size - offset).min(PIECE_SIZE as u64) as usize;
             file.write_all_at(&bytes[..length], offset)?;
             offset += length as u64;
+            let due = pace.time.mul_f64(offset as f64 / size as f64);
+            if let Some(early) = due.checked_sub(started.elapsed()).filter(|early| !early.is_zero()) {
+                (pace.pause)(early);
+            }
         }
         baptise(log, &file, segment, size, zeros)
     });

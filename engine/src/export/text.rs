@@ -251,7 +251,7 @@ mod tests {
             (5e-324, "5e-324"),
             (f64::MAX, "1.7976931348623157e+308"),
             // Two forms of 17 digits are equally near: the even one, as Python and ECMAScript have it.
-            (-257434154456742.625, "-257434154456742.62"),
+            (-257_434_154_456_742.63, "-257434154456742.62"),
             (f64::INFINITY, "inf"),
             (f64::NEG_INFINITY, "-inf"),
         ];

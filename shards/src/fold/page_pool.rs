@@ -43,6 +43,8 @@ impl PagePool {
 
     /// Adds rows without events until there are `rows`, and up to a whole page.
     pub fn extend(&self, words: &mut Vec<u64>, rows: usize) {
+        let missing = (rows * self.stride).saturating_sub(words.len());
+        words.reserve(missing.next_multiple_of(self.template.len()));
         while words.len() < rows * self.stride {
             words.extend_from_slice(&self.template);
         }
