@@ -7,14 +7,14 @@ use crate::key_values::KeyValues;
 use crate::partial::OTHER_SLOT;
 use crate::result::OutputColumn;
 use crate::spec::FieldType;
+use hashbrown::HashTable;
 use std::cmp::Ordering;
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 
 /// Groups of one view.
 #[derive(Debug)]
 pub struct Groups {
-    slots: HashMap<Box<[u8]>, u32, BuildHasherDefault<KeyHasher>>,
+    /// By hash of the key; the keys themselves lie once, by slot.
+    slots: HashTable<u32>,
     /// By slot: the encoded key; empty where the slot is free.
     keys: Vec<Box<[u8]>>,
     /// By slot: the first bytes of the key, which decide nearly every comparison where they lie.
@@ -44,7 +44,7 @@ impl Groups {
         let mut values = KeyValues::new(by);
         values.set(OTHER_SLOT, &other);
         Groups {
-            slots: HashMap::default(),
+            slots: HashTable::new(),
             prefixes: vec![prefix(&other)],
             keys: vec![other.into()],
             hashes: vec![0],
@@ -77,9 +77,10 @@ impl Groups {
 
     /// The slot of the group `key`, made if there is none. The caller holds it at once: until then nothing keeps it.
     pub fn intern(&mut self, key: &[u8]) -> u32 {
-        match self.slots.get(key) {
+        let hash = key::hash(key);
+        match self.slots.find(hash, |&slot| *self.keys[slot as usize] == *key) {
             Some(&slot) => slot,
-            None => self.add(key),
+            None => self.add(key, hash),
         }
     }
 
@@ -108,8 +109,10 @@ impl Groups {
         let uses = &mut self.uses[slot as usize];
         *uses -= 1;
         if *uses == 0 {
-            let key = std::mem::take(&mut self.keys[slot as usize]);
-            self.slots.remove(&key);
+            self.keys[slot as usize] = Box::default();
+            if let Ok(entry) = self.slots.find_entry(self.hashes[slot as usize], |&other| other == slot) {
+                entry.remove();
+            }
             self.freed.push(slot);
         }
     }
@@ -150,7 +153,7 @@ impl Groups {
         &self.order
     }
 
-    fn add(&mut self, key: &[u8]) -> u32 {
+    fn add(&mut self, key: &[u8], hash: u64) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.keys.push(Box::default());
             self.prefixes.push(0);
@@ -160,9 +163,9 @@ impl Groups {
         });
         self.keys[slot as usize] = key.into();
         self.prefixes[slot as usize] = prefix(key);
-        self.hashes[slot as usize] = key::hash(key);
+        self.hashes[slot as usize] = hash;
         self.values.set(slot, key);
-        self.slots.insert(key.into(), slot);
+        self.slots.insert_unique(hash, slot, |&slot| self.hashes[slot as usize]);
         self.added.push(slot);
         slot
     }
@@ -188,22 +191,6 @@ pub(crate) fn prefix(key: &[u8]) -> u128 {
     let length = key.len().min(bytes.len());
     bytes[..length].copy_from_slice(&key[..length]);
     u128::from_be_bytes(bytes)
-}
-
-/// xxh3 over the bytes, nothing else: keys are written as one slice with a length prefix.
-#[derive(Default, Debug)]
-struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = xxhash_rust::xxh3::xxh3_64_with_seed(bytes, self.0);
-    }
-
-    fn write_usize(&mut self, _: usize) {}
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }
 
 #[cfg(test)]
