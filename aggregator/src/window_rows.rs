@@ -72,7 +72,7 @@ impl WindowRows {
             let to = &mut output.columns[aggregates..];
             if has_text {
                 total(plan, slide, slots, folded, &mut self.totals);
-                finalize(plan, number, &self.totals, &mut self.positions, to)?;
+                finalize(plan, number, &self.totals, to)?;
             } else {
                 self.positions.clear();
                 self.positions.extend(slots.iter().map(|&slot| self.position_of[slot as usize]));
@@ -109,7 +109,7 @@ impl WindowRows {
         self.values.iter_mut().for_each(OutputColumn::clear);
         for slots in self.ascending.chunks(TOTAL_ROWS) {
             total(plan, slide, slots, folded, &mut self.totals);
-            finalize(plan, number, &self.totals, &mut self.positions, &mut self.values)?;
+            finalize(plan, number, &self.totals, &mut self.values)?;
         }
         self.has_nulls.clear();
         self.has_nulls.extend(self.values.iter().map(OutputColumn::has_nulls));
@@ -146,23 +146,13 @@ fn total(plan: &ViewPlan, slide: &Slide, slots: &[u32], folded: &[u32], totals: 
 }
 
 /// Appends the values of `totals` to `columns`, one per aggregate.
-fn finalize(
-    plan: &ViewPlan,
-    number: i64,
-    totals: &Rows,
-    positions: &mut Vec<u32>,
-    columns: &mut [OutputColumn],
-) -> Result<(), ViewError> {
-    positions.clear();
-    positions.extend(0..totals.count(&plan.layout) as u32);
+fn finalize(plan: &ViewPlan, number: i64, totals: &Rows, columns: &mut [OutputColumn]) -> Result<(), ViewError> {
     for (index, (output, column)) in plan.layout.outputs.iter().zip(columns).enumerate() {
-        aggregate::finalize(&plan.layout, output, totals, positions, column).map_err(|overflow| {
-            ViewError::SumOverflow {
-                view: plan.spec.name.clone(),
-                column: plan.schema.columns[plan.schema.by.end + index].name.clone(),
-                window: bounds(&plan.spec.window, number).0,
-                sum: overflow.sum,
-            }
+        aggregate::finalize(&plan.layout, output, totals, column).map_err(|overflow| ViewError::SumOverflow {
+            view: plan.spec.name.clone(),
+            column: plan.schema.columns[plan.schema.by.end + index].name.clone(),
+            window: bounds(&plan.spec.window, number).0,
+            sum: overflow.sum,
         })?;
     }
     Ok(())

@@ -167,7 +167,7 @@ fn merged(layout: &RowLayout, parts: &[&Rows]) -> Rows {
 fn outputs(layout: &RowLayout, rows: &Rows) -> Vec<OutputColumn> {
     let column = |output| {
         let mut column = OutputColumn::new(output_type(output));
-        finalize(layout, output, rows, &[0], &mut column).expect("sums of few small integers fit");
+        finalize(layout, output, rows, &mut column).expect("sums of few small integers fit");
         column
     };
     layout.outputs.iter().map(column).collect()

@@ -11,8 +11,8 @@ pub(super) fn merge(context: &MergeContext, target: &mut Rows, into: &[u32], sou
     }
 }
 
-pub(super) fn values(view: &StateView<'_>, positions: &[u32], column: &mut OutputColumn) {
+pub(super) fn values(view: &StateView<'_>, column: &mut OutputColumn) {
     let OutputColumn::I64 { values, valid } = column else { unreachable!("counts are integers") };
-    values.extend(view.answers(positions).map(|(count, _)| count as i64));
+    values.extend(view.answers().map(|(count, _)| count as i64));
     valid.resize(values.len(), true);
 }

@@ -58,8 +58,8 @@ pub(super) fn merge<const FIRST: bool>(
     }
 }
 
-pub(super) fn values(view: &StateView<'_>, positions: &[u32], column: &mut OutputColumn) {
-    let answers = positions.iter().map(|&position| (view.words(position)[4], view.values(position) > 0));
+pub(super) fn values(view: &StateView<'_>, column: &mut OutputColumn) {
+    let answers = view.positions().map(|position| (view.words(position)[4], view.values(position) > 0));
     if view.output.field_type != FieldType::String {
         return push_bits(column, view.output.field_type, answers);
     }

@@ -80,11 +80,11 @@ pub(super) fn merge_text(
     }
 }
 
-pub(super) fn values(view: &StateView<'_>, positions: &[u32], column: &mut OutputColumn) {
+pub(super) fn values(view: &StateView<'_>, column: &mut OutputColumn) {
     if view.output.field_type != FieldType::String {
-        return push_bits(column, view.output.field_type, view.answers(positions));
+        return push_bits(column, view.output.field_type, view.answers());
     }
-    for (handle, _) in view.answers(positions) {
+    for (handle, _) in view.answers() {
         match view.rows.sides.get(handle) {
             Some(Side::Text(text)) => push_text(column, Some(text)),
             _ => push_text(column, None),

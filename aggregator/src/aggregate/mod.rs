@@ -70,26 +70,25 @@ pub fn output_type(output: &Output) -> OutputType {
 /// Appends the value of `output` for each of `rows` to `column`; null where there are no values.
 ///
 /// Evaluating consumes nothing: the same rows may go on merging. Fails only where an integer sum does not fit
-/// its output type; the row's position in `positions` is in the error.
+/// its output type; which row it was is in the error.
 pub fn finalize(
     layout: &RowLayout,
     output: &Output,
     rows: &Rows,
-    positions: &[u32],
     column: &mut OutputColumn,
 ) -> Result<(), SumOverflow> {
     let view = StateView { layout, output, rows };
     match output.function {
-        Function::Count => count::values(&view, positions, column),
-        Function::Sum => return sum::values(&view, positions, column),
-        Function::Mean => sum::means(&view, positions, column),
-        Function::Variance => variance::values(&view, positions, column, |variance| variance),
-        Function::Stddev => variance::values(&view, positions, column, f64::sqrt),
-        Function::Min | Function::Max => min_max::values(&view, positions, column),
-        Function::First | Function::Last => first_last::values(&view, positions, column),
-        Function::Quantile(q) => sketched::quantiles(&view, positions, column, q),
-        Function::Distinct => sketched::distincts(&view, positions, column),
-        Function::Top(k) => sketched::tops(&view, positions, column, k),
+        Function::Count => count::values(&view, column),
+        Function::Sum => return sum::values(&view, column),
+        Function::Mean => sum::means(&view, column),
+        Function::Variance => variance::values(&view, column, |variance| variance),
+        Function::Stddev => variance::values(&view, column, f64::sqrt),
+        Function::Min | Function::Max => min_max::values(&view, column),
+        Function::First | Function::Last => first_last::values(&view, column),
+        Function::Quantile(q) => sketched::quantiles(&view, column, q),
+        Function::Distinct => sketched::distincts(&view, column),
+        Function::Top(k) => sketched::tops(&view, column, k),
     }
     Ok(())
 }
@@ -114,14 +113,21 @@ impl StateView<'_> {
         &self.rows.words[position as usize * self.layout.stride + state.offset..][..state.kind.words()]
     }
 
-    /// The first word of the answering state of every row of `positions`, and whether the row has values.
-    fn answers(&self, positions: &[u32]) -> impl ExactSizeIterator<Item = (u64, bool)> {
+    /// Positions of all rows.
+    fn positions(&self) -> std::ops::Range<u32> {
+        0..self.rows.count(self.layout) as u32
+    }
+
+    /// The first word of the answering state of every row, and whether the row has values.
+    fn answers(&self) -> impl ExactSizeIterator<Item = (u64, bool)> + Clone {
+        self.answers_by(|words| words[0])
+    }
+
+    /// The same, with what `answer` makes of the words from the answering state on.
+    fn answers_by(&self, answer: impl Fn(&[u64]) -> u64 + Clone) -> impl ExactSizeIterator<Item = (u64, bool)> + Clone {
         let (stride, states) = (self.layout.stride, &self.layout.states);
         let (state, values) = (states[self.output.state].offset, states[self.output.values].offset);
-        positions.iter().map(move |&position| {
-            let row = &self.rows.words[position as usize * stride..][..stride];
-            (row[state], row[values] > 0)
-        })
+        self.rows.words.chunks_exact(stride).map(move |row| (answer(&row[state..]), row[values] > 0))
     }
 
     /// Non-null values in the row at `position`.
@@ -131,7 +137,11 @@ impl StateView<'_> {
 }
 
 /// Appends integers, truth values or doubles given as the bits that rows keep, each with whether it is there.
-fn push_bits(column: &mut OutputColumn, field_type: FieldType, bits: impl ExactSizeIterator<Item = (u64, bool)>) {
+fn push_bits(
+    column: &mut OutputColumn,
+    field_type: FieldType,
+    bits: impl ExactSizeIterator<Item = (u64, bool)> + Clone,
+) {
     match column {
         OutputColumn::I64 { values, valid } => push_all(values, valid, bits, |bits| bits as i64),
         OutputColumn::F64 { values, valid } => {
@@ -149,18 +159,11 @@ fn push_bits(column: &mut OutputColumn, field_type: FieldType, bits: impl ExactS
 fn push_all<B, T: Default>(
     values: &mut Vec<T>,
     valid: &mut Vec<bool>,
-    bits: impl ExactSizeIterator<Item = (B, bool)>,
+    bits: impl ExactSizeIterator<Item = (B, bool)> + Clone,
     value: impl Fn(B) -> T,
 ) {
-    let start = values.len();
-    values.resize_with(start + bits.len(), T::default);
-    valid.resize(start + bits.len(), false);
-    for ((bits, is_there), (place, valid)) in bits.zip(values[start..].iter_mut().zip(&mut valid[start..])) {
-        if is_there {
-            *place = value(bits);
-        }
-        *valid = is_there;
-    }
+    values.extend(bits.clone().map(|(bits, is_there)| if is_there { value(bits) } else { T::default() }));
+    valid.extend(bits.map(|(_, is_there)| is_there));
 }
 
 /// Appends a double or null. NaN is null, and negative zero is zero.

@@ -39,8 +39,8 @@ pub(super) fn merge(context: &MergeContext, target: &mut Rows, into: &[u32], sou
     }
 }
 
-pub(super) fn quantiles(view: &StateView<'_>, positions: &[u32], column: &mut OutputColumn, q: f64) {
-    for &position in positions {
+pub(super) fn quantiles(view: &StateView<'_>, column: &mut OutputColumn, q: f64) {
+    for position in view.positions() {
         let value = match view.rows.sides.get(view.words(position)[0]) {
             Some(Side::Quantile(sketch)) => sketch.quantile(q),
             _ => None,
@@ -49,9 +49,9 @@ pub(super) fn quantiles(view: &StateView<'_>, positions: &[u32], column: &mut Ou
     }
 }
 
-pub(super) fn distincts(view: &StateView<'_>, positions: &[u32], column: &mut OutputColumn) {
+pub(super) fn distincts(view: &StateView<'_>, column: &mut OutputColumn) {
     let OutputColumn::I64 { values, valid } = column else { unreachable!("distinct counts are integers") };
-    for &position in positions {
+    for position in view.positions() {
         let estimate = match view.rows.sides.get(view.words(position)[0]) {
             Some(Side::Distinct(sketch)) => sketch.estimate(),
             _ => 0,
@@ -62,9 +62,9 @@ pub(super) fn distincts(view: &StateView<'_>, positions: &[u32], column: &mut Ou
 }
 
 /// `value:count` pairs joined by commas, most frequent first, ties by value.
-pub(super) fn tops(view: &StateView<'_>, positions: &[u32], column: &mut OutputColumn, k: u32) {
+pub(super) fn tops(view: &StateView<'_>, column: &mut OutputColumn, k: u32) {
     let mut text = String::new();
-    for &position in positions {
+    for position in view.positions() {
         let Some(Side::Top(sketch)) = view.rows.sides.get(view.words(position)[0]) else {
             push_text(column, None);
             continue;

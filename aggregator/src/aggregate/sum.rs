@@ -9,7 +9,7 @@ use crate::spec::FieldType;
 /// An integer sum that does not fit into 64 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SumOverflow {
-    /// Index into the positions that were finalized.
+    /// Position of its row.
     pub index: usize,
     /// The exact sum.
     pub sum: i128,
@@ -52,14 +52,22 @@ pub(super) fn add_f64<'a>(pair: [u64; 2], addend: u64, spill: impl FnOnce() -> &
     [high.to_bits(), low.to_bits()]
 }
 
-pub(super) fn values(view: &StateView<'_>, positions: &[u32], column: &mut OutputColumn) -> Result<(), SumOverflow> {
+pub(super) fn values(view: &StateView<'_>, column: &mut OutputColumn) -> Result<(), SumOverflow> {
     if view.output.field_type == FieldType::F64 {
-        let sums = positions.iter().map(|&position| sum_f64(view, position));
-        push_bits(column, FieldType::F64, sums.map(|sum| (sum.unwrap_or(0.0).to_bits(), sum.is_some())));
+        if view.rows.sides.spills.is_empty() {
+            let sum = |words: &[u64]| exact_sum::round(f64::from_bits(words[0]), f64::from_bits(words[1]), None);
+            push_bits(column, FieldType::F64, view.answers_by(|words| sum(words).to_bits()));
+        } else {
+            let sum = |position| {
+                let (high, low, spill) = parts_f64(view, position);
+                (exact_sum::round(high, low, spill).to_bits(), view.values(position) > 0)
+            };
+            push_bits(column, FieldType::F64, view.positions().map(sum));
+        }
         return Ok(());
     }
     let OutputColumn::I64 { values, valid } = column else { unreachable!("integer sums are integers") };
-    for (index, &position) in positions.iter().enumerate() {
+    for (index, position) in view.positions().enumerate() {
         let some = view.values(position) > 0;
         let sum = read_i128(view.words(position));
         values.push(i64::try_from(sum).map_err(|_| SumOverflow { index, sum })?);
@@ -69,8 +77,8 @@ pub(super) fn values(view: &StateView<'_>, positions: &[u32], column: &mut Outpu
 }
 
 /// At most 1 ulp from the exact mean.
-pub(super) fn means(view: &StateView<'_>, positions: &[u32], column: &mut OutputColumn) {
-    for &position in positions {
+pub(super) fn means(view: &StateView<'_>, column: &mut OutputColumn) {
+    for position in view.positions() {
         let count = view.values(position);
         let mean = match view.output.field_type {
             FieldType::F64 => {
@@ -81,12 +89,6 @@ pub(super) fn means(view: &StateView<'_>, positions: &[u32], column: &mut Output
         };
         push_f64(column, mean);
     }
-}
-
-/// The correctly rounded sum of a row's doubles; `None` over no values.
-fn sum_f64(view: &StateView<'_>, position: u32) -> Option<f64> {
-    let (high, low, spill) = parts_f64(view, position);
-    (view.values(position) > 0).then(|| exact_sum::round(high, low, spill))
 }
 
 /// The exact sum of a row's doubles.

@@ -47,9 +47,9 @@ pub(super) fn merge_f64(context: &MergeContext, target: &mut Rows, into: &[u32],
 }
 
 /// Appends `shape(sample variance)`, null below two values.
-pub(super) fn values(view: &StateView<'_>, positions: &[u32], column: &mut OutputColumn, shape: fn(f64) -> f64) {
+pub(super) fn values(view: &StateView<'_>, column: &mut OutputColumn, shape: fn(f64) -> f64) {
     let squares_state = view.output.squares.unwrap_or(0);
-    for &position in positions {
+    for position in view.positions() {
         let count = view.values(position);
         let (sum, squares) = (view.words(position), view.squares(position));
         let variance = if view.output.field_type == FieldType::F64 {
