@@ -92,6 +92,7 @@ smoke! {
     ndjson: "ndjson",
     packed: "packed",
     wire: "wire",
+    ways: "ways",
 }
 
 /// The same seeds give the same inputs and answers, and a sound input is not refused at the door.

@@ -97,6 +97,14 @@ pub enum EngineError {
         /// The operating system's word.
         error: std::io::Error,
     },
+    /// No tokens to hold requests against.
+    #[error("{}: the tokens cannot be read: {what}", path.display())]
+    Tokens {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        what: String,
+    },
     /// Everything in the data directory is final, and producers would come for nothing.
     #[error(
         "{}: its last run was drained: every window is final, and later events would all be late; use another data_dir",
@@ -141,6 +149,7 @@ impl EngineError {
             | EngineError::Disk(_)
             | EngineError::LogStalled { .. }
             | EngineError::Listen { .. }
+            | EngineError::Tokens { .. }
             | EngineError::WindowsLost { .. } => ExitCode::Io,
             EngineError::Recover(error) => error.exit_code(),
             EngineError::Shard { error: ShardError::Wal(_), .. } | EngineError::PaneLog(_) => ExitCode::Io,

@@ -16,6 +16,7 @@ pub mod export;
 pub mod export_core;
 pub mod feed;
 pub mod guard;
+pub mod ingest;
 pub mod inspect;
 pub mod launch;
 pub mod launch_store;

@@ -18,6 +18,7 @@ mod panes;
 mod partials;
 mod snapshots;
 mod stage;
+mod ways;
 mod wire;
 
 use crate::entropy::Entropy;
@@ -40,7 +41,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub static TARGETS: [Target; 13] = [
+pub static TARGETS: [Target; 14] = [
     Target {
         name: "batch",
         about: "batch verifier, reader, fold, partial aggregates, windows",
@@ -131,6 +132,13 @@ pub static TARGETS: [Target; 13] = [
         body: wire::body,
         sound: wire::sound,
         words: &[],
+    },
+    Target {
+        name: "ways",
+        about: "metrics of statsd, lines of InfluxDB and of JSON, to rows and batches",
+        body: ways::body,
+        sound: ways::sound,
+        words: ways::WORDS,
     },
 ];
 

@@ -33,7 +33,7 @@ mod rows;
 
 pub use backoff::Backoff;
 pub use config::ClientConfig;
-pub use producer::{Metrics, Producer, SendError};
+pub use producer::{Connector, Metrics, Producer, SendError};
 pub use rows::{RowSender, Value};
 
 pub use corefold_aggregator::time::EventTime;

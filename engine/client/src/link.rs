@@ -47,6 +47,12 @@ impl Link {
         Err(last)
     }
 
+    /// Takes a socket that is connected already, whatever is at its other end.
+    pub fn over(socket: TcpStream) -> io::Result<Link> {
+        socket.set_nonblocking(true)?;
+        Ok(Link { socket })
+    }
+
     /// Writes and reads what can be, without waiting. True if any byte moved.
     pub fn turn(&mut self, lane: &mut ClientLane, now: Now, events: &mut Vec<ClientEvent>) -> Result<bool, LinkError> {
         let mut any = false;

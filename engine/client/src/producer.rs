@@ -9,7 +9,9 @@ use crate::link::{Link, LinkError};
 use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::AlignedBytes;
 use corefold_shards::session::client::{ClientError, OfferError};
-use corefold_shards::session::{ClientEvent, ClientLane, LANE_END, Now, Refusal};
+use corefold_shards::session::{ClientEvent, ClientLane, LANE_END, Level, Now, Refusal};
+use std::io;
+use std::net::TcpStream;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Longest wait between looks at the clock.
@@ -74,10 +76,22 @@ pub struct Metrics {
     pub connections: u64,
 }
 
+/// Makes connections other than by name and port: to a server in the same process, for example.
+pub type Connector = Box<dyn FnMut() -> io::Result<TcpStream> + Send>;
+
+struct Way(Option<Connector>);
+
+impl std::fmt::Debug for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "by a connector" } else { "by name" })
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Producer {
     config: ClientConfig,
+    way: Way,
     lane: ClientLane,
     link: Option<Link>,
     backoff: Backoff,
@@ -93,11 +107,22 @@ pub struct Producer {
     has_ended: bool,
     /// What the server had received when it let us in.
     received: u64,
+    /// What it was last heard to have received, and to have written.
+    heard: (u64, u64),
 }
 
 impl Producer {
     /// Connects, and waits until the server has said where to go on.
     pub fn connect(config: ClientConfig) -> Result<Producer, SendError> {
+        Producer::connect_over(config, Way(None))
+    }
+
+    /// The same over connections that `connector` makes; the server in the config is only a name in messages then.
+    pub fn connect_by(config: ClientConfig, connector: Connector) -> Result<Producer, SendError> {
+        Producer::connect_over(config, Way(Some(connector)))
+    }
+
+    fn connect_over(config: ClientConfig, way: Way) -> Result<Producer, SendError> {
         let started = Instant::now();
         let seed = wall().0.cast_unsigned() ^ u64::from(std::process::id()) << 32;
         let mut producer = Producer {
@@ -113,6 +138,8 @@ impl Producer {
             is_over: false,
             has_ended: false,
             received: 0,
+            heard: (0, 0),
+            way,
             config,
         };
         while !producer.lane.is_welcome() {
@@ -140,6 +167,31 @@ impl Producer {
     /// What the config says.
     pub fn config(&self) -> &ClientConfig {
         &self.config
+    }
+
+    /// Every batch below this number has come as far as `level` at the server.
+    pub fn reached(&self, level: Level) -> u64 {
+        let durable = self.lane.durable();
+        match level {
+            Level::Received => durable.max(self.heard.0),
+            Level::Written => durable.max(self.heard.1),
+            Level::Durable => durable,
+        }
+    }
+
+    /// Batches that are under way.
+    pub fn underway(&self) -> usize {
+        self.lane.underway()
+    }
+
+    /// Whether a batch would be taken without waiting.
+    pub fn has_room(&self) -> bool {
+        self.lane.has_room()
+    }
+
+    /// How long to go on without any progress from now on; `None`: for ever.
+    pub fn set_patience(&mut self, patience: Option<Duration>) {
+        self.config.give_up_after = patience;
     }
 
     /// Memory for a batch.
@@ -272,7 +324,11 @@ impl Producer {
             self.check_patience()?;
             return Ok(false);
         }
-        match Link::open(&self.config.server, self.config.connect_max) {
+        let opened = match &mut self.way.0 {
+            None => Link::open(&self.config.server, self.config.connect_max),
+            Some(connector) => connector().and_then(Link::over),
+        };
+        match opened {
             Ok(link) => {
                 self.metrics.connections += 1;
                 self.link = Some(link);
@@ -290,7 +346,11 @@ impl Producer {
         for event in std::mem::take(&mut self.events) {
             if let ClientEvent::Welcome(welcome) = &event {
                 self.received = welcome.next;
+                self.heard = (welcome.durable, welcome.durable);
                 self.has_ended = welcome.has_ended && welcome.durable == welcome.next;
+            }
+            if let ClientEvent::Progress(progress) = &event {
+                self.heard = (progress.received, progress.written);
             }
             match event {
                 ClientEvent::Welcome(_) | ClientEvent::Progress(_) => {

@@ -16,6 +16,7 @@ use crate::export::{self, Booking, ExportError, Exporter, PartsExporter, Rotatio
 use crate::export_core::ViewOutputs;
 use crate::feed::lanes::{LaneSource, LaneStart};
 use crate::feed::parsers::BatchPlan;
+use crate::ingest::{Ingest, IngestPlan, WayPlan};
 use crate::launch::{EnginePlan, launch};
 use crate::launch_store::StorePlan;
 use crate::lifecycle::Lifecycle;
@@ -34,10 +35,14 @@ use corefold_aggregator::spec::{StreamSpec, ViewSpec};
 use corefold_aggregator::time::{Duration, EventTime};
 use corefold_shards::live_lanes::LivePlan;
 use corefold_shards::shard::ShardPlan;
-use std::net::TcpListener;
+use crossbeam_channel::{Receiver, Sender};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+
+/// Connections from within that wait for the door.
+const DOOR_MAX: usize = 256;
 
 /// Checks the file, form and meaning; returns what the user should know besides.
 pub fn check(file: &Path) -> Result<Vec<ConfigError>, CommandError> {
@@ -95,7 +100,9 @@ pub fn run(file: &Path, profile: &ProfileArgs, console: &Console) -> Result<(), 
             store.directory.root().display()
         ));
     }
-    let net = open_net(&config, &meaning, store.as_ref(), console)?;
+    let (door, inside) = crossbeam_channel::bounded(DOOR_MAX);
+    let net = open_net(&config, &meaning, store.as_ref(), inside, console)?;
+    let mut ingest = open_ways(&config, &meaning, door, &shared, console)?;
     let net_counts = net.as_ref().map(|net| Arc::clone(&net.counts));
     let rows_resumed = store.as_ref().map_or(0, |store| store.recovered.rows);
     let lanes = inputs.into_iter().enumerate().map(|(lane, (plan, input))| {
@@ -119,7 +126,13 @@ pub fn run(file: &Path, profile: &ProfileArgs, console: &Console) -> Result<(), 
     let launched = launch(plan, &shared, &mut |shared| {
         display.show(&shared.progress);
         watch.turn(shared, console);
-        if signal.is_set() && shared.lifecycle.advance(Lifecycle::Stopped).is_ok() {
+        for news in ingest.iter_mut().flat_map(Ingest::news) {
+            display.clear();
+            console.say(&format!("warning: {news}"));
+        }
+        // Ways in first: what has come over them is still taken in.
+        let may_stop = signal.is_set() && ingest.as_mut().is_none_or(Ingest::stop);
+        if may_stop && shared.lifecycle.advance(Lifecycle::Stopped).is_ok() {
             display.clear();
             console.say("stopping: what was taken is made durable, finished windows are written");
         }
@@ -140,6 +153,7 @@ pub fn run(file: &Path, profile: &ProfileArgs, console: &Console) -> Result<(), 
     if let Some(counts) = net_counts {
         console.say(&format!("network   {}", counts.text()));
     }
+    ingest.iter().flat_map(Ingest::texts).for_each(|text| console.say(&format!("way in    {text}")));
     Ok(())
 }
 
@@ -148,9 +162,10 @@ fn open_net(
     config: &EngineConfig,
     meaning: &Meaning,
     store: Option<&StorePlan>,
+    inside: Receiver<TcpStream>,
     console: &Console,
 ) -> Result<Option<NetPlan>, EngineError> {
-    if config.listeners.is_empty() {
+    if config.listeners.is_empty() && config.ways.is_empty() {
         return Ok(None);
     }
     if let Some(store) = store.filter(|store| store.recovered.released == EventTime::MAX) {
@@ -176,12 +191,33 @@ fn open_net(
     });
     Ok(Some(NetPlan {
         listeners,
+        inside: (!config.ways.is_empty()).then_some(inside),
         streams: Arc::new(streams.collect()),
         has_files: !config.sources.is_empty(),
         drains: config.stop == AtStop::Drain,
         lanes: store.map(|store| store.recovered.network.clone()).unwrap_or_default(),
         counts: Arc::default(),
     }))
+}
+
+/// Binds the addresses of all ways in and starts them; they wait until the engine's door is open.
+fn open_ways(
+    config: &EngineConfig,
+    meaning: &Meaning,
+    door: Sender<TcpStream>,
+    shared: &Arc<Shared<EngineError>>,
+    console: &Console,
+) -> Result<Option<Ingest>, EngineError> {
+    if config.ways.is_empty() {
+        return Ok(None);
+    }
+    let ways = config.ways.iter().map(|way| WayPlan {
+        way: way.clone(),
+        stream: config.streams[way.stream].clone(),
+        fingerprint: meaning.streams[way.stream].fingerprint(),
+    });
+    let (ways, batch_rows, shared) = (ways.collect(), config.batch_rows, Arc::clone(shared));
+    Ingest::start(IngestPlan { ways, batch_rows, door, shared }, &mut |text| console.say(text)).map(Some)
 }
 
 /// The expressions of a config, understood.

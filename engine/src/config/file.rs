@@ -9,6 +9,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor, value};
 use toml::Spanned;
 
 use super::choices::AutoOr;
+use super::file_ways::{ArrowTable, HttpTable, InfluxTable, NdjsonTable, StatsdTable};
 
 /// The whole file.
 #[derive(Deserialize, Debug)]
@@ -113,6 +114,16 @@ pub struct SourceTable {
     pub file: Option<Spanned<SourceFileTable>>,
     /// Producers that connect.
     pub tcp: Option<Spanned<SourceTcpTable>>,
+    /// Metrics of statsd.
+    pub statsd: Option<Spanned<StatsdTable>>,
+    /// Lines of InfluxDB.
+    pub influx: Option<Spanned<InfluxTable>>,
+    /// Lines of JSON.
+    pub ndjson: Option<Spanned<NdjsonTable>>,
+    /// Streams of Arrow.
+    pub arrow: Option<Spanned<ArrowTable>>,
+    /// Requests.
+    pub http: Option<Spanned<HttpTable>>,
 }
 
 /// `sources.file`

@@ -7,6 +7,8 @@ pub mod check;
 pub mod choices;
 pub mod error;
 pub mod file;
+pub mod file_ways;
+pub mod ways;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,6 +19,7 @@ use corefold_aggregator::time::{Duration, WindowSpec};
 
 pub use choices::{AtStop, AutoOr, Durability, InputFormat, OnError, OutputFormat, Routing, TimeUnit};
 pub use error::{ConfigError, ConfigErrors, Located};
+pub use ways::WayConfig;
 
 /// Most shards.
 pub const SHARDS_MAX: u32 = 1024;
@@ -77,6 +80,8 @@ pub struct EngineConfig {
     pub sources: Vec<SourceConfig>,
     /// Addresses at which producers connect, in the order of the file.
     pub listeners: Vec<ListenConfig>,
+    /// Ways in for programs that do not speak our own protocol, in the order of the file.
+    pub ways: Vec<WayConfig>,
     /// What a stop does with open windows, if there are listeners.
     pub stop: AtStop,
     /// Views, in the order of the file.

@@ -6,15 +6,16 @@
 
 use super::counts::{Gate, NetCounts, Permit};
 use super::{Handover, Listener, NetBoard, NetClock, NetPlan, NetStream, session_limits};
+use crate::config::ListenLimits;
 use crate::error::EngineError;
 use crate::guard::PanicGuard;
 use crate::links::Shared;
 use corefold_shards::live_lanes::LaneId;
 use corefold_shards::session::{Code, Hello, Refusal, ServerEvent, ServerSession, producer_of};
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::{Receiver, Sender, TrySendError};
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -30,6 +31,9 @@ const VISITORS_MAX: usize = 1024;
 /// The door's ends.
 pub struct Door {
     listeners: Vec<(Listener, Arc<Gate>)>,
+    /// Connections from within the process, which may send anything and are not counted.
+    inside: Option<Receiver<TcpStream>>,
+    inside_gate: Arc<Gate>,
     streams: Arc<Vec<NetStream>>,
     /// Where each lane lives.
     lanes: HashMap<LaneId, usize>,
@@ -44,7 +48,8 @@ pub struct Door {
 struct Visitor {
     socket: TcpStream,
     session: ServerSession,
-    listener: usize,
+    /// At which listener; `None` for one from inside.
+    listener: Option<usize>,
     permit: Permit,
 }
 
@@ -71,7 +76,19 @@ impl Door {
             (listener, gate)
         });
         let listeners = gates.collect();
-        Door { listeners, streams: plan.streams, lanes, lanes_max, shards, clock, counts: plan.counts, shared }
+        let (inside, inside_gate) = (plan.inside, Gate::new(u32::MAX, u32::MAX));
+        Door {
+            listeners,
+            inside,
+            inside_gate,
+            streams: plan.streams,
+            lanes,
+            lanes_max,
+            shards,
+            clock,
+            counts: plan.counts,
+            shared,
+        }
     }
 
     /// Serves until the engine stops.
@@ -82,6 +99,7 @@ impl Door {
             for index in 0..self.listeners.len() {
                 self.accept(index, &mut visitors);
             }
+            self.accept_inside(&mut visitors);
             let mut at = 0;
             while at < visitors.len() {
                 match self.hear(&mut visitors[at]) {
@@ -113,13 +131,24 @@ impl Door {
             }
             let mut session = ServerSession::new(session_limits(&listener.limits), self.clock.now());
             match gate.enter(address.ip()) {
-                Ok(permit) => visitors.push(Visitor { socket, session, listener: index, permit }),
+                Ok(permit) => visitors.push(Visitor { socket, session, listener: Some(index), permit }),
                 Err(reason) => {
                     self.counts.refuse(reason);
                     session.refuse(&Refusal::new(Code::Busy, reason));
                     // One try: a socket that was just accepted has room for it.
                     let _ = socket.write(session.output());
                 }
+            }
+        }
+    }
+
+    fn accept_inside(&self, visitors: &mut Vec<Visitor>) {
+        let Some(inside) = &self.inside else { return };
+        while let Ok(socket) = inside.try_recv() {
+            let session = ServerSession::new(session_limits(&ListenLimits::default()), self.clock.now());
+            // As many as there are ways in; a limit would only keep out what the engine itself has opened.
+            if let Ok(permit) = self.inside_gate.enter(IpAddr::V4(Ipv4Addr::LOCALHOST)) {
+                visitors.push(Visitor { socket, session, listener: None, permit });
             }
         }
     }
@@ -148,10 +177,13 @@ impl Door {
 
     /// Hands a visitor to its shard; one that is refused comes back, to be told.
     fn let_in(&mut self, mut visitor: Visitor, hello: &Hello) -> Option<Visitor> {
-        let listener = &self.listeners[visitor.listener].0;
         let streams = &self.streams;
-        let stream = listener.streams.iter().find(|&&stream| streams[stream].fingerprint == hello.fingerprint);
-        let Some(&stream) = stream else {
+        let is_asked = |stream: &usize| streams[*stream].fingerprint == hello.fingerprint;
+        let stream = match visitor.listener {
+            Some(listener) => self.listeners[listener].0.streams.iter().copied().find(is_asked),
+            None => (0..streams.len()).find(is_asked),
+        };
+        let Some(stream) = stream else {
             let text = format!(
                 "no stream that is taken here has the fingerprint {:016x}: its name, its time column, or names, types \
                  or order of its fields differ",

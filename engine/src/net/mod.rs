@@ -16,8 +16,9 @@ use corefold_aggregator::time::EventTime;
 use corefold_shards::live_lanes::{LaneFrontier, LaneId, LaneOrigin, LivePlan};
 use corefold_shards::session::{Now, SessionLimits, credit_cost};
 use counts::{NetCounts, Permit};
+use crossbeam_channel::Receiver;
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -62,6 +63,8 @@ impl NetStream {
 pub struct NetPlan {
     /// Addresses.
     pub listeners: Vec<Listener>,
+    /// Connected sockets from within the process; `None` if nothing here connects.
+    pub inside: Option<Receiver<TcpStream>>,
     /// All streams of the engine.
     pub streams: Arc<Vec<NetStream>>,
     /// Whether the engine has inputs of its own besides.
@@ -77,12 +80,18 @@ pub struct NetPlan {
 impl NetPlan {
     /// Most bytes that wait for one shard.
     pub fn inbox_max(&self) -> u64 {
-        self.listeners.iter().map(|listener| listener.limits.inbox_max).max().unwrap_or(0)
+        self.limits().map(|limits| limits.inbox_max).max().unwrap_or(0)
     }
 
     /// Most lanes of one shard.
     pub fn lanes_max(&self) -> usize {
-        self.listeners.iter().map(|listener| listener.limits.lanes_max as usize).max().unwrap_or(0)
+        self.limits().map(|limits| limits.lanes_max as usize).max().unwrap_or(0)
+    }
+
+    /// Of all that may be connected; what connects from within has the usual ones.
+    fn limits(&self) -> impl Iterator<Item = ListenLimits> {
+        let inside = self.inside.as_ref().map(|_| ListenLimits::default());
+        self.listeners.iter().map(|listener| listener.limits).chain(inside)
     }
 
     /// The boards of `count` shards, as they are while logs are folded again: what lanes said in the last run. Otherwise
@@ -195,6 +204,7 @@ mod tests {
         let ids = (0..).map(|lane| LaneId { producer: 9, lane });
         let plan = NetPlan {
             listeners: Vec::new(),
+            inside: None,
             streams: Arc::default(),
             has_files: false,
             drains: false,

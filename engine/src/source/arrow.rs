@@ -221,16 +221,22 @@ impl BatchSource for IpcFile {
 }
 
 /// A stream of which the schema has been read.
-struct StreamHead {
-    schema: SchemaRef,
+pub(super) struct StreamHead {
+    pub(super) schema: SchemaRef,
     messages: Messages,
 }
 
 impl StreamHead {
     fn read(path: &str, bytes: Bytes) -> Result<StreamHead, SourceError> {
+        StreamHead::read_limited(path, bytes, usize::MAX)
+    }
+
+    /// The same of a stream whose messages have at most `size_max` bytes each, packed and unpacked.
+    pub(super) fn read_limited(path: &str, bytes: Bytes, size_max: usize) -> Result<StreamHead, SourceError> {
         let meter = bytes.meter.clone();
         let bytes = BufReader::with_capacity(64 << 10, bytes);
-        let mut messages = Messages { path: path.to_owned(), bytes, meter, prefix: Vec::new(), ended: false };
+        let (path_owned, prefix) = (path.to_owned(), Vec::new());
+        let mut messages = Messages { path: path_owned, bytes, meter, prefix, ended: false, size_max };
         messages.skip_magic()?;
         let none = || corrupt(path, "it does not start with a schema message");
         let (_, message) = messages.next()?.ok_or_else(none)?;
@@ -240,7 +246,7 @@ impl StreamHead {
         Ok(StreamHead { schema, messages })
     }
 
-    fn read_columns(self, projection: Vec<usize>) -> IpcStream {
+    pub(super) fn read_columns(self, projection: Vec<usize>) -> IpcStream {
         // V1 stands for "not known": each message says its version itself.
         let decoder = Decoder::new(&self.messages.path, self.schema, MetadataVersion::V1).project(projection);
         IpcStream { messages: self.messages, decoder }
@@ -256,6 +262,8 @@ struct Messages {
     prefix: Vec<u8>,
     /// The end mark was read; in a file other bytes follow.
     ended: bool,
+    /// Most bytes of one message.
+    size_max: usize,
 }
 
 /// Grown by at most this before the bytes have come: a damaged length must not cost its size in memory.
@@ -309,7 +317,7 @@ impl Messages {
             [a, b, c, d] | [_, _, _, _, a, b, c, d] => i32::from_le_bytes([a, b, c, d]),
             _ => return Err(cut),
         };
-        let length = usize::try_from(length).ok().filter(|length| *length <= METADATA_SIZE_MAX);
+        let length = usize::try_from(length).ok().filter(|length| *length <= METADATA_SIZE_MAX.min(self.size_max));
         let length = length.ok_or_else(|| corrupt(&path, "a message has an impossible length"))?;
         if length == 0 {
             self.ended = true;
@@ -324,6 +332,9 @@ impl Messages {
         head.extend_from_slice(&metadata);
         let start = head.len();
         let total = start.checked_add(body).ok_or_else(|| corrupt(&path, "a body has an impossible length"))?;
+        if total > self.size_max {
+            return Err(corrupt(&path, format!("a message of {total} bytes; at most {} are taken", self.size_max)));
+        }
         let mut bytes = MutableBuffer::from(head);
         while bytes.len() < total {
             let filled = bytes.len();
@@ -336,7 +347,7 @@ impl Messages {
     }
 }
 
-struct IpcStream {
+pub(super) struct IpcStream {
     messages: Messages,
     decoder: Decoder,
 }
@@ -348,6 +359,9 @@ impl BatchSource for IpcStream {
 
     fn next(&mut self) -> Result<Option<RecordBatch>, SourceError> {
         while let Some((block, bytes)) = self.messages.next()? {
+            if self.messages.size_max < usize::MAX {
+                check_unpacked(&self.messages.path, &block, &bytes, self.messages.size_max)?;
+            }
             let batch = self.decoder.decode(&block, &bytes)?;
             if batch.is_some() {
                 return Ok(batch);
@@ -359,6 +373,29 @@ impl BatchSource for IpcStream {
     fn bytes_read(&self) -> u64 {
         self.messages.meter.get()
     }
+}
+
+/// That a message whose buffers are packed takes no more than `size_max` bytes unpacked, by what it says itself: a
+/// decoder would take memory for as much as that.
+fn check_unpacked(path: &str, block: &Block, bytes: &[u8], size_max: usize) -> Result<(), SourceError> {
+    let message = root_as_message(message_of(bytes)).map_err(|error| corrupt(path, format!("bad message: {error}")))?;
+    let batch = match message.header_type() {
+        MessageHeader::DictionaryBatch => message.header_as_dictionary_batch().and_then(|dictionary| dictionary.data()),
+        _ => message.header_as_record_batch(),
+    };
+    let Some(batch) = batch.filter(|batch| batch.compression().is_some()) else { return Ok(()) };
+    let body = bytes.get(block.metaDataLength() as usize..).unwrap_or_default();
+    let mut total = 0_u64;
+    for buffer in batch.buffers().into_iter().flatten() {
+        let said = usize::try_from(buffer.offset()).ok().and_then(|at| body.get(at..)?.first_chunk::<8>());
+        // -1: this one is not packed.
+        let said = said.map_or(0, |said| i64::from_le_bytes(*said)).max(0);
+        total = total.saturating_add(said.cast_unsigned());
+    }
+    if total > size_max as u64 {
+        return Err(corrupt(path, format!("a message of {total} bytes unpacked; at most {size_max} are taken")));
+    }
+    Ok(())
 }
 
 /// Turns messages into record batches, remembering dictionaries.

@@ -334,6 +334,22 @@ impl SourceError {
         }
     }
 
+    /// Where in the input the row is that it is about, if it is about one row.
+    pub fn place(&self) -> Option<Place> {
+        match self {
+            SourceError::Value { place, .. }
+            | SourceError::Utf8 { place, .. }
+            | SourceError::TimeUnit { place, .. }
+            | SourceError::NullTime { place, .. }
+            | SourceError::FieldCount { place, .. }
+            | SourceError::AfterQuote { place, .. }
+            | SourceError::Json { place, .. }
+            | SourceError::UnclosedQuote { place, .. }
+            | SourceError::LineTooLong { place, .. } => Some(*place),
+            _ => None,
+        }
+    }
+
     pub(super) fn io(path: &str, operation: &'static str, source: io::Error) -> SourceError {
         SourceError::Io { path: path.to_owned(), operation, source }
     }

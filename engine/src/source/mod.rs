@@ -6,6 +6,7 @@
 
 mod arrays;
 mod arrow;
+mod arrow_stream;
 mod batches;
 mod columnar;
 mod csv;
@@ -33,6 +34,23 @@ use self::input::{Format, Input};
 use self::plan::ReadPlan;
 use self::schema::ArrowLayout;
 use self::text_chunks::{Limits, Records, TextChunks, TextReader};
+
+pub use self::arrow_stream::ArrowStream;
+
+/// `[+-]digits` as an integer of 64 bits.
+pub fn read_i64(text: &[u8]) -> Option<i64> {
+    values::parse_i64(text).ok()
+}
+
+/// A decimal number, `inf` or `nan`, correctly rounded.
+pub fn read_f64(text: &[u8]) -> Option<f64> {
+    values::parse_f64(text).ok()
+}
+
+/// `true` or `false` in any case, `1` or `0`.
+pub fn read_bool(text: &[u8]) -> Option<bool> {
+    values::parse_bool(text).ok()
+}
 
 /// One input, being cut into chunks in its order.
 pub trait LaneReader: Send {
@@ -63,6 +81,12 @@ impl Chunk {
     /// How messages call the input.
     pub fn name(&self) -> &str {
         &self.lane.name
+    }
+
+    /// Lines of JSON from anywhere; the first one has the number `line`. `name` is what messages call it.
+    pub fn of_json_lines(name: &str, line: u64, text: Vec<u8>) -> Chunk {
+        let lane = Arc::new(Lane { name: name.to_owned(), layout: Layout::Ndjson });
+        Chunk { lane, start: Place::Line(line), position_end: 0, payload: Payload::Text(text) }
     }
 
     /// Gives the chunk's memory back, for [`LaneReader::next`].

@@ -1,11 +1,13 @@
 //! From what was typed to what is true: every rule about single values, and the order of the parts.
 //!
-//! Rules about streams and sources are in `streams` and `listeners`, those about views in `views`, the form of the file in `file`.
+//! Rules about streams and sources are in `streams`, `listeners` and `ways`, those about views in `views`, the form of the file in `file`.
 
 mod engine;
 mod listeners;
+mod mappings;
 mod streams;
 mod views;
+mod ways;
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -28,8 +30,11 @@ pub fn check(document: Document<'_>, typed: &FileConfig) -> Result<EngineConfig,
     let streams = streams::streams(&mut checker, typed);
     let sources = streams::sources(&mut checker, typed, &streams);
     let listeners = listeners::listeners(&mut checker, typed, &streams);
-    streams::sources_fit(&mut checker, typed, &streams, &sources, &listeners);
-    let stop = engine::stop(&mut checker, typed, !listeners.is_empty());
+    let ways = ways::ways(&mut checker, typed, &streams);
+    let live: Vec<usize> = listeners.iter().flat_map(|listener| listener.streams.iter().copied()).collect();
+    let live = [live, ways.iter().map(|way| way.stream).collect()].concat();
+    streams::sources_fit(&mut checker, typed, &streams, &sources, &live);
+    let stop = engine::stop(&mut checker, typed, !live.is_empty());
     let views = views::views(&mut checker, typed, &streams);
     let Checker { faults, mut notes, .. } = checker;
     notes.sort_by_key(|note| note.place);
@@ -48,6 +53,7 @@ pub fn check(document: Document<'_>, typed: &FileConfig) -> Result<EngineConfig,
         streams: streams.into_iter().map(|stream| stream.config).collect(),
         sources,
         listeners,
+        ways,
         stop,
         views,
         notes,

@@ -6,13 +6,12 @@ use corefold_aggregator::spec::{Field, FieldType};
 use corefold_aggregator::time::Duration;
 use toml::Spanned;
 
-use super::Checker;
+use super::{Checker, ways};
 use crate::config::choices::{InputFormat, TypeChoice};
 use crate::config::error::{Place, not_among};
 use crate::config::file::{FileConfig, OneOrMany, SourceFileTable, TimeTable};
 use crate::config::{
-    IDLE_TIMEOUT_DEFAULT, InputPath, ListenConfig, MAX_FUTURE_DEFAULT, ReadOptions, SourceConfig, StreamConfig,
-    TimeConfig, micros,
+    IDLE_TIMEOUT_DEFAULT, InputPath, MAX_FUTURE_DEFAULT, ReadOptions, SourceConfig, StreamConfig, TimeConfig, micros,
 };
 use crate::units;
 
@@ -86,11 +85,15 @@ pub(super) fn sources(checker: &mut Checker<'_>, typed: &FileConfig, streams: &[
     for (index, table) in typed.sources.iter().enumerate() {
         let source = table.get_ref();
         let key = format!("sources[{index}]");
-        match (&source.file, &source.tcp) {
-            (Some(_), None) | (None, Some(_)) => {}
-            (None, None) => checker.fault(table, &key, "where its events come from is missing: `file` or `tcp`"),
-            (Some(_), Some(tcp)) => {
-                checker.fault(tcp, &format!("{key}.tcp"), "a source is either `file` or `tcp`; write two of them");
+        match ways::tables(source)[..] {
+            [_] => {}
+            [] => {
+                let names = ways::NAMES.map(|name| format!("`{name}`")).join(", ");
+                checker.fault(table, &key, format!("where its events come from is missing: one of {names}"));
+            }
+            [(one, _), (other, start), ..] => {
+                let message = format!("a source is either `{one}` or `{other}`; write two of them");
+                checker.faults.add(checker.document.error(start, &format!("{key}.{other}"), message));
             }
         }
         let Some(file) = &source.file else { continue };
@@ -111,10 +114,10 @@ pub(super) fn sources_fit(
     typed: &FileConfig,
     streams: &[Stream],
     sources: &[SourceConfig],
-    listeners: &[ListenConfig],
+    live: &[usize],
 ) {
     for (index, stream) in streams.iter().enumerate() {
-        let is_live = listeners.iter().any(|listener| listener.streams.contains(&index));
+        let is_live = live.contains(&index);
         let is_fed = is_live || sources.iter().any(|source| source.stream == index);
         if !typed.sources.is_empty() && !is_fed {
             checker.notes.push(crate::config::ConfigError {
