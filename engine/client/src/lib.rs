@@ -26,16 +26,33 @@
 //! ```
 
 mod backoff;
+mod batch;
+mod bell;
+mod client;
 mod config;
+mod error;
+mod lane_thread;
 mod link;
+mod metrics;
+mod plan;
 mod producer;
-mod rows;
+mod routing;
+mod state;
+mod ticket;
+mod waiting;
 
 pub use backoff::Backoff;
-pub use config::ClientConfig;
-pub use producer::{Metrics, Producer, SendError};
-pub use rows::{RowSender, Value};
+pub use batch::{Batch, BatchBuilder, Value};
+pub use client::{Client, Tried};
+pub use config::{ClientConfig, LANES_MAX};
+pub use error::SendError;
+pub use metrics::Metrics;
+pub use producer::Producer;
+pub use routing::{Lanes, Resume, Routing, lane_of_key};
+pub use state::Outcome;
+pub use ticket::Ticket;
 
+pub use corefold_aggregator::spec::{Field, FieldType, StreamSpec};
 pub use corefold_aggregator::time::EventTime;
 pub use corefold_shards::batch::AlignedBytes;
-pub use corefold_shards::session::{ClientLimits, Code, LaneName, Level, Refusal};
+pub use corefold_shards::session::{ClientLimits, Code, LaneName, Level, Place, Refusal};
