@@ -45,9 +45,14 @@ impl Batch {
     }
 
     /// Worth nothing after `deadline`: the server then counts its rows as shed instead of folding them. The clocks of both
-    /// machines decide. Without this, `batch_life` of the config counts from when the batch is accepted.
+    /// machines decide. Without this, `batch_life` of the config counts from the call that sends the batch.
     pub fn with_deadline(self, deadline: SystemTime) -> Batch {
         Batch { deadline: Some(event_time(deadline)), ..self }
+    }
+
+    /// The same, unless it has one.
+    pub(crate) fn with_default_deadline(self, deadline: EventTime) -> Batch {
+        Batch { deadline: self.deadline.or(Some(deadline)), ..self }
     }
 
     /// How many rows it says that it has.

@@ -14,7 +14,6 @@ use crate::state::{Greeting, Kind, LaneState, State, To};
 use crate::ticket::Ticket;
 use crate::waiting::{Watched, block_on, block_until};
 use corefold_aggregator::spec::Field;
-use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::AlignedBytes;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -186,7 +185,7 @@ impl Client {
     /// Sends a batch if there is room for it now.
     pub fn try_send(&self, batch: Batch) -> Result<Tried, SendError> {
         batch.check(self.inner.config.lane.fingerprint)?;
-        let mut batch = Some(batch);
+        let mut batch = Some(batch.with_default_deadline(self.inner.config.deadline(SystemTime::now())));
         match Inner::try_send(&self.inner, self.inner.to_any(), &mut batch) {
             Some(sent) => Ok(Tried::Accepted(sent?)),
             None => batch.map(Tried::Full).ok_or(SendError::Closed),
@@ -386,10 +385,16 @@ impl Inner {
         filling.began = None;
         let deadline = self.config.deadline(SystemTime::now());
         self.state.change(|state| {
-            state.lanes[lane].unreserve();
-            state.lanes[lane].offer(made?, Kind::Rows, deadline)?;
+            let own = &mut state.lanes[lane];
+            own.unreserve();
+            if let Err(error) = made.and_then(|batch| own.offer(batch.with_default_deadline(deadline), Kind::Rows)) {
+                // The rows were accepted: whoever calls is told from now on that they do not come.
+                own.fail(error);
+                self.has_failed.store(true, Ordering::Relaxed);
+                return own.check();
+            }
             state.took(to, lane);
-            Ok::<(), SendError>(())
+            Ok(())
         })?;
         self.bells[lane].ring();
         Ok(true)
@@ -448,7 +453,7 @@ impl Inner {
 
     async fn send(inner: &Arc<Inner>, to: To, batch: Batch) -> Result<Ticket, SendError> {
         batch.check(inner.config.lane.fingerprint)?;
-        let mut batch = Some(batch);
+        let mut batch = Some(batch.with_default_deadline(inner.config.deadline(SystemTime::now())));
         loop {
             // Accepted without a wait in between, so that a batch is accepted or dropped, and never both.
             if let Some(sent) = Inner::try_send(inner, to, &mut batch) {
@@ -460,7 +465,6 @@ impl Inner {
 
     /// Takes the batch if there is room.
     fn try_send(inner: &Arc<Inner>, to: To, batch: &mut Option<Batch>) -> Option<Result<Ticket, SendError>> {
-        let deadline = inner.config.deadline(SystemTime::now());
         let sent = inner.state.look(|state| {
             if state.is_closed {
                 return Some(Err(SendError::Closed));
@@ -469,7 +473,7 @@ impl Inner {
                 Ok(lane) => lane,
                 Err(error) => return Some(Err(error)),
             };
-            let sent = state.lanes[lane].offer(batch.take()?, Kind::Rows, deadline);
+            let sent = state.lanes[lane].offer(batch.take()?, Kind::Rows);
             Some(sent.map(|(sequence, mark)| {
                 state.took(to, lane);
                 (lane, sequence, mark)
@@ -488,7 +492,7 @@ impl Inner {
         let look = move |state: &mut State| {
             let placed = state.place(To::Lane(lane))?;
             Some(placed.and_then(|lane| match batch.take() {
-                Some(batch) => state.lanes[lane].offer(batch, kind, EventTime::MAX).map(|_| ()),
+                Some(batch) => state.lanes[lane].offer(batch, kind).map(|_| ()),
                 None => Ok(()),
             }))
         };
@@ -500,9 +504,9 @@ impl Inner {
     // ---- for the lanes' threads
 
     /// Makes a batch of rows that have waited long enough, or that are enough and had no room. Returns when to look again.
-    pub(crate) fn cut_aged(&self, at: usize) -> Result<Duration, SendError> {
+    pub(crate) fn cut_aged(&self, at: usize) -> Duration {
         if at >= self.fillings.len() {
-            return Ok(Duration::MAX);
+            return Duration::MAX;
         }
         let mut filling = self.filling(at);
         let left = match (filling.began, self.config.resume) {
@@ -510,18 +514,21 @@ impl Inner {
             _ => Duration::MAX,
         };
         if !left.is_zero() && filling.rows.rows() < self.config.batch_rows {
-            return Ok(left);
+            return left;
         }
-        match self.cut(at, &mut filling) {
-            // Whoever calls next is told why a lane cannot go on.
-            Ok(_) | Err(SendError::Lane { .. }) => Ok(Duration::MAX),
-            Err(error) => Err(error),
-        }
+        // Whoever calls next is told why, if it cannot be.
+        let _ = self.cut(at, &mut filling);
+        Duration::MAX
     }
 
     /// A lane's thread has ended.
     pub(crate) fn over(&self, at: usize, failure: Option<SendError>) {
         self.has_failed.fetch_or(failure.is_some(), Ordering::Relaxed);
-        self.state.change(|state| state.lanes[at].end(failure));
+        self.state.change(|state| {
+            state.lanes[at].is_over = true;
+            if let Some(failure) = failure {
+                state.lanes[at].fail(failure);
+            }
+        });
     }
 }

@@ -5,6 +5,7 @@
 use crate::batch::event_time;
 use crate::error::SendError;
 use crate::routing::{Lanes, Resume, Routing};
+use corefold_aggregator::spec::{Field, FieldType, StreamSpec};
 use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::BATCH_ROWS_MAX;
 use corefold_shards::session::message::{CREDENTIALS_SIZE_MAX, NAME_SIZE_MAX};
@@ -13,6 +14,19 @@ use std::time::{Duration, SystemTime};
 
 /// Most lanes of one client: each has a connection and a thread.
 pub const LANES_MAX: u32 = 1024;
+
+/// A stream as the server's configuration describes it, with its fields in the same order: what its fingerprint is made of.
+/// `time` is its column of the event time.
+pub fn stream(name: &str, time: &str, fields: &[(&str, FieldType)]) -> StreamSpec {
+    let field = |(name, kind): &(&str, FieldType)| Field { name: (*name).to_owned(), kind: *kind };
+    StreamSpec {
+        name: name.to_owned(),
+        time: time.to_owned(),
+        // Late is what the server calls late.
+        delay_max: corefold_aggregator::time::Duration::ZERO,
+        fields: fields.iter().map(field).collect(),
+    }
+}
 
 /// See the module. [`ClientConfig::new`] has the defaults.
 #[derive(Clone, Debug)]
@@ -43,7 +57,7 @@ pub struct ClientConfig {
     pub batch_rows: usize,
     /// Age of the first of them after which it does so anyway, whether more rows come or not.
     pub batch_age: Duration,
-    /// How long a batch is worth anything, from the moment it is accepted; `None`: for ever.
+    /// How long a batch is worth anything, from the call that sends it, or from when rows become one; `None`: for ever.
     pub batch_life: Option<Duration>,
 }
 

@@ -76,7 +76,7 @@ fn drive(inner: &Inner, at: usize, producer: &mut Producer) -> Result<(), SendEr
         for batch in handed.drain(..) {
             offer(producer, batch)?;
         }
-        let due = inner.cut_aged(at)?;
+        let due = inner.cut_aged(at);
         if is_leaving {
             return producer.leave();
         }

@@ -191,7 +191,7 @@ impl LaneState {
     }
 
     /// Accepts a batch.
-    pub fn offer(&mut self, batch: Batch, kind: Kind, deadline: EventTime) -> Result<(u64, Arc<Mark>), SendError> {
+    pub fn offer(&mut self, batch: Batch, kind: Kind) -> Result<(u64, Arc<Mark>), SendError> {
         self.check()?;
         let mark = Arc::new(Mark::default());
         if self.is_known() {
@@ -215,8 +215,9 @@ impl LaneState {
         self.metrics.bytes_offered += size;
         self.metrics.bytes_underway += size;
         self.underway.push_back(Underway { kind, size, mark: Arc::clone(&mark) });
-        let Batch { bytes, rejected, deadline: own } = batch;
-        self.queue.push_back(Handed { sequence, kind, bytes, rows, rejected, deadline: own.unwrap_or(deadline) });
+        let Batch { bytes, rejected, deadline } = batch;
+        let deadline = deadline.unwrap_or(EventTime::MAX);
+        self.queue.push_back(Handed { sequence, kind, bytes, rows, rejected, deadline });
         Ok((sequence, mark))
     }
 
@@ -264,10 +265,9 @@ impl LaneState {
         self.metrics.connections = connections;
     }
 
-    /// The lane's thread has ended, perhaps because the lane cannot go on.
-    pub fn end(&mut self, failure: Option<SendError>) {
-        self.is_over = true;
-        self.failure = self.failure.take().or(failure.map(Arc::new));
+    /// The lane cannot go on; the first reason stands.
+    pub fn fail(&mut self, error: SendError) {
+        self.failure.get_or_insert_with(|| Arc::new(error));
     }
 }
 

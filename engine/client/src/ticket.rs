@@ -13,7 +13,6 @@ use std::task::{Context, Poll};
 
 /// See the module. Ready once the batch is durable, or was shed; or once its lane cannot go on, and then the batch may
 /// be durable or not.
-#[must_use = "a batch is accepted, and not known to be durable before its ticket is ready"]
 pub struct Ticket {
     pub(crate) inner: Arc<Inner>,
     pub(crate) lane: usize,

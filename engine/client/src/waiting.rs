@@ -65,7 +65,10 @@ impl<S> Watched<S> {
                     inside.next_key += 1;
                     inside.next_key
                 });
-                inside.waiting.insert(key, context.waker().clone());
+                let earlier = inside.waiting.insert(key, context.waker().clone());
+                drop(inside);
+                // Dropping it may run code of an executor: not under the lock.
+                drop(earlier);
                 Poll::Pending
             }
         }
@@ -75,7 +78,6 @@ impl<S> Watched<S> {
     pub fn forget(&self, key: Option<u64>) {
         if let Some(key) = key {
             let waker = self.lock().waiting.remove(&key);
-            // Dropping it may run code of an executor: not under the lock.
             drop(waker);
         }
     }

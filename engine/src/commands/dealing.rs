@@ -172,7 +172,7 @@ impl Worker {
             let encoded = self.encoder.encode(&self.columns, self.fingerprint, &Stamp::of_lane(0, 0, 0), &mut bytes);
             encoded.map_err(SendError::Encode)?;
             // Whether it becomes durable is asked once, at the end.
-            drop(client.send_to(lane, Batch::from_bytes(bytes).with_rejected(rejected))?);
+            client.send_to(lane, Batch::from_bytes(bytes).with_rejected(rejected))?;
             highest.fetch_max(self.columns.times.iter().copied().max().unwrap_or(i64::MIN), Ordering::Relaxed);
             self.progress.rows.fetch_add(rows + u64::from(rejected), Ordering::Relaxed);
         }

@@ -4,7 +4,7 @@
 //! What an engine makes of batches is not here.
 #![allow(dead_code)]
 
-use corefold_client::{ClientConfig, EventTime, Field, FieldType, Level, Place, StreamSpec};
+use corefold_client::{ClientConfig, EventTime, FieldType, Level, Place, StreamSpec};
 use corefold_shards::batch::AlignedBytes;
 use corefold_shards::session::server::Admission;
 use corefold_shards::session::{LANE_END, Now, ServerEvent, ServerSession, SessionLimits};
@@ -253,12 +253,7 @@ fn is_end(bytes: &AlignedBytes) -> bool {
 
 /// A key and its time, as the tests send them.
 pub fn stream() -> StreamSpec {
-    StreamSpec {
-        name: "events".to_owned(),
-        time: "time".to_owned(),
-        delay_max: corefold_aggregator::time::Duration::ZERO,
-        fields: vec![Field { name: "key".to_owned(), kind: FieldType::I64 }],
-    }
+    corefold_client::stream("events", "time", &[("key", FieldType::I64)])
 }
 
 pub fn config(server: &Server) -> ClientConfig {
