@@ -2,9 +2,10 @@
 //!
 //! What the bytes mean is the lane's business.
 
+use crate::bell::{self, Bell};
 use corefold_shards::session::client::ClientError;
 use corefold_shards::session::{ClientEvent, ClientLane, Now};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
@@ -95,13 +96,13 @@ impl Link {
         Ok(any)
     }
 
-    /// Waits until something can be read, or written if `wants_write`, or for `max`.
-    pub fn wait(&self, wants_write: bool, max: Duration) -> io::Result<()> {
+    /// Waits until something can be read, or written if `wants_write`, or the bell rings, or for `max`.
+    pub fn wait(&self, wants_write: bool, max: Duration, bell: Option<&Bell>) -> io::Result<()> {
         let flags = if wants_write { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
-        let timeout = Timespec { tv_sec: max.as_secs().cast_signed(), tv_nsec: max.subsec_nanos().into() };
-        match poll(&mut [PollFd::new(&self.socket, flags)], Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
+        let socket = PollFd::new(&self.socket, flags);
+        match bell {
+            None => bell::wait(&mut [socket], max),
+            Some(bell) => bell::wait(&mut [socket, PollFd::from_borrowed_fd(bell.descriptor(), PollFlags::IN)], max),
         }
     }
 }

@@ -4,77 +4,23 @@
 //! connect, to wait and to give up.
 
 use crate::backoff::Backoff;
+use crate::batch::event_time;
+use crate::bell::{Bell, pause};
 use crate::config::ClientConfig;
+use crate::error::SendError;
 use crate::link::{Link, LinkError};
+use crate::metrics::Metrics;
 use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::AlignedBytes;
-use corefold_shards::session::client::{ClientError, OfferError};
-use corefold_shards::session::{ClientEvent, ClientLane, LANE_END, Level, Now, Refusal};
+use corefold_shards::session::client::ClientError;
+use corefold_shards::session::{ClientEvent, ClientLane, LANE_END, Level, Now, Place};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::TcpStream;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Longest wait between looks at the clock.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// Why a producer cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// The server refuses for good.
-    #[error("{server} refuses: {refusal}")]
-    Refused {
-        /// Which server.
-        server: String,
-        /// What it says.
-        refusal: Refusal,
-    },
-    /// No progress for as long as the caller had patience.
-    #[error("{server}: no progress for {seconds} s; the last reason: {reason}")]
-    GaveUp {
-        /// Which server.
-        server: String,
-        /// How long.
-        seconds: u64,
-        /// What went wrong last.
-        reason: String,
-    },
-    /// The server has lost what it had acknowledged.
-    #[error("{server}: {error}")]
-    Lost {
-        /// Which server.
-        server: String,
-        /// What is lost.
-        error: ClientError,
-    },
-    /// A batch cannot be sent.
-    #[error(transparent)]
-    Offer(#[from] OfferError),
-    /// Rows cannot become a batch.
-    #[error("a batch cannot be made: {0}")]
-    Encode(#[from] corefold_shards::batch::EncodeError),
-    /// A row does not have the fields of the stream.
-    #[error("a row does not fit the stream: {0}")]
-    Row(&'static str),
-}
-
-/// What has happened so far.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Metrics {
-    /// Batches that were offered, those passed over among them.
-    pub batches_offered: u64,
-    /// Batches that the server had before.
-    pub batches_known: u64,
-    /// Batches that are durable.
-    pub batches_durable: u64,
-    /// Batches that the server has shed because their deadline had passed.
-    pub batches_shed: u64,
-    /// Rows that were offered, but for those of batches that were passed over.
-    pub rows_offered: u64,
-    /// Bytes of offered batches.
-    pub bytes_offered: u64,
-    /// Connections that were opened.
-    pub connections: u64,
-}
 
 /// Makes connections other than by name and port: to a server in the same process, for example.
 pub type Connector = Box<dyn FnMut() -> io::Result<TcpStream> + Send>;
@@ -109,23 +55,40 @@ pub struct Producer {
     received: u64,
     /// What it was last heard to have received, and to have written.
     heard: (u64, u64),
+    batch_size_max: usize,
+    place: Place,
+    /// Where the lane's shard can be found, and whether to try there. After a restart it may be gone; so they take turns.
+    door: Option<String>,
+    is_door_next: bool,
+    /// Batches that the server has shed and that are not known to be durable: after a crash it sheds them again.
+    shed: BTreeSet<u64>,
+    /// The last batch that was offered is the end of the lane.
+    ends_lane: bool,
 }
 
 impl Producer {
     /// Connects, and waits until the server has said where to go on.
     pub fn connect(config: ClientConfig) -> Result<Producer, SendError> {
-        Producer::connect_over(config, Way(None))
+        Producer::begin(config, None).welcomed()
     }
 
     /// The same over connections that `connector` makes; the server in the config is only a name in messages then.
     pub fn connect_by(config: ClientConfig, connector: Connector) -> Result<Producer, SendError> {
-        Producer::connect_over(config, Way(Some(connector)))
+        Producer { way: Way(Some(connector)), ..Producer::begin(config, None) }.welcomed()
     }
 
-    fn connect_over(config: ClientConfig, way: Way) -> Result<Producer, SendError> {
+    fn welcomed(mut self) -> Result<Producer, SendError> {
+        while !self.lane.is_welcome() {
+            self.turn(LOOK_EVERY)?;
+        }
+        Ok(self)
+    }
+
+    /// A producer that has not said anything. `door` is tried before the server's common address.
+    pub(crate) fn begin(config: ClientConfig, door: Option<String>) -> Producer {
         let started = Instant::now();
-        let seed = wall().0.cast_unsigned() ^ u64::from(std::process::id()) << 32;
-        let mut producer = Producer {
+        let seed = wall().0.cast_unsigned() ^ u64::from(std::process::id()) << 32 ^ u64::from(config.lane.lane);
+        Producer {
             lane: ClientLane::new(config.lane.clone(), config.limits),
             link: None,
             backoff: Backoff::new(config.backoff_min, config.backoff_max, seed),
@@ -139,13 +102,30 @@ impl Producer {
             has_ended: false,
             received: 0,
             heard: (0, 0),
-            way,
+            way: Way(None),
+            batch_size_max: usize::MAX,
+            place: Place::default(),
+            door,
+            is_door_next: true,
+            shed: BTreeSet::new(),
+            ends_lane: false,
             config,
-        };
-        while !producer.lane.is_welcome() {
-            producer.turn(LOOK_EVERY)?;
         }
-        Ok(producer)
+    }
+
+    /// Whether the server has let us in.
+    pub fn is_welcome(&self) -> bool {
+        self.lane.is_welcome()
+    }
+
+    /// Most bytes of a batch that the server takes.
+    pub fn batch_size_max(&self) -> usize {
+        self.batch_size_max
+    }
+
+    /// Where the lane lives, as the server said last.
+    pub fn place(&self) -> Place {
+        self.place
     }
 
     /// Batches below this number are durable from an earlier life of this producer. While the next one is below it,
@@ -159,9 +139,22 @@ impl Producer {
         self.lane.next_sequence()
     }
 
+    /// Batches below this number are durable.
+    pub fn durable(&self) -> u64 {
+        self.lane.durable()
+    }
+
     /// What has happened so far.
     pub fn metrics(&self) -> Metrics {
-        Metrics { batches_durable: self.lane.durable(), ..self.metrics }
+        let ends = u64::from(self.lane.underway() > 0 && self.ends_lane);
+        let underway = self.lane.underway() as u64 - ends - self.shed.range(self.lane.durable()..).count() as u64;
+        let Metrics { batches_offered, batches_known, batches_shed, .. } = self.metrics;
+        Metrics {
+            batches_durable: batches_offered - batches_known - batches_shed - underway,
+            batches_underway: underway,
+            bytes_underway: self.lane.underway_bytes(),
+            ..self.metrics
+        }
     }
 
     /// What the config says.
@@ -215,17 +208,44 @@ impl Producer {
     /// Panics if something was offered already.
     pub fn go_on(&mut self) -> Result<(), SendError> {
         assert_eq!(self.lane.underway(), 0, "a producer goes on before it sends");
-        // What was received and is not durable yet has no other copy: it is waited for.
-        while !self.lane.is_welcome() || self.lane.known() < self.received {
-            if self.lane.is_welcome() {
-                self.drop_link("batches of an earlier life are not durable yet".to_owned());
-            }
+        while !self.has_gone_on() {
             self.turn(LOOK_EVERY)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on behind what the server has, if all of that is durable.
+    pub(crate) fn has_gone_on(&mut self) -> bool {
+        if !self.lane.is_welcome() {
+            return false;
+        }
+        // What was received and is not durable yet has no other copy: it is waited for.
+        if self.lane.known() < self.received {
+            self.drop_link("batches of an earlier life are not durable yet".to_owned());
+            return false;
         }
         while self.lane.next_sequence() < self.lane.known() {
             self.lane.pass();
         }
+        true
+    }
+
+    /// Passes over what the server has below `sequence`, without counting it.
+    pub(crate) fn pass_to(&mut self, sequence: u64) -> Result<(), SendError> {
+        while self.lane.next_sequence() < sequence {
+            if self.lane.next_sequence() >= self.lane.known() {
+                let error = ClientError::Lost { from: self.lane.known(), to: sequence - 1 };
+                return Err(SendError::Lost { server: self.config.server.clone(), error });
+            }
+            self.lane.pass();
+        }
         Ok(())
+    }
+
+    /// The batches below `sequence` that were shed; they are forgotten.
+    pub(crate) fn take_shed(&mut self, sequence: u64) -> BTreeSet<u64> {
+        let later = self.shed.split_off(&sequence);
+        std::mem::replace(&mut self.shed, later)
     }
 
     /// Whether the lane was ended in an earlier life of this producer: all of it is durable.
@@ -235,14 +255,12 @@ impl Producer {
 
     /// Offers a batch, waiting while as much is under way as may be. Returns its number.
     pub fn send(&mut self, bytes: AlignedBytes, rows: u64, rejected: u32) -> Result<u64, SendError> {
-        let deadline = match self.config.batch_life {
-            Some(life) => EventTime(wall().0.saturating_add(life.as_micros() as i64)),
-            None => EventTime::MAX,
-        };
+        let deadline = self.config.deadline(SystemTime::now());
         self.offer(bytes, rows, rejected, deadline, 0)
     }
 
-    fn offer(
+    /// The same with all that the stamp may hold.
+    pub(crate) fn offer(
         &mut self,
         bytes: AlignedBytes,
         rows: u64,
@@ -256,7 +274,12 @@ impl Producer {
         let size = bytes.len() as u64;
         let sequence = self.lane.offer(bytes, rejected, deadline, position)?;
         // The end of a lane is no batch to its owner.
-        self.metrics.batches_offered += u64::from(position != LANE_END);
+        // Those that are durable by now were of use to nobody.
+        while self.shed.len() > self.config.limits.batches_max.saturating_mul(4) {
+            self.shed.pop_first();
+        }
+        self.ends_lane = position == LANE_END;
+        self.metrics.batches_offered += u64::from(!self.ends_lane);
         self.metrics.rows_offered += rows;
         self.metrics.bytes_offered += size;
         self.turn(Duration::ZERO)?;
@@ -280,17 +303,27 @@ impl Producer {
     /// Waits until everything is durable, and says goodbye.
     pub fn close(mut self) -> Result<Metrics, SendError> {
         self.flush()?;
-        // Everything is safe: a connection that breaks now need not be mended.
+        self.leave()?;
+        Ok(self.metrics())
+    }
+
+    /// Says goodbye. Everything is durable: a connection that breaks now need not be mended.
+    pub(crate) fn leave(&mut self) -> Result<(), SendError> {
         self.lane.leave();
         while self.link.is_some() && !self.is_over {
             self.turn(LOOK_EVERY)?;
         }
-        Ok(self.metrics())
+        Ok(())
     }
 
     /// Moves on: connects if it is time, writes, reads, and waits for at most `max` if nothing can be done.
     pub fn turn(&mut self, max: Duration) -> Result<(), SendError> {
-        if self.link.is_none() && !self.try_connect(max)? {
+        self.turn_or_hear(max, None)
+    }
+
+    /// The same; a bell ends the wait too.
+    pub(crate) fn turn_or_hear(&mut self, max: Duration, bell: Option<&Bell>) -> Result<(), SendError> {
+        if self.link.is_none() && !self.try_connect(max, bell)? {
             return Ok(());
         }
         let now = self.now();
@@ -310,22 +343,23 @@ impl Producer {
         }
         let wants_write = !self.lane.output().is_empty();
         if let Some(link) = &self.link
-            && let Err(error) = link.wait(wants_write, max.min(LOOK_EVERY))
+            && let Err(error) = link.wait(wants_write, max.min(LOOK_EVERY), bell)
         {
             return self.lose(error.into());
         }
         self.check_patience()
     }
 
-    fn try_connect(&mut self, max: Duration) -> Result<bool, SendError> {
+    fn try_connect(&mut self, max: Duration, bell: Option<&Bell>) -> Result<bool, SendError> {
         let now = Instant::now();
         if now < self.try_at {
-            std::thread::sleep((self.try_at - now).min(max));
+            pause(bell, (self.try_at - now).min(max))?;
             self.check_patience()?;
             return Ok(false);
         }
+        let door = self.door.as_ref().filter(|_| self.is_door_next);
         let opened = match &mut self.way.0 {
-            None => Link::open(&self.config.server, self.config.connect_max),
+            None => Link::open(door.unwrap_or(&self.config.server), self.config.connect_max),
             Some(connector) => connector().and_then(Link::over),
         };
         match opened {
@@ -336,6 +370,7 @@ impl Producer {
                 Ok(true)
             }
             Err(error) => {
+                self.is_door_next = !self.is_door_next;
                 self.lose(error.into())?;
                 Ok(false)
             }
@@ -347,6 +382,8 @@ impl Producer {
             if let ClientEvent::Welcome(welcome) = &event {
                 self.received = welcome.next;
                 self.heard = (welcome.durable, welcome.durable);
+                self.batch_size_max = welcome.batch_size_max as usize;
+                self.place = welcome.place;
                 self.has_ended = welcome.has_ended && welcome.durable == welcome.next;
             }
             if let ClientEvent::Progress(progress) = &event {
@@ -362,7 +399,10 @@ impl Producer {
                     self.link = None;
                     self.lane.disconnect();
                 }
-                ClientEvent::Refused(refusal) if !refusal.code.ends_session() => self.metrics.batches_shed += 1,
+                ClientEvent::Refused(refusal) if !refusal.code.ends_session() => {
+                    let is_new = refusal.sequence.is_some_and(|sequence| self.shed.insert(sequence));
+                    self.metrics.batches_shed += u64::from(is_new);
+                }
                 ClientEvent::Refused(refusal) if refusal.code.is_retryable() => {
                     self.drop_link(refusal.text);
                 }
@@ -412,6 +452,5 @@ impl Producer {
 
 /// The wall clock.
 fn wall() -> EventTime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    EventTime(since.map_or(0, |since| since.as_micros() as i64))
+    event_time(SystemTime::now())
 }

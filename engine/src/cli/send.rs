@@ -8,6 +8,8 @@ use crate::config::{self, BATCH_ROWS_DEFAULT, InputFormat, OnError, TimeUnit};
 use crate::units;
 use clap::Args;
 use corefold_aggregator::time::Duration;
+use corefold_client::{LANES_MAX, Lanes};
+use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -21,11 +23,46 @@ Examples:
   To one whose stream is described here; the fields in the order of its configuration:
     corefold send logs/*.ndjson --to collector:7600 --stream logs --time ts --time-unit ms --field level:string
 
+  Over several connections, one for each shard of the server, where the order within the file does not matter:
+    corefold send big.parquet --to collector:7600 --config engine.toml --lanes shards
+
   From a pipe, under a name that lasts; each run goes on behind the one before:
     tail -F events.ndjson | corefold send - --format ndjson --to 127.0.0.1:7600 --config engine.toml --producer web-1
 
 Exit codes: 0 when the server has made everything durable, 1 if it refuses, 65 for bad input data, 74 for I/O errors and if
 the server could not be reached for --give-up-after.";
+
+/// How many lanes each input has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LanesChoice(Lanes);
+
+impl LanesChoice {
+    /// One: the order of an input is kept.
+    pub const ONE: LanesChoice = LanesChoice(Lanes::Of(1));
+}
+
+impl From<LanesChoice> for Lanes {
+    fn from(choice: LanesChoice) -> Lanes {
+        choice.0
+    }
+}
+
+impl Display for LanesChoice {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Lanes::Of(count) => write!(out, "{count}"),
+            Lanes::PerShard => out.write_str("shards"),
+        }
+    }
+}
+
+fn parse_lanes(text: &str) -> Result<LanesChoice, String> {
+    let lanes = match text {
+        "shards" => Some(Lanes::PerShard),
+        number => number.parse().ok().filter(|count| (1..=LANES_MAX).contains(count)).map(Lanes::Of),
+    };
+    lanes.map(LanesChoice).ok_or_else(|| format!("expected a number from 1 to {LANES_MAX}, or shards"))
+}
 
 /// `corefold send`.
 #[derive(Args, Clone, PartialEq, Debug)]
@@ -44,6 +81,12 @@ pub struct SendArgs {
     /// of how it is read]
     #[arg(long, value_name = "NAME", help_heading = "Server")]
     pub producer: Option<String>,
+
+    /// Lanes per input, from 1 to 1024, or `shards` for as many as the server has shards: connections side by side that take
+    /// the input's batches in turn, each with a watermark of its own. With `shards` the server remembers the number
+    #[arg(long, value_name = "LANES", default_value_t = LanesChoice::ONE, value_parser = parse_lanes,
+          help_heading = "Server")]
+    pub lanes: LanesChoice,
 
     /// Nothing more will come under this name: results need not wait for it. Always so without --producer
     #[arg(long, help_heading = "Server")]

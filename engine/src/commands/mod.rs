@@ -3,6 +3,7 @@
 //! What may be typed is in [`crate::cli`]; the engine itself is launched by [`crate::launch`].
 
 pub mod aggregate;
+mod dealing;
 pub mod profiling;
 pub mod run;
 pub mod send;
@@ -124,9 +125,12 @@ impl CommandError {
             CommandError::Config(errors) => errors.exit_code(),
             CommandError::Inspect(error) => error.exit_code(),
             CommandError::Salvage(error) => error.exit_code(),
-            CommandError::Send(SendError::GaveUp { .. }) => ExitCode::Io,
-            CommandError::Send(SendError::Encode(_) | SendError::Row(_)) => ExitCode::BadData,
-            CommandError::Send(_) => ExitCode::Failure,
+            CommandError::Send(error) => match error.root() {
+                SendError::GaveUp { .. } | SendError::System(_) => ExitCode::Io,
+                SendError::Encode(_) | SendError::Row(_) => ExitCode::BadData,
+                SendError::Settings(_) => ExitCode::Usage,
+                _ => ExitCode::Failure,
+            },
             CommandError::Verify(error) => error.exit_code(),
             CommandError::Output(_) => ExitCode::Io,
         }

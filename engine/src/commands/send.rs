@@ -1,33 +1,33 @@
 //! `corefold send`: files or standard input to a running engine, with the readers of `aggregate`.
 //!
-//! How batches travel is `corefold_client`'s. Here inputs become batches, and each input a producer that can be
-//! interrupted and run again.
+//! How batches travel is `corefold_client`'s, how chunks become batches is in [`super::dealing`]. Here each input becomes
+//! lanes of a producer that can be interrupted and run again.
 
+use super::dealing::{Dealing, Work, guarded};
 use super::signals::StopSignal;
 use super::{CommandError, Console};
 use crate::assemble;
 use crate::cli::UsageError;
-use crate::cli::send::SendArgs;
+use crate::cli::send::{LanesChoice, SendArgs};
 use crate::config::{self, ReadOptions};
 use crate::error::EngineError;
-use crate::guard::catch;
 use crate::links::Progress;
 use crate::progress::{ProgressDisplay, thousands};
 use crate::source::error::SourceError;
 use crate::source::input::{Input, resolve};
-use crate::source::parser::Parser;
 use crate::source::plan::ReadPlan;
-use crate::source::{LaneReader, open};
+use crate::source::{Chunk, LaneReader, open};
 use crate::units;
 use corefold_aggregator::spec::{Field, FieldType, StreamSpec};
 use corefold_aggregator::time::Duration;
-use corefold_client::{ClientConfig, Metrics, Producer, SendError};
-use corefold_shards::batch::columns::ColumnSet;
-use corefold_shards::batch::{Encoder, Stamp};
+use corefold_client::{Client, ClientConfig, Metrics, Resume};
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Longest wait between looks at signals and progress.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Sends every input to its end and waits until all of it is durable.
 pub fn send(args: &SendArgs) -> Result<(), CommandError> {
@@ -36,46 +36,72 @@ pub fn send(args: &SendArgs) -> Result<(), CommandError> {
     let (stream, plan) = stream_of(args)?;
     let plan = Arc::new(plan);
     let inputs = resolve(&args.inputs, args.format.map(assemble::input_format))?;
-    let progress = Progress::default();
+    let progress = Arc::new(Progress::default());
     let bytes_total = inputs.iter().map(Input::bytes_total).sum::<Option<u64>>();
     progress.bytes_total.store(bytes_total.unwrap_or(0), Ordering::Relaxed);
     let mut display = ProgressDisplay::new(console.progress);
-    let mut total = Total::default();
+    let mut total = Total { inputs: inputs.len() as u64, ..Total::default() };
     // All say hello before the first one sends, so that none is late because of another.
-    let mut lanes = Vec::with_capacity(inputs.len());
+    let mut sending = Vec::with_capacity(inputs.len());
     for (number, input) in inputs.iter().enumerate() {
-        let producer = Producer::connect(client_config(args, &stream, input, number)?)?;
-        if producer.has_ended() && !input.is_pipe() {
+        let mut config = client_config(args, &stream, input, number)?;
+        config.lane_step = inputs.len() as u32;
+        let client = Client::connect(config, &stream.fields)?;
+        if client.has_ended() && !input.is_pipe() {
             console.say(&format!("{}: the server has all of it already", input.name));
             progress.bytes.fetch_add(input.bytes_total().unwrap_or(0), Ordering::Relaxed);
             total.inputs_known += 1;
-            producer.close()?;
+            client.close()?;
             continue;
         }
-        let mut producer = producer;
-        if input.is_pipe() {
-            // What came through it before does not come again.
-            producer.go_on()?;
-        }
-        lanes.push(Lane::open(input, &plan, producer)?);
+        sending.push(Sending::open(input, &plan, Arc::new(client))?);
     }
-    let mut maker = Maker::new(&plan, stream.fingerprint());
-    while let Some(at) = (0..lanes.len()).min_by_key(|&at| (lanes[at].highest, at)) {
-        if signal.is_set() {
-            display.clear();
-            let advice = "run the same command again: it goes on where the server is";
-            return Err(EngineError::Interrupted { advice }.into());
-        }
-        if !lanes[at].send_next(&plan, &mut maker, &progress)? {
-            total.add(lanes.swap_remove(at).finish(args, &mut maker)?);
-        }
+    let clients: Vec<Arc<Client>> = sending.iter().map(|one| Arc::clone(&one.client)).collect();
+    let mut dealing = Dealing::start(&clients, &plan, stream.fingerprint(), &progress)?;
+    let mut watch = || {
         display.show(&progress);
-    }
+        let advice = "run the same command again: it goes on where the server is";
+        if signal.is_set() { Err(CommandError::from(EngineError::Interrupted { advice })) } else { Ok(()) }
+    };
+    let sent = deal_all(args, sending, &mut dealing, &progress, &mut watch)
+        .and_then(|()| dealing.finish(&mut watch))
+        .and_then(|tally| total.wait_for(&clients, &mut watch).map(|()| tally));
     display.clear();
-    if let Some(rejection) = maker.parser.take_first_rejection() {
+    let tally = sent?;
+    if let Some(rejection) = tally.first_rejection {
         console.say(&format!("warning: rows were skipped as bad input; the first: {rejection}"));
     }
-    console.say(total.text(args, maker.rejected, display.elapsed()).trim_end());
+    console.say(total.text(args, tally.rejected, display.elapsed()).trim_end());
+    Ok(())
+}
+
+/// Reads all inputs to their ends, the one that is behind in time first, and deals out what was read.
+fn deal_all(
+    args: &SendArgs,
+    mut sending: Vec<Sending>,
+    dealing: &mut Dealing,
+    progress: &Progress,
+    watch: &mut dyn FnMut() -> Result<(), CommandError>,
+) -> Result<(), CommandError> {
+    while let Some(at) = (0..sending.len()).min_by_key(|&at| sending[at].turn(at)) {
+        watch()?;
+        let input = &mut sending[at];
+        let chunk = input.read(dealing.spare(), progress)?;
+        let lane = (input.chunks % input.client.lanes() as u64) as usize;
+        let Some(chunk) = chunk else {
+            // Results need not wait for what will not come.
+            let input = sending.swap_remove(at);
+            if args.end || args.producer.is_none() {
+                (0..input.client.lanes()).try_for_each(|lane| dealing.deal(input.work(lane, None), watch))?;
+            }
+            continue;
+        };
+        // What the server has is passed over; how many rows it has need not be known.
+        if !input.client.pass(lane) {
+            dealing.deal(input.work(lane, Some(chunk)), watch)?;
+        }
+        input.chunks += 1;
+    }
     Ok(())
 }
 
@@ -131,6 +157,9 @@ fn client_config(
     };
     let mut config = ClientConfig::new(&args.to, &name, stream.fingerprint());
     config.lane.lane = number as u32;
+    config.lanes = args.lanes.into();
+    // What came through a pipe before does not come again.
+    config.resume = if input.is_pipe() { Resume::GoOn } else { Resume::FromStart };
     config.give_up_after = Some(units::wait(args.give_up_after));
     config.batch_life = args.deadline.map(units::wait);
     Ok(config)
@@ -141,7 +170,11 @@ fn client_config(
 fn name_of(args: &SendArgs, input: &Input) -> Result<String, SourceError> {
     let SendArgs { nulls, delimiter, on_error, batch_rows, time_unit, .. } = args;
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let read = format!("{nulls:?} {delimiter:?} {on_error:?} {batch_rows} {time_unit:?}");
+    let mut read = format!("{nulls:?} {delimiter:?} {on_error:?} {batch_rows} {time_unit:?}");
+    // Other lanes are other batches.
+    if args.lanes != LanesChoice::ONE {
+        let _ = write!(read, " lanes {}", args.lanes);
+    }
     let is_file = input.path.as_ref().filter(|_| !input.is_pipe());
     let facts = match is_file {
         None => {
@@ -165,117 +198,74 @@ fn name_of(args: &SendArgs, input: &Input) -> Result<String, SourceError> {
     Ok(format!("{short}#{hash:032x}"))
 }
 
-/// From chunks to batches; keeps its memory.
-struct Maker {
-    parser: Parser,
-    columns: ColumnSet,
-    encoder: Encoder,
-    fingerprint: u64,
-    rejected: u64,
-}
-
-impl Maker {
-    fn new(plan: &Arc<ReadPlan>, fingerprint: u64) -> Maker {
-        let parser = Parser::new(Arc::clone(plan));
-        let columns = ColumnSet::new(&parser.kinds());
-        Maker { parser, columns, encoder: Encoder::new(), fingerprint, rejected: 0 }
-    }
-}
-
-/// An input on its way.
-struct Lane {
+/// An input on its way. Its chunks take its lanes in turn, so that each time they take the same ones.
+struct Sending {
     name: String,
     reader: Box<dyn LaneReader>,
-    producer: Producer,
-    spare: Vec<u8>,
+    client: Arc<Client>,
+    chunks: u64,
     bytes: u64,
-    /// The highest time that was sent: the lane that is behind goes first.
-    highest: i64,
+    /// The highest time that was sent: the input that is behind goes first.
+    highest: Arc<AtomicI64>,
 }
 
-impl Lane {
-    fn open(input: &Input, plan: &Arc<ReadPlan>, producer: Producer) -> Result<Lane, SourceError> {
+impl Sending {
+    fn open(input: &Input, plan: &Arc<ReadPlan>, client: Arc<Client>) -> Result<Sending, SourceError> {
         let name = input.name.clone();
         let reader = guarded(&name, || open(input, plan, 0))?;
-        Ok(Lane { name, reader, producer, spare: Vec::new(), bytes: 0, highest: i64::MIN })
+        let highest = Arc::new(AtomicI64::new(i64::MIN));
+        Ok(Sending { name, reader, client, chunks: 0, bytes: 0, highest })
     }
 
-    /// Sends the next chunk; false at the end.
-    fn send_next(
-        &mut self,
-        plan: &Arc<ReadPlan>,
-        maker: &mut Maker,
-        progress: &Progress,
-    ) -> Result<bool, CommandError> {
-        let spare = std::mem::take(&mut self.spare);
+    /// What decides whose turn it is.
+    fn turn(&self, at: usize) -> (i64, u64, usize) {
+        (self.highest.load(Ordering::Relaxed), self.chunks, at)
+    }
+
+    /// The next chunk; `None` at the end.
+    fn read(&mut self, spare: Vec<u8>, progress: &Progress) -> Result<Option<Chunk>, SourceError> {
         let chunk = guarded(&self.name, || self.reader.next(spare))?;
         let bytes = self.reader.bytes_read();
         progress.bytes.fetch_add(bytes - self.bytes, Ordering::Relaxed);
         self.bytes = bytes;
-        let Some(chunk) = chunk else { return Ok(false) };
-        if self.producer.next_sequence() < self.producer.known() {
-            // The server has it; how many rows it has need not be known.
-            self.producer.pass();
-            self.spare = chunk.into_spare();
-            return Ok(true);
-        }
-        let parsed = catch(|| maker.parser.parse(&chunk, &mut maker.columns));
-        let damaged = |what| Err(SourceError::Damaged { path: self.name.clone(), what });
-        if let Err(error) = parsed.unwrap_or_else(damaged) {
-            // A panic of a library may have left anything in there.
-            maker.parser = Parser::new(Arc::clone(plan));
-            return Err(error.into());
-        }
-        self.spare = chunk.into_spare();
-        let (rows, rejected) = (maker.columns.rows() as u64, maker.columns.rejected);
-        maker.rejected += u64::from(rejected);
-        self.highest = maker.columns.times.iter().copied().fold(self.highest, i64::max);
-        let mut batch = self.producer.spare();
-        let encoded = maker.encoder.encode(&maker.columns, maker.fingerprint, &Stamp::of_lane(0, 0, 0), &mut batch);
-        encoded.map_err(SendError::Encode)?;
-        self.producer.send(batch, rows, rejected)?;
-        progress.rows.fetch_add(rows + u64::from(rejected), Ordering::Relaxed);
-        Ok(true)
+        Ok(chunk)
     }
 
-    /// Waits until all is durable.
-    fn finish(mut self, args: &SendArgs, maker: &mut Maker) -> Result<Metrics, SendError> {
-        if args.end || args.producer.is_none() {
-            let mut last = self.producer.spare();
-            maker.columns.clear();
-            maker.encoder.encode(&maker.columns, maker.fingerprint, &Stamp::of_lane(0, 0, 0), &mut last)?;
-            self.producer.end(last)?;
-        }
-        self.producer.close()
+    fn work(&self, lane: usize, chunk: Option<Chunk>) -> Work {
+        let (client, highest) = (Arc::clone(&self.client), Arc::clone(&self.highest));
+        Work { client, lane, chunk, number: self.chunks, highest }
     }
-}
-
-/// Calls into the readers of file formats, whose libraries may panic on damaged files.
-fn guarded<T>(path: &str, body: impl FnOnce() -> Result<T, SourceError>) -> Result<T, SourceError> {
-    catch(body).unwrap_or_else(|what| Err(SourceError::Damaged { path: path.to_owned(), what }))
 }
 
 /// Over all inputs.
 #[derive(Default)]
 struct Total {
     metrics: Metrics,
+    inputs: u64,
     inputs_known: u64,
+    lanes: u64,
 }
 
 impl Total {
-    fn add(&mut self, metrics: Metrics) {
-        let all = &mut self.metrics;
-        all.batches_offered += metrics.batches_offered;
-        all.batches_known += metrics.batches_known;
-        all.batches_durable += metrics.batches_durable;
-        all.batches_shed += metrics.batches_shed;
-        all.rows_offered += metrics.rows_offered;
-        all.bytes_offered += metrics.bytes_offered;
-        all.connections += metrics.connections;
+    /// Waits until everything is durable, and says goodbye.
+    fn wait_for(
+        &mut self,
+        clients: &[Arc<Client>],
+        watch: &mut dyn FnMut() -> Result<(), CommandError>,
+    ) -> Result<(), CommandError> {
+        for client in clients {
+            while !client.flush_within(LOOK_EVERY)? {
+                watch()?;
+            }
+            self.metrics = self.metrics + client.close()?;
+            self.lanes += client.lanes() as u64;
+        }
+        Ok(())
     }
 
     fn text(&self, args: &SendArgs, rejected: u64, elapsed: std::time::Duration) -> String {
-        let Metrics { batches_offered, batches_known, batches_shed, rows_offered, bytes_offered, .. } = self.metrics;
+        let Metrics { batches_offered, batches_known, batches_durable, batches_shed, .. } = self.metrics;
+        let Metrics { rows_offered, bytes_offered, connections, .. } = self.metrics;
         let seconds = elapsed.as_secs_f64();
         let rate = thousands((rows_offered as f64 / seconds.max(1e-9)) as u64);
         let mut text = String::new();
@@ -291,7 +281,7 @@ impl Total {
             text,
             "batches   {} = durable now {} + known before {} + shed {}",
             thousands(batches_offered),
-            thousands(batches_offered - batches_known - batches_shed),
+            thousands(batches_durable),
             thousands(batches_known),
             thousands(batches_shed)
         );
@@ -301,8 +291,11 @@ impl Total {
         if self.inputs_known > 0 {
             let _ = writeln!(text, "inputs    {} were sent before", thousands(self.inputs_known));
         }
-        if self.metrics.connections > 1 {
-            let _ = writeln!(text, "connected {} times", thousands(self.metrics.connections));
+        if self.lanes > self.inputs {
+            let _ = writeln!(text, "lanes     {} of {} inputs", thousands(self.lanes), thousands(self.inputs));
+        }
+        if connections > self.lanes {
+            let _ = writeln!(text, "connected again {} times", thousands(connections - self.lanes));
         }
         text
     }

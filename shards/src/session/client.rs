@@ -179,6 +179,11 @@ impl ClientLane {
         self.kept.len()
     }
 
+    /// Their bytes.
+    pub fn underway_bytes(&self) -> u64 {
+        self.kept_bytes
+    }
+
     /// Whether a batch may be offered now.
     pub fn has_room(&self) -> bool {
         self.kept.is_empty() || (self.kept.len() < self.limits.batches_max && self.kept_bytes < self.limits.bytes_max)
