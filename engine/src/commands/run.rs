@@ -21,6 +21,7 @@ use crate::launch_store::StorePlan;
 use crate::lifecycle::Lifecycle;
 use crate::links::Shared;
 use crate::manifest::{MANIFEST_FILE, Manifest, ManifestError, SharedManifest};
+use crate::net::log::NetLog;
 use crate::net::{Listener, NetPlan, NetStream};
 use crate::progress::ProgressDisplay;
 use crate::source::input::{Input, resolve};
@@ -116,8 +117,12 @@ pub fn run(file: &Path, profile: &ProfileArgs, console: &Console) -> Result<(), 
         store,
         net,
     };
+    let mut net_log = NetLog::default();
     let launched = launch(plan, &shared, &mut |shared| {
         display.show(&shared.progress);
+        if let Some(counts) = &net_counts {
+            net_log.turn(display.elapsed(), counts, |line| display.aside(|| console.say(line)));
+        }
         watch.turn(shared, console);
         if signal.is_set() && shared.lifecycle.advance(Lifecycle::Stopped).is_ok() {
             display.clear();
