@@ -7,6 +7,8 @@ mod children;
 mod support;
 
 use children::{Running, start};
+use corefold_aggregator::spec::{Field, FieldType, StreamSpec};
+use corefold_client::{ClientConfig, RowSender, Value};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
@@ -97,6 +99,21 @@ impl Job {
         let mut command = corefold(&[&["send"], &inputs[..], &fixed, more].concat());
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
+    }
+
+    /// A producer of the config's stream.
+    fn sender(&self, name: &str) -> RowSender {
+        let field = |name: &str, kind| Field { name: name.to_owned(), kind };
+        let fields = vec![
+            field("key", FieldType::String),
+            field("flag", FieldType::Bool),
+            field("number", FieldType::I64),
+            field("value", FieldType::F64),
+        ];
+        let delay_max = corefold_aggregator::time::Duration::ZERO;
+        let stream = StreamSpec { name: "events".to_owned(), time: "time".to_owned(), delay_max, fields };
+        let config = ClientConfig::new(&self.address, name, stream.fingerprint());
+        RowSender::connect(config, &stream.fields).expect("a connection")
     }
 
     /// What reading the files gives.
@@ -253,6 +270,41 @@ fn exactly_once_whoever_is_killed() {
     server.end(PATIENCE).with_code(DONE);
     job.same(&expected);
     start(corefold(&["verify", text(&job.path("store"))]).stdout(Stdio::null())).end(PATIENCE).with_code(DONE);
+}
+
+/// What is sent to a server that is halted for longer than `idle_timeout` is not taken for silence when it goes on.
+#[test]
+fn a_server_that_was_halted_takes_nobody_for_silent() {
+    let job = Job::new(&[10], DURABLE);
+    let config = fs::read_to_string(job.path("net.toml")).expect("a config");
+    let hasty = config.replace("max_delay = \"5m\"", "max_delay = \"5m\", idle_timeout = \"1s\"");
+    assert_ne!(config, hasty);
+    fs::write(job.path("net.toml"), hasty).expect("a config");
+    let server = job.server();
+    let mut slow = job.sender("slow");
+    let mut fast = job.sender("fast");
+    let minutes = |sender: &mut RowSender, minutes: std::ops::Range<i64>| {
+        for minute in minutes {
+            let values = [Value::Text("key"), Value::Bool(true), Value::I64(minute), Value::F64(0.5)];
+            sender.row(minute * 60_000_000, &values).expect("sent");
+        }
+        sender.send()
+    };
+    minutes(&mut slow, 0..30).and_then(|()| slow.flush()).expect("durable");
+    minutes(&mut fast, 0..600).and_then(|()| fast.flush()).expect("durable");
+    server.signal(libc::SIGSTOP);
+    minutes(&mut slow, 30..600).expect("sent");
+    // Into the buffers of the system, from which nobody reads.
+    for _ in 0..50 {
+        slow.send().expect("a turn");
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    server.signal(libc::SIGCONT);
+    slow.flush().expect("durable");
+    server.signal(libc::SIGTERM);
+    let ended = server.end(PATIENCE).with_code(DONE);
+    let ledger = ended.line_of("ledger");
+    assert!(ledger.contains("received 1200 = aggregated 1200 + late 0"), "{}", ended.stderr);
 }
 
 #[test]

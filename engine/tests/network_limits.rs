@@ -257,9 +257,8 @@ fn a_flood_of_refusals_is_a_few_lines_of_the_log() {
 /// Batches that are announced and do not come hold the whole inbox, and lose it to somebody who sends.
 #[test]
 fn who_holds_room_and_sends_nothing_makes_way() {
-    let served = Served::new(
-        r#"batch_size_max = "64KiB", inbox_max = "128KiB", byte_rate_min = "1B", byte_rate_grace = "1s""#,
-    );
+    let served =
+        Served::new(r#"batch_size_max = "64KiB", inbox_max = "128KiB", byte_rate_min = "1B", byte_rate_grace = "1s""#);
     let mut holders: Vec<Stranger> = (0..6)
         .map(|lane| {
             let mut holder = served.guest(lane);

@@ -26,6 +26,9 @@ use std::task::Waker;
 const PROMISE_EVERY_NS: u64 = 200_000;
 const CHECK_EVERY_NS: u64 = 100_000_000;
 
+/// A shard that has not looked at the clock for longer was held up: its core was starved, or the process halted.
+const HELD_UP_MIN_NS: u64 = 500_000_000;
+
 /// How long a stop waits for connections to take their last news.
 const FAREWELL_MAX_NS: u64 = 2_000_000_000;
 
@@ -59,6 +62,10 @@ pub struct NetFeed {
     promised_ns: u64,
     checked_ns: u64,
     now: Now,
+    /// When the clock was looked at, and how much of its time counts for nobody: while the shard was held up, nobody who
+    /// sent was heard, and nobody was silent.
+    looked_ns: u64,
+    excused_ns: u64,
     stopping_since: Option<u64>,
     has_drained: bool,
     core: Option<Waker>,
@@ -88,6 +95,8 @@ impl NetFeed {
             promised_ns: 0,
             checked_ns: now.steady_ns,
             now,
+            looked_ns: now.steady_ns,
+            excused_ns: 0,
             stopping_since: None,
             has_drained: false,
             core: None,
@@ -169,7 +178,7 @@ impl NetFeed {
     /// Takes connections in from the door, and holds those that there are against the clock. `is_stopping` ends all.
     pub fn turn(feed: &Shared<NetFeed>, is_stopping: bool) {
         let mut this = feed.borrow_mut();
-        this.now = this.parts.clock.now();
+        this.look_at_clock();
         if is_stopping && this.stopping_since.is_none() {
             this.stopping_since = Some(this.now.steady_ns);
         }
@@ -278,12 +287,23 @@ impl NetFeed {
         self.connections.is_empty() || self.now.steady_ns - since > FAREWELL_MAX_NS
     }
 
+    fn look_at_clock(&mut self) {
+        let Now { steady_ns, wall } = self.parts.clock.now();
+        let since_ns = steady_ns.saturating_sub(self.looked_ns);
+        self.looked_ns = steady_ns;
+        if since_ns > HELD_UP_MIN_NS {
+            self.excused_ns += since_ns;
+        }
+        self.now = Now { steady_ns: steady_ns - self.excused_ns, wall };
+    }
+
     fn board(&self) -> &NetBoard {
         &self.parts.boards[self.parts.index]
     }
 
     fn admit(&mut self, handover: Handover) -> (std::net::TcpStream, Shared<Connection>) {
-        let Handover { socket, session, lane, stream, attempt, permit } = handover;
+        let Handover { socket, mut session, lane, stream, attempt, permit } = handover;
+        session.hand_over(self.now);
         let connection = Rc::new(RefCell::new(Connection::new(session, lane, stream, permit)));
         let refused = self.open(&connection, lane, stream, attempt).err();
         if let Some(refusal) = refused {

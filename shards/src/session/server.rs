@@ -130,6 +130,12 @@ impl ServerSession {
         event
     }
 
+    /// From here on somebody with another clock looks after the session.
+    pub fn hand_over(&mut self, now: Now) {
+        (self.began_ns, self.heard_ns, self.spoke_ns) = (now.steady_ns, now.steady_ns, now.steady_ns);
+        self.frame = self.frame.map(|(_, bytes)| (now.steady_ns, bytes));
+    }
+
     /// Lets the client in: `next` is the sequence that is expected, every one below `durable` is durable.
     pub fn welcome(&mut self, next: u64, durable: u64, watermark: EventTime, has_ended: bool, room: u64) {
         assert_eq!(self.state, State::Deciding, "a hello is answered once");
