@@ -95,6 +95,21 @@ fn the_process_is_halted_or_starved() {
 }
 
 #[test]
+fn connections_are_reset_and_cut() {
+    row("17", Some(1));
+}
+
+#[test]
+fn clients_are_hostile() {
+    row("18", Some(1_500));
+}
+
+#[test]
+fn producers_and_servers_are_killed() {
+    row("N", Some(3));
+}
+
+#[test]
 fn inputs_are_garbage() {
     row("21", Some(12));
 }

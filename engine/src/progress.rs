@@ -85,6 +85,11 @@ impl ProgressDisplay {
         self.bar.tick();
     }
 
+    /// Does something that writes lines of its own, with the bar out of the way.
+    pub fn aside(&self, write: impl FnOnce()) {
+        self.bar.suspend(write);
+    }
+
     /// Takes the bar away, so that what follows starts on a clean line.
     pub fn clear(&self) {
         self.bar.finish_and_clear();

@@ -8,6 +8,7 @@ mod job;
 mod support;
 
 use children::start;
+use corefold_client::{Client, ClientConfig, FieldType, Value, stream};
 use job::{DURABLE, Job, PATIENCE};
 use std::fs;
 use std::io::{Read, Write};
@@ -131,6 +132,45 @@ fn exactly_once_whoever_is_killed() {
     server.end(PATIENCE).with_code(DONE);
     job.same(&expected);
     start(corefold(&["verify", text(&job.path("store"))]).stdout(Stdio::null())).end(PATIENCE).with_code(DONE);
+}
+
+/// What is sent to a server that is halted for longer than `idle_timeout` is not taken for silence when it goes on.
+#[test]
+fn a_server_that_was_halted_takes_nobody_for_silent() {
+    let job = Job::new(&[10], DURABLE);
+    let config = fs::read_to_string(job.path("net.toml")).expect("a config");
+    let hasty = config.replace("max_delay = \"5m\"", "max_delay = \"5m\", idle_timeout = \"1s\"");
+    assert_ne!(config, hasty);
+    fs::write(job.path("net.toml"), hasty).expect("a config");
+    let server = job.server();
+    let sender = |name: &str| {
+        let kinds = [FieldType::String, FieldType::Bool, FieldType::I64, FieldType::F64];
+        let named = ["key", "flag", "number", "value"].into_iter().zip(kinds).collect::<Vec<_>>();
+        let stream = stream("events", "time", &named);
+        let config = ClientConfig::new(&job.address, name, stream.fingerprint());
+        Client::connect(config, &stream.fields).expect("a connection")
+    };
+    let (slow, fast) = (sender("slow"), sender("fast"));
+    let minutes = |sender: &Client, minutes: std::ops::Range<i64>| {
+        for minute in minutes {
+            let values = [Value::Text("key"), Value::Bool(true), Value::I64(minute), Value::F64(0.5)];
+            sender.row(minute * 60_000_000, &values).expect("sent");
+        }
+    };
+    minutes(&slow, 0..30);
+    slow.flush().expect("durable");
+    minutes(&fast, 0..600);
+    fast.flush().expect("durable");
+    server.signal(libc::SIGSTOP);
+    // Into the buffers of the system, from which nobody reads.
+    minutes(&slow, 30..600);
+    std::thread::sleep(Duration::from_secs(3));
+    server.signal(libc::SIGCONT);
+    slow.flush().expect("durable");
+    server.signal(libc::SIGTERM);
+    let ended = server.end(PATIENCE).with_code(DONE);
+    let ledger = ended.line_of("ledger");
+    assert!(ledger.contains("received 1200 = aggregated 1200 + late 0"), "{}", ended.stderr);
 }
 
 #[test]

@@ -86,6 +86,9 @@ pub struct LiveLane {
     /// Nothing more comes.
     pub has_ended: bool,
     watermark: EventTime,
+    /// With what it began, until its first batch is durable. Others promise no more than that: after a crash nobody would
+    /// know of the lane, and what they had promised because of its batches would make the same batches late.
+    unsettled: Option<EventTime>,
     /// Of the last batch of an earlier run: counts once the stream is known.
     time_max: Option<EventTime>,
     /// Index of the stream; `None` until a client says hello.
@@ -128,7 +131,7 @@ impl LiveLanes {
             let LaneOrigin { next, watermark, time_max, has_ended } = origin;
             let watermark = watermark.max(promised);
             let (written, durable, stream, heard_ns) = (next, next, None, now_ns);
-            (id, LiveLane { next, written, durable, has_ended, watermark, time_max, stream, heard_ns })
+            (id, LiveLane { next, written, durable, has_ended, watermark, unsettled: None, time_max, stream, heard_ns })
         });
         let files = has_files.then_some(EventTime::MIN);
         LiveLanes { plans, lanes: lanes.collect(), lanes_max, files, promised, started_ns: now_ns }
@@ -147,6 +150,7 @@ impl LiveLanes {
             durable: 0,
             has_ended: false,
             watermark: EventTime::MIN,
+            unsettled: Some(promised),
             time_max: None,
             stream: None,
             heard_ns: now_ns,
@@ -209,6 +213,7 @@ impl LiveLanes {
         if let Some(lane) = self.lanes.get_mut(&LaneId::of(stamp)) {
             lane.durable = lane.durable.max(stamp.sequence + 1).min(lane.next);
             lane.written = lane.written.max(lane.durable);
+            lane.unsettled = None;
         }
     }
 
@@ -233,7 +238,8 @@ impl LiveLanes {
     pub fn frontier(&self, now_ns: u64) -> LaneFrontier {
         let mut frontier = LaneFrontier::default();
         for lane in self.lanes.values() {
-            let live = self.is_live(lane, now_ns).then_some(lane.watermark);
+            let said = lane.unsettled.unwrap_or(lane.watermark);
+            let live = self.is_live(lane, now_ns).then_some(said);
             frontier = frontier.unite(LaneFrontier { live, highest: lane.watermark });
         }
         frontier
@@ -261,7 +267,8 @@ impl LiveLanes {
     }
 
     fn is_live(&self, lane: &LiveLane, now_ns: u64) -> bool {
-        !lane.has_ended && now_ns.saturating_sub(lane.heard_ns) <= self.idle_max_ns(lane.stream)
+        let has_more = !lane.has_ended || lane.unsettled.is_some();
+        has_more && now_ns.saturating_sub(lane.heard_ns) <= self.idle_max_ns(lane.stream)
     }
 
     fn idle_max_ns(&self, stream: Option<usize>) -> u64 {
@@ -292,11 +299,12 @@ mod tests {
         LiveLanes::new(vec![plan()], [], 3, has_files, EventTime(promised), 0)
     }
 
-    /// Watermark and frontier of the next batch, with this highest time.
+    /// Watermark and frontier of the next batch, with this highest time. It is durable at once.
     fn take(lanes: &mut LiveLanes, lane: u32, time: i64, now_ns: u64) -> (i64, i64) {
         lanes.promise(NOBODY, now_ns);
         let next = lanes.get(id(lane)).expect("an open lane").next;
         let stamp = lanes.take(&Stamp::of_lane(7, lane, next), Some(EventTime(time)), false, now_ns);
+        lanes.settle(&stamp);
         (stamp.watermark.0, stamp.frontier.0)
     }
 
@@ -347,6 +355,23 @@ mod tests {
         lanes.take(&Stamp::of_lane(7, 1, 1), None, true, 0);
         assert_eq!(lanes.promise(NOBODY, 0), EventTime(490));
         assert!(lanes.get(id(1)).is_some_and(|lane| lane.has_ended));
+    }
+
+    /// After a crash nobody would know of it: then it begins again, and must not be late because of itself.
+    #[test]
+    fn nobody_promises_because_of_a_lane_of_which_nothing_is_durable() {
+        let mut lanes = lanes(false, 0);
+        for lane in 0..2 {
+            lanes.open(id(lane), 0, 0).expect("room");
+        }
+        take(&mut lanes, 0, 500, 0);
+        let first = lanes.take(&Stamp::of_lane(7, 1, 0), Some(EventTime(300)), false, 0);
+        let last = lanes.take(&Stamp::of_lane(7, 1, 1), None, true, 0);
+        assert_eq!(lanes.promise(NOBODY, 0), EventTime(0), "also when it has ended");
+        lanes.settle(&first);
+        assert_eq!(lanes.promise(NOBODY, 0), EventTime(490));
+        lanes.settle(&last);
+        assert_eq!(lanes.promise(NOBODY, 0), EventTime(490));
     }
 
     #[test]

@@ -8,8 +8,12 @@ pub mod child;
 pub mod damage;
 pub mod disk;
 pub mod job;
+pub mod namespace;
+pub mod producers;
+pub mod proxy;
 pub mod report;
 pub mod rows;
+pub mod strangers;
 pub mod system;
 
 use std::fmt;

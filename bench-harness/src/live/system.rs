@@ -5,6 +5,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
+use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -41,6 +42,14 @@ pub fn is_root() -> bool {
 pub fn signal(process: u32, signal: libc::c_int) -> io::Result<()> {
     // SAFETY: a plain system call.
     check(unsafe { libc::kill(process as libc::pid_t, signal) })
+}
+
+/// From now on closing the socket resets its connection instead of ending it: what was under way is gone.
+pub fn reset_on_close(socket: &TcpStream) -> io::Result<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let (size, value) = (size_of::<libc::linger>() as libc::socklen_t, (&raw const linger).cast());
+    // SAFETY: the descriptor is open, and `linger` lives over the call, which reads `size` bytes of it.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, size) })
 }
 
 /// Lets the child die with the thread that starts it, so that a check that is stopped leaves nothing running.

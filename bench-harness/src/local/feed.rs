@@ -8,10 +8,10 @@ use crate::agree::RunError;
 use crate::entropy::Entropy;
 use crate::workload::{Cell, Job, Row};
 use corefold_aggregator::time::EventTime;
-use corefold_engine::feed::ParsedTask;
 use corefold_engine::feed::lanes::{DealtLane, LaneStart};
 use corefold_engine::feed::parsers::{BatchMaker, BatchPlan};
 use corefold_engine::feed::stamps::{DealtLanes, DealtPlan, StampedBatch};
+use corefold_engine::feed::{ParsedBatch, ParsedTask};
 use corefold_shards::batch::AlignedBytes;
 use corefold_shards::batch::columns::{ColumnData, ColumnSet};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,13 +55,64 @@ impl Cutting {
     }
 }
 
-/// Lanes that are being dealt.
-pub struct Feed<'a> {
+/// Cuts the lanes of a job into batches.
+pub struct Cutter<'a> {
     job: &'a Job,
     cutting: Cutting,
     plan: BatchPlan,
     maker: BatchMaker,
     columns: ColumnSet,
+}
+
+impl<'a> Cutter<'a> {
+    /// Cuts `job` as `cutting` says.
+    pub fn new(job: &'a Job, plan: &LocalPlan, cutting: Cutting) -> Cutter<'a> {
+        let kinds: Vec<_> = plan.batches.read.fields.iter().map(|field| field.kind).collect();
+        let maker = BatchMaker::new(plan.batches.parts);
+        Cutter { job, cutting, maker, plan: plan.batches.clone(), columns: ColumnSet::new(&kinds) }
+    }
+
+    /// Where the batch that begins at `row` ends.
+    pub fn end_of(&self, lane: usize, row: usize) -> usize {
+        self.job.lanes[lane].len().min(row + self.cutting.rows(lane, row))
+    }
+
+    /// Batches of a lane, with the empty one that ends it.
+    pub fn batches_of(&self, lane: usize) -> u64 {
+        let (mut row, mut batches) = (0, 1);
+        while row < self.job.lanes[lane].len() {
+            row = self.end_of(lane, row);
+            batches += 1;
+        }
+        batches
+    }
+
+    /// The batch that begins at `row`; `None` at the end of the lane.
+    pub fn make(&mut self, lane: usize, row: usize) -> Result<Option<ParsedBatch>, RunError> {
+        let (rows, end) = (&self.job.lanes[lane], self.end_of(lane, row));
+        if row >= rows.len() {
+            return Ok(None);
+        }
+        self.columns.clear();
+        self.columns.rejected = self.cutting.rejected(lane, row);
+        for row in &rows[row..end] {
+            push_row(row, &mut self.columns)?;
+        }
+        self.maker.make(&self.plan, &self.columns, end as u64, AlignedBytes::new).map(Some).map_err(broken("encoder"))
+    }
+
+    /// A batch without rows.
+    pub fn make_end(&mut self) -> Result<AlignedBytes, RunError> {
+        self.columns.clear();
+        self.columns.rejected = 0;
+        let made = self.maker.make(&self.plan, &self.columns, 0, AlignedBytes::new).map_err(broken("encoder"))?;
+        made.parts.into_iter().next().ok_or_else(|| RunError::Broken("a batch without parts".to_owned()))
+    }
+}
+
+/// Lanes that are being dealt.
+pub struct Feed<'a> {
+    cutter: Cutter<'a>,
     lanes: DealtLanes,
     cursors: Vec<Cursor>,
 }
@@ -87,17 +138,9 @@ impl<'a> Feed<'a> {
         });
         let cursors = cursors.collect();
         let kinds: Vec<_> = plan.batches.read.fields.iter().map(|field| field.kind).collect();
-        let dealt = DealtPlan { fingerprint: plan.batches.fingerprint, kinds: kinds.clone() };
+        let dealt = DealtPlan { fingerprint: plan.batches.fingerprint, kinds };
         let lanes = starts.into_iter().map(|start| DealtLane::new(0, plan.delay_max, start));
-        Feed {
-            job,
-            cutting,
-            maker: BatchMaker::new(plan.batches.parts),
-            plan: plan.batches.clone(),
-            columns: ColumnSet::new(&kinds),
-            lanes: DealtLanes::new(vec![dealt], lanes.collect()),
-            cursors,
-        }
+        Feed { cutter: Cutter::new(job, plan, cutting), lanes: DealtLanes::new(vec![dealt], lanes.collect()), cursors }
     }
 
     /// What no batch will go below again.
@@ -119,26 +162,19 @@ impl<'a> Feed<'a> {
     }
 
     fn read(&mut self, lane: usize) -> Result<ParsedTask, RunError> {
-        let (rows, cursor) = (&self.job.lanes[lane], &mut self.cursors[lane]);
-        let sequence = cursor.sequence;
+        let cursor = &mut self.cursors[lane];
+        let (sequence, start) = (cursor.sequence, cursor.row);
         cursor.sequence += 1;
-        if cursor.row >= rows.len() {
+        let end = self.cutter.end_of(lane, start);
+        if end <= start {
             cursor.ended = true;
             return Ok(ParsedTask::End);
         }
-        let start = cursor.row;
-        cursor.row = rows.len().min(start + self.cutting.rows(lane, start));
+        cursor.row = end;
         if cursor.known.contains(&sequence) {
             return Ok(ParsedTask::Known);
         }
-        let end = cursor.row;
-        self.columns.clear();
-        self.columns.rejected = self.cutting.rejected(lane, start);
-        for row in &rows[start..end] {
-            push_row(row, &mut self.columns)?;
-        }
-        let made = self.maker.make(&self.plan, &self.columns, end as u64, AlignedBytes::new);
-        made.map(ParsedTask::Batch).map_err(broken("encoder"))
+        Ok(self.cutter.make(lane, start)?.map_or(ParsedTask::End, ParsedTask::Batch))
     }
 }
 

@@ -54,11 +54,17 @@ pub enum Fault {
     LostWrite,
     /// A write went to another place and was reported done.
     MisdirectedWrite,
+    /// A connection broke, and what was under way is lost.
+    ConnectionCut,
+    /// A producer gave a connection up, and what was under way arrives behind what it sends over the next one.
+    ClientGone,
+    /// A producer died, and begins again without memory.
+    ClientKilled,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 22] = [
+    pub const ALL: [Fault; 25] = [
         Fault::Kill,
         Fault::PowerCut,
         Fault::CrashWithin,
@@ -81,6 +87,9 @@ impl Fault {
         Fault::BitRot,
         Fault::LostWrite,
         Fault::MisdirectedWrite,
+        Fault::ConnectionCut,
+        Fault::ClientGone,
+        Fault::ClientKilled,
     ];
 }
 
@@ -291,6 +300,9 @@ impl fmt::Display for Fault {
             Fault::BitRot => "bit flipped at rest",
             Fault::LostWrite => "acknowledged write lost",
             Fault::MisdirectedWrite => "write misdirected",
+            Fault::ConnectionCut => "connection cut",
+            Fault::ClientGone => "connection given up by its producer",
+            Fault::ClientKilled => "producer killed",
         })
     }
 }

@@ -8,10 +8,13 @@
 pub mod checks;
 mod crash;
 pub mod disk;
+pub mod elsewhere;
 pub mod faults;
 pub mod files;
 pub mod history;
+pub mod incoming;
 pub mod life;
+pub mod network;
 pub mod output;
 pub mod panes;
 pub mod reading;
@@ -24,7 +27,8 @@ pub mod world;
 
 use crate::agree::RunError;
 use crate::entropy::Entropy;
-use crate::local::feed::{Cutting, Feed};
+use crate::local::dealer::Dealer;
+use crate::local::feed::{Cutter, Cutting, Feed};
 use crate::local::plan::LocalPlan;
 use crate::oracle::{self, Answer};
 use crate::workload::Job;
@@ -33,9 +37,12 @@ use crate::workload::random::{JobLimits, random_job_within};
 use checks::{ViewOutput, check_answer, check_beginning};
 use corefold_aggregator::time::Duration;
 use corefold_shards::wal::RefusalReason;
+use elsewhere::Elsewhere;
 use faults::{Fault, FaultClass, FaultCounts, FaultPlan, Faults};
 use files::Down;
+use incoming::Incoming;
 use life::{Ending, Life, Machine, Output, Running};
+use network::Network;
 use output::RunOutput;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -165,6 +172,8 @@ struct Simulation {
     entropy: Entropy,
     faults: Faults,
     store: Store,
+    /// Producers elsewhere, if the job has those and not files.
+    network: Option<Network>,
     report: SeedReport,
     /// What lives that did not end by themselves have given out.
     beginnings: Vec<String>,
@@ -180,14 +189,18 @@ impl Simulation {
             batch_rows: *entropy.pick(&[1, 3, 10, 40]),
             data_dir: Some("data".into()),
         };
-        let parts = if shape.routing == Routing::Hash { shape.shards as u16 } else { 1 };
         let ttl_micros = *entropy.pick(&[0, 1, job.view.slide, 3_600_000_000]);
         let group_ttl = Duration::from_micros(ttl_micros).unwrap_or(Duration::MAX);
         let irregular = if entropy.chance(0.3) { entropy.bits() } else { 0 };
-        let plan = LocalPlan::new(&job, &shape, parts, group_ttl)?;
         let faults = Faults::new(FaultPlan::random(&mut entropy));
         let keeps_panes = entropy.chance(0.7);
-        let store = Store::new(faults.plan.class == FaultClass::Rot, keeps_panes, job.view.slide, &mut entropy);
+        let is_rot = faults.plan.class == FaultClass::Rot;
+        let store = Store::new(is_rot, keeps_panes, job.view.slide, &mut entropy);
+        // Only what was never acknowledged may be lost: then no producer is told that its server has lost something.
+        let is_elsewhere = keeps_panes && !is_rot && entropy.chance(0.5);
+        let parts = if shape.routing == Routing::Hash && !is_elsewhere { shape.shards as u16 } else { 1 };
+        let plan = LocalPlan::new(&job, &shape, parts, group_ttl)?;
+        let network = is_elsewhere.then(|| Network::new(job.lanes.len(), plan.batches.fingerprint, &mut entropy));
         Ok(Simulation {
             cutting: Cutting { batch_rows: shape.batch_rows, irregular },
             job,
@@ -197,6 +210,7 @@ impl Simulation {
             entropy,
             faults,
             store,
+            network,
             report: SeedReport::default(),
             beginnings: Vec::new(),
         })
@@ -231,6 +245,8 @@ impl Simulation {
                 Err(failure) => Err(failure),
             };
             match ended {
+                // What producers elsewhere have sent is drained: nothing goes on behind that.
+                Ok(Some(csv)) if self.network.is_some() => return Ok(Some(csv)),
                 Ok(Some(csv)) => match &first {
                     None if self.entropy.chance(0.3) => first = Some(csv),
                     None => return Ok(Some(csv)),
@@ -273,12 +289,13 @@ impl Simulation {
         let cut_short = faults.plan.crash_in_recovery > 0.0 && entropy.chance(faults.plan.crash_in_recovery);
         self.store.files.light_fuse(if cut_short { entropy.below(40) } else { u64::MAX });
         trace.event(|| format!("start {} with {count} shards", self.report.lives));
-        self.store.start(count, self.job.lanes.len(), &self.plan, faults, entropy, trace)
+        let lanes = if self.network.is_some() { 0 } else { self.job.lanes.len() };
+        self.store.start(count, lanes, &self.plan, faults, entropy, trace)
     }
 
     /// One life. The answer, if it ended by itself.
     fn live(&mut self, started: Started, trace: &mut Trace) -> Result<Option<String>, Failure> {
-        let Started { lanes, sites, coordinator, resumed, panes } = started;
+        let Started { lanes, network: origins, sites, coordinator, resumed, panes } = started;
         let mut panes = panes;
         let output = match panes.take() {
             None => Output::Once(ViewOutput::new(&self.plan)?),
@@ -302,8 +319,17 @@ impl Simulation {
         let turns = if crashes && !within { self.crash_turn() } else { u64::MAX };
         let stop_at = if stops { self.crash_turn() } else { u64::MAX };
         self.store.files.light_fuse(changes);
-        let feed = Feed::new(&self.job, &self.plan, self.cutting, &lanes);
-        let world = World::new(coordinator, resumed, sites, output, feed, &lanes, routing, stop_at, &mut self.entropy);
+        let incoming = match &mut self.network {
+            None => {
+                let feed = Feed::new(&self.job, &self.plan, self.cutting, &lanes);
+                Incoming::Files(Dealer::new(feed, routing, sites.len(), &mut self.entropy))
+            }
+            Some(network) => {
+                let cutter = Cutter::new(&self.job, &self.plan, self.cutting);
+                Incoming::Elsewhere(Box::new(Elsewhere::new(network, cutter, &self.plan, origins, sites.len())?))
+            }
+        };
+        let world = World::new(coordinator, resumed, sites, output, incoming, &lanes, stop_at, &mut self.entropy);
         let mut machine = Machine {
             files: &mut self.store.files,
             faults: &mut self.faults,

@@ -11,6 +11,7 @@ use super::store::Replays;
 use crate::entropy::Entropy;
 use corefold_aggregator::time::EventTime;
 use corefold_engine::links::{FromShard, PANES_CLOSED_MAX, ToShard};
+use corefold_shards::batch::wire::{LOCAL_PRODUCER, Stamp};
 use corefold_shards::shard::{Arrival, BATCHES_PER_STEP_MAX, Inbox, Outbox, PARTIALS_MAX, Shard, ShardError};
 use corefold_shards::snapshot::Adopted;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -38,6 +39,10 @@ pub struct Site {
     pub replays: Replays,
     /// Batches that were acknowledged since the last look.
     pub acknowledged: Vec<BatchKey>,
+    /// Their stamps, where producers elsewhere wait for the news.
+    pub settled: Vec<Stamp>,
+    /// Buffers of such producers' batches that are free again.
+    pub spent: usize,
     /// Its snapshots' disk, if it takes any.
     pub snapshots: Option<SnapshotDisk>,
     /// What it is still to be told once all is folded again.
@@ -105,6 +110,8 @@ impl Site {
             calls: false,
             replays,
             acknowledged: Vec::new(),
+            settled: Vec::new(),
+            spent: 0,
             snapshots: None,
             beginning: None,
             finishing: false,
@@ -206,6 +213,8 @@ impl Site {
             }
         }
         outbox.spent_batches.clear();
+        outbox.written.clear();
+        self.spent += outbox.spent_verified.drain(..).count();
         self.answers.extend(outbox.late.drain(..).map(|(view, rows)| FromShard::Late(view, rows)));
         self.answers.extend(outbox.partials.drain(..).map(FromShard::Partial));
         self.answers.extend(outbox.pulled.take().map(FromShard::Pulled));
@@ -262,6 +271,9 @@ impl Site {
                 self.new.insert(key);
             }
             self.acknowledged.push(key);
+            if stamp.producer != LOCAL_PRODUCER {
+                self.settled.push(stamp);
+            }
         }
         let durable = self.disk.history.records_durable();
         if self.new.len() as u64 > durable {

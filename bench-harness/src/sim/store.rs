@@ -13,7 +13,7 @@ use super::site::{BatchKey, Beginning, Site};
 use super::snapshots::{
     SnapshotDisk, open_snapshot, read_snapshots, remove_leftovers, remove_snapshots, snapshot_error, witness_of,
 };
-use super::trace::Trace;
+use super::trace::{Trace, describe};
 use super::{Failure, Refusal};
 use crate::entropy::Entropy;
 use crate::local::plan::LocalPlan;
@@ -22,10 +22,12 @@ use corefold_aggregator::coordinator::Coordinator;
 use corefold_aggregator::time::{Duration, EventTime};
 use corefold_engine::feed::lanes::LaneStart;
 use corefold_engine::recover::{
-    AllSnapshots, FirstPass, RecoverError, RecoveredPanes, RecoveredShard, RecoveredStore, ShardStart, read_all,
-    take_start_of,
+    AllSnapshots, FirstPass, RecoverError, RecoveredLane, RecoveredPanes, RecoveredShard, RecoveredStore, ShardStart,
+    read_all, take_start_of,
 };
 use corefold_shards::batch::AlignedBytes;
+use corefold_shards::ledger::SequenceSet;
+use corefold_shards::live_lanes::LaneId;
 use corefold_shards::pane_log::{HeldPiece, PaneLog};
 use corefold_shards::shard::Shard;
 use corefold_shards::snapshot::{Adopted, SnapshotConfig, SnapshotError, SnapshotWriter};
@@ -72,6 +74,8 @@ pub type Replays = VecDeque<(AlignedBytes, EventTime)>;
 pub struct Started {
     /// Where each lane goes on.
     pub lanes: BTreeMap<u32, LaneStart>,
+    /// The same for lanes of producers elsewhere.
+    pub network: BTreeMap<LaneId, RecoveredLane>,
     /// The shards.
     pub sites: Vec<Site>,
     /// The coordinator, with the windows that its log holds.
@@ -219,7 +223,10 @@ impl Store {
             }
         });
         let sites = sites.collect();
-        Ok(Started { lanes: recovered.lanes, sites, coordinator, resumed: recovered.released, panes })
+        let (network, resumed) = (std::mem::take(&mut recovered.network), recovered.released);
+        let mut lanes = recovered.lanes;
+        lanes.extend(network.iter().map(|(id, lane)| (id.lane, start_of(lane))));
+        Ok(Started { lanes, network, sites, coordinator, resumed, panes })
     }
 
     /// The first pass, in the engine's order.
@@ -385,9 +392,12 @@ impl Store {
             history.begin_session(end, true);
             history.forget_passed_over(hidden, &mut self.files);
         }
+        let elsewhere: BTreeMap<u32, u64> =
+            recovered.network.iter().map(|(id, lane)| (id.lane, lane.origin.next)).collect();
         let is_found = |(lane, sequence, part): &BatchKey| {
             let sequences = recovered.lanes.get(lane).and_then(|start| start.parts.get(part));
-            sequences.is_some_and(|set| set.contains(*sequence))
+            let is_elsewhere = elsewhere.get(lane).is_some_and(|next| sequence < next);
+            is_elsewhere || sequences.is_some_and(|set| set.contains(*sequence))
         };
         match self.acknowledged.iter().find(|batch| !is_found(batch)) {
             Some((lane, sequence, part)) if !lossy => Err(Failure::Broken(format!(
@@ -441,6 +451,14 @@ impl Store {
     }
 }
 
+/// What is known of a lane from elsewhere, as of one of the engine's own.
+fn start_of(lane: &RecoveredLane) -> LaneStart {
+    let mut sequences = SequenceSet::default();
+    sequences.insert_range(0, lane.origin.next);
+    let parts = BTreeMap::from([(0, sequences)]);
+    LaneStart { sequence: lane.origin.next, parts, ..LaneStart::default() }
+}
+
 /// As the engine gets a log ready to be read: leftovers go, everything is synced.
 fn make_ready(files: &mut Files, directory: Directory) -> Result<(), Down> {
     let names = files.list(directory);
@@ -455,27 +473,6 @@ fn make_ready(files: &mut Files, directory: Directory) -> Result<(), Down> {
         }
     }
     files.sync_directory(directory)
-}
-
-/// What a first pass has found, for people.
-fn describe(recovered: &RecoveredStore) -> String {
-    let mut text =
-        format!("released {}, limit {}, adopted {:?}", recovered.released, recovered.limit, recovered.adopted);
-    for shard in &recovered.shards {
-        let (kept, end) = (&shard.snapshots.kept, shard.log.resume.next_lsn);
-        let kept: Vec<_> = kept.iter().map(|kept| (kept.generation, kept.lsn.0)).collect();
-        let stale = &shard.snapshots.stale;
-        let adopted = shard.snapshots.head.as_ref().map(|head| head.adopted.as_slice()).unwrap_or_default();
-        let records = shard.log.records;
-        text += &format!(
-            "\n  shard {}: snapshots {kept:?}, stale {stale:?}, adopted in it {adopted:?}, {records} records, log ends at {end}",
-            shard.shard
-        );
-    }
-    for (lane, start) in &recovered.lanes {
-        text += &format!("\n  lane {lane}: goes on at batch {}, known {:?}", start.sequence, start.known.keys());
-    }
-    text
 }
 
 fn identity(shard: u32) -> LogIdentity {

@@ -2,6 +2,7 @@
 //! must give the same.
 
 use crate::local::trace::Trace as Hash;
+use corefold_engine::recover::RecoveredStore;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -42,4 +43,25 @@ impl Trace {
     pub fn into_lines(self) -> Vec<String> {
         self.lines.unwrap_or_default()
     }
+}
+
+/// What a first pass has found, for people.
+pub fn describe(recovered: &RecoveredStore) -> String {
+    let mut text =
+        format!("released {}, limit {}, adopted {:?}", recovered.released, recovered.limit, recovered.adopted);
+    for shard in &recovered.shards {
+        let (kept, end) = (&shard.snapshots.kept, shard.log.resume.next_lsn);
+        let kept: Vec<_> = kept.iter().map(|kept| (kept.generation, kept.lsn.0)).collect();
+        let stale = &shard.snapshots.stale;
+        let adopted = shard.snapshots.head.as_ref().map(|head| head.adopted.as_slice()).unwrap_or_default();
+        let records = shard.log.records;
+        text += &format!(
+            "\n  shard {}: snapshots {kept:?}, stale {stale:?}, adopted in it {adopted:?}, {records} records, log ends at {end}",
+            shard.shard
+        );
+    }
+    for (lane, start) in &recovered.lanes {
+        text += &format!("\n  lane {lane}: goes on at batch {}, known {:?}", start.sequence, start.known.keys());
+    }
+    text
 }

@@ -5,14 +5,12 @@
 
 use super::checks::EmissionCheck;
 use super::faults::{Fault, Faults};
+use super::incoming::Incoming;
 use super::life::{ACTORS, Ending, Habits, Life, Machine, Output};
 use super::site::{BatchKey, Site, SiteError};
 use super::trace::Trace;
 use super::{Failure, Refusal};
 use crate::entropy::Entropy;
-use crate::local::dealer::Dealer;
-use crate::local::feed::Feed;
-use crate::workload::arguments::Routing;
 use corefold_aggregator::coordinator::{Coordinator, CoordinatorError};
 use corefold_aggregator::time::EventTime;
 use corefold_engine::feed::lanes::LaneStart;
@@ -31,7 +29,7 @@ const STALL_TURNS: u64 = 500;
 /// See the module.
 pub struct World<'a> {
     sites: Vec<Site>,
-    dealer: Dealer<'a>,
+    incoming: Incoming<'a>,
     known: &'a BTreeMap<u32, LaneStart>,
     habits: Habits,
     coordinator: Coordinator,
@@ -50,7 +48,7 @@ pub struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    /// A life with these shards and this feed; `known` is what their logs hold, `resumed` the time below which the log
+    /// A life with these shards, to which batches come from `incoming`; `known` is what their logs hold, `resumed` the time below which the log
     /// of panes holds all, `stop_at` the turn at which the engine is asked to stop.
     #[expect(clippy::too_many_arguments, reason = "all that a life depends on")]
     pub fn new(
@@ -58,15 +56,14 @@ impl<'a> World<'a> {
         resumed: EventTime,
         sites: Vec<Site>,
         output: Output,
-        feed: Feed<'a>,
+        incoming: Incoming<'a>,
         known: &'a BTreeMap<u32, LaneStart>,
-        routing: Routing,
         stop_at: u64,
         entropy: &mut Entropy,
     ) -> World<'a> {
         World {
             coordinator,
-            dealer: Dealer::new(feed, routing, sites.len(), entropy),
+            incoming,
             sites,
             known,
             habits: Habits::random(matches!(output, Output::Running(_)), entropy),
@@ -88,11 +85,11 @@ impl<'a> World<'a> {
             if turn == turns || machine.files.is_down() {
                 return Ok(self.end(Ending::Crashed, turn));
             }
-            if turn == self.stop_at && !self.dealer.has_dealt() {
+            if turn == self.stop_at && !self.incoming.has_dealt() {
                 machine.faults.note(Fault::Stop, 1);
                 machine.trace.event(|| "asked to stop".to_owned());
                 self.stopping = true;
-                self.dealer.stop();
+                self.incoming.stop();
             }
             match self.turn(machine) {
                 Ok(false) => {}
@@ -136,7 +133,7 @@ impl<'a> World<'a> {
         let Machine { files, faults, entropy, .. } = machine;
         let mut ended = false;
         match (actor, &mut self.output) {
-            (0, _) => self.dealer.turn(&mut self.sites, |site| &mut site.arrivals, entropy)?,
+            (0, _) => self.incoming.turn(&mut self.sites, faults, entropy)?,
             (1, _) => {
                 let known = self.known;
                 let turned = site.turn(now_ns, files, entropy, |key| is_known(known, key));
@@ -207,7 +204,7 @@ impl<'a> World<'a> {
             return self.end_all();
         }
         self.emit(machine.trace)?;
-        let drained = self.dealer.has_ended() && self.sites.iter().all(Site::has_settled);
+        let drained = self.incoming.has_ended() && self.sites.iter().all(Site::has_settled);
         let stopped = self.stopping && drained;
         if (drained && self.coordinator.is_finished()) || (stopped && self.coordinator.has_settled()) {
             self.finishing = true;

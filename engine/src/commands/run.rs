@@ -22,6 +22,7 @@ use crate::launch_store::StorePlan;
 use crate::lifecycle::Lifecycle;
 use crate::links::Shared;
 use crate::manifest::{MANIFEST_FILE, Manifest, ManifestError, SharedManifest};
+use crate::net::log::NetLog;
 use crate::net::{Listener, NetPlan, NetStream};
 use crate::progress::ProgressDisplay;
 use crate::source::input::{Input, resolve};
@@ -123,8 +124,12 @@ pub fn run(file: &Path, profile: &ProfileArgs, console: &Console) -> Result<(), 
         store,
         net,
     };
+    let mut net_log = NetLog::default();
     let launched = launch(plan, &shared, &mut |shared| {
         display.show(&shared.progress);
+        if let Some(counts) = &net_counts {
+            net_log.turn(display.elapsed(), counts, |line| display.aside(|| console.say(line)));
+        }
         watch.turn(shared, console);
         for news in ingest.iter_mut().flat_map(Ingest::news) {
             display.clear();

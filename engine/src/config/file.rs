@@ -158,6 +158,8 @@ pub struct SourceTcpTable {
     pub connections_max: Option<Spanned<i64>>,
     /// Most connections from one address.
     pub connections_per_address_max: Option<Spanned<i64>>,
+    /// Most connections of one shard.
+    pub connections_per_shard_max: Option<Spanned<i64>>,
     /// Most lanes of one shard, connected or not.
     pub lanes_max: Option<Spanned<i64>>,
     /// How long a hello may take.
@@ -166,6 +168,8 @@ pub struct SourceTcpTable {
     pub silence_timeout: Option<Spanned<DurationText>>,
     /// Least bytes a second within a batch.
     pub byte_rate_min: Option<Spanned<SizeText>>,
+    /// How long a frame may take whatever its rate.
+    pub byte_rate_grace: Option<Spanned<DurationText>>,
 }
 
 /// `[[views]]`

@@ -164,6 +164,8 @@ pub struct ListenLimits {
     pub connections_max: u32,
     /// Most connections from one address.
     pub connections_per_address_max: u32,
+    /// Most connections of one shard.
+    pub connections_per_shard_max: u32,
     /// Most lanes of one shard, connected or not.
     pub lanes_max: u32,
     /// How long a hello may take.
@@ -172,6 +174,8 @@ pub struct ListenLimits {
     pub silence_timeout: std::time::Duration,
     /// Least bytes a second within a batch.
     pub byte_rate_min: u64,
+    /// How long a frame may take whatever its rate, and at most while others wait for the room of its batch.
+    pub byte_rate_grace: std::time::Duration,
 }
 
 impl Default for ListenLimits {
@@ -181,10 +185,12 @@ impl Default for ListenLimits {
             inbox_max: 64 << 20,
             connections_max: 1024,
             connections_per_address_max: 256,
+            connections_per_shard_max: 1024,
             lanes_max: 65_536,
             hello_timeout: std::time::Duration::from_secs(5),
             silence_timeout: std::time::Duration::from_secs(60),
             byte_rate_min: 1024,
+            byte_rate_grace: std::time::Duration::from_secs(5),
         }
     }
 }

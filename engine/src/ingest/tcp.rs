@@ -79,7 +79,7 @@ pub async fn accept<F: Future<Output = ()> + Send + 'static>(
                     Ok(permit) => {
                         connections.spawn(serve(socket, address, permit));
                     }
-                    Err(reason) => counts.refuse(reason),
+                    Err((_, text)) => counts.refuse(text),
                 }
             }
             Some(Err(error)) => {

@@ -5,12 +5,12 @@
 use super::counts::Permit;
 use super::feed::NetFeed;
 use corefold_shards::live_lanes::LaneId;
-use corefold_shards::session::{Place, ServerSession, credit_cost};
+use corefold_shards::session::{Now, Overdue, Place, ServerSession, credit_cost};
 use futures_lite::future::poll_fn;
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
 use std::cell::RefCell;
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -21,6 +21,9 @@ const READ_BUDGET: usize = 1 << 20;
 
 /// How long a connection that is refused is still read from, so that the reason arrives and is not swept away.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// How long a session that is over may have something left to say.
+const FAREWELL_MAX_NS: u64 = 5_000_000_000;
 
 /// What a connection is to its feed.
 #[derive(Debug)]
@@ -39,15 +42,53 @@ pub struct Connection {
     pub is_blocked: bool,
     /// Whether the socket is gone.
     pub is_gone: bool,
+    /// Since when its session has been over.
+    over_since_ns: Option<u64>,
+    /// Nobody waits for its last words to be taken any more.
+    is_given_up: bool,
     waker: Option<Waker>,
-    _permit: Permit,
+    permit: Permit,
 }
 
 impl Connection {
     /// A connection that was let in.
     pub fn new(session: ServerSession, lane: LaneId, stream: usize, place: Place, permit: Permit) -> Connection {
-        let (held, is_blocked, is_gone, waker) = (0, false, false, None);
-        Connection { session, lane, stream, place, held, is_blocked, is_gone, waker, _permit: permit }
+        let (held, is_blocked, is_gone, over_since_ns, is_given_up, waker) = (0, false, false, None, false, None);
+        Connection {
+            session,
+            lane,
+            stream,
+            place,
+            held,
+            is_blocked,
+            is_gone,
+            over_since_ns,
+            is_given_up,
+            waker,
+            permit,
+        }
+    }
+
+    /// Of the client.
+    pub fn address(&self) -> IpAddr {
+        self.permit.address()
+    }
+
+    /// Holds it against the clock. `is_room_wanted` if others wait for room.
+    pub fn check_time(&mut self, now: Now, is_room_wanted: bool) -> Result<(), Overdue> {
+        let mut checked = self.session.check_time(now);
+        if checked.is_ok() && is_room_wanted && self.held > 0 {
+            checked = self.session.check_haste(now);
+        }
+        if self.session.is_closed() {
+            // Whoever does not even take the reason does not keep the connection.
+            let since = *self.over_since_ns.get_or_insert(now.steady_ns);
+            self.is_given_up = now.steady_ns - since > FAREWELL_MAX_NS;
+        }
+        if !self.session.output().is_empty() {
+            self.wake();
+        }
+        checked
     }
 
     /// Has the connection look again: there is something to say, or room.
@@ -119,6 +160,7 @@ impl Serving<'_> {
     fn write(&mut self, context: &mut Context<'_>) -> Look {
         let mut connection = self.connection.borrow_mut();
         loop {
+            let is_given_up = connection.is_given_up;
             let output = connection.session.output();
             if output.is_empty() {
                 return if connection.session.is_done() { Look::Over } else { Look::Waits };
@@ -126,6 +168,7 @@ impl Serving<'_> {
             match Pin::new(&mut *self.stream).poll_write(context, output) {
                 Poll::Ready(Ok(count)) if count > 0 => connection.session.sent(count),
                 Poll::Ready(_) => return Look::Over,
+                Poll::Pending if is_given_up => return Look::Over,
                 Poll::Pending => return Look::Waits,
             }
         }
@@ -156,7 +199,7 @@ impl Serving<'_> {
                 match filled {
                     Ok(None) => {}
                     Ok(Some(event)) => feed.on_event(self.connection, &mut connection, event),
-                    Err(refusal) => feed.count_refusal(&refusal),
+                    Err(refusal) => feed.count_refusal(&connection, &refusal),
                 }
                 Look::Goes
             }

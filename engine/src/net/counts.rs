@@ -2,7 +2,9 @@
 //!
 //! What became of events is counted by the shards.
 
+use super::reasons::Reason;
 use std::collections::HashMap;
+use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,28 +16,50 @@ pub struct NetCounts {
     pub accepted: AtomicU64,
     /// Sessions that were opened.
     pub opened: AtomicU64,
-    /// Connections and sessions that were refused for any reason.
-    pub refused: AtomicU64,
-    /// The last reason, for people.
-    last: Mutex<Option<String>>,
+    refused: [Refused; Reason::ALL.len()],
+}
+
+/// Connections and sessions that were refused for one reason.
+#[derive(Debug, Default)]
+struct Refused {
+    count: AtomicU64,
+    /// The latest, for people.
+    latest: Mutex<String>,
 }
 
 impl NetCounts {
-    /// Counts a refusal.
-    pub fn refuse(&self, reason: &str) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-        if let Ok(mut last) = self.last.lock() {
-            *last = Some(reason.to_owned());
+    /// Counts a refusal of a client at `address`.
+    pub fn refuse(&self, reason: Reason, address: IpAddr, text: &str) {
+        let refused = &self.refused[reason as usize];
+        // A shard's core waits for nobody: whoever finds another one writing leaves its text.
+        if let Ok(mut latest) = refused.latest.try_lock() {
+            latest.clear();
+            // Writing to a string does not fail.
+            let _ = write!(latest, "{address}: {text}");
         }
+        refused.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a reason came.
+    pub fn count(&self, reason: Reason) -> u64 {
+        self.refused[reason as usize].count.load(Ordering::Relaxed)
+    }
+
+    /// Who was refused last for a reason, and what was said.
+    pub fn latest(&self, reason: Reason) -> String {
+        self.refused[reason as usize].latest.lock().map(|latest| latest.clone()).unwrap_or_default()
     }
 
     /// A sentence for the summary.
     pub fn text(&self) -> String {
-        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let (accepted, opened, refused) = (count(&self.accepted), count(&self.opened), count(&self.refused));
+        let (accepted, opened) = (self.accepted.load(Ordering::Relaxed), self.opened.load(Ordering::Relaxed));
+        let counts = Reason::ALL.map(|reason| (reason, self.count(reason)));
+        let refused: u64 = counts.iter().map(|(_, count)| count).sum();
         let mut text = format!("{accepted} connections, {opened} sessions, {refused} refused");
-        if let Some(last) = self.last.lock().ok().and_then(|mut last| last.take()) {
-            text.push_str(&format!("; the last: {last}"));
+        let mut separator = ": ";
+        for (reason, count) in counts.iter().filter(|(_, count)| *count > 0) {
+            let _ = write!(text, "{separator}{} {count}", reason.name());
+            separator = ", ";
         }
         text
     }
@@ -63,17 +87,27 @@ impl Gate {
     }
 
     /// Lets a connection in, or says why not.
-    pub fn enter(self: &Arc<Gate>, address: IpAddr) -> Result<Permit, &'static str> {
-        let Ok(mut open) = self.open.lock() else { return Err("the count of connections is lost") };
+    pub fn enter(self: &Arc<Gate>, address: IpAddr) -> Result<Permit, (Reason, &'static str)> {
+        let Ok(mut open) = self.open.lock() else {
+            return Err((Reason::System, "the count of connections is lost"));
+        };
         if open.values().map(|count| *count as usize).sum::<usize>() >= self.connections_max {
-            return Err("there are as many connections as there may be");
+            return Err((Reason::Connections, "there are as many connections as there may be"));
         }
         let count = open.entry(address).or_default();
         if *count >= self.per_address_max {
-            return Err("there are as many connections from this address as there may be");
+            let text = "there are as many connections from this address as there may be";
+            return Err((Reason::AddressConnections, text));
         }
         *count += 1;
         Ok(Permit { gate: Arc::clone(self), address })
+    }
+}
+
+impl Permit {
+    /// Of the client.
+    pub fn address(&self) -> IpAddr {
+        self.address
     }
 }
 
@@ -100,10 +134,21 @@ mod tests {
         let (here, there) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([10, 0, 0, 1]));
         let first = gate.enter(here).expect("room");
         let _second = gate.enter(here).expect("room");
-        assert!(gate.enter(here).is_err());
+        assert_eq!(gate.enter(here).map_err(|(reason, _)| reason).err(), Some(Reason::AddressConnections));
         let _third = gate.enter(there).expect("room");
-        assert!(gate.enter(there).is_err());
+        assert_eq!(gate.enter(there).map_err(|(reason, _)| reason).err(), Some(Reason::Connections));
         drop(first);
         assert!(gate.enter(here).is_ok());
+    }
+
+    #[test]
+    fn refusals_are_counted_by_reason() {
+        let (counts, here) = (NetCounts::default(), IpAddr::from([127, 0, 0, 1]));
+        assert_eq!(counts.text(), "0 connections, 0 sessions, 0 refused");
+        for (reason, text) in [(Reason::Gap, "a"), (Reason::HelloTimeout, "b"), (Reason::Gap, "c")] {
+            counts.refuse(reason, here, text);
+        }
+        assert_eq!(counts.text(), "0 connections, 0 sessions, 3 refused: hello timeout 1, gap 2");
+        assert_eq!((counts.count(Reason::Gap), counts.latest(Reason::Gap)), (2, "127.0.0.1: c".to_owned()));
     }
 }

@@ -5,6 +5,7 @@
 //! is let in is in [`super::connection`].
 
 use super::counts::{Gate, NetCounts, Permit};
+use super::reasons::Reason;
 use super::{Handover, Listener, NetBoard, NetClock, NetPlan, NetStream, session_limits};
 use crate::config::ListenLimits;
 use crate::error::EngineError;
@@ -38,6 +39,7 @@ pub struct Door {
     /// Where each lane lives.
     lanes: HashMap<LaneId, usize>,
     lanes_max: usize,
+    connections_per_shard_max: u32,
     shards: Vec<(Sender<Handover>, Arc<NetBoard>)>,
     clock: NetClock,
     counts: Arc<NetCounts>,
@@ -71,6 +73,7 @@ impl Door {
         let count = shards.len();
         let lanes = plan.lanes.iter().map(|(id, lane)| (*id, lane.shard as usize % count)).collect();
         let lanes_max = plan.lanes_max().saturating_mul(count);
+        let connections_per_shard_max = plan.connections_per_shard_max();
         let gates = plan.listeners.into_iter().map(|listener| {
             let gate = Gate::new(listener.limits.connections_max, listener.limits.connections_per_address_max);
             (listener, gate)
@@ -84,6 +87,7 @@ impl Door {
             streams: plan.streams,
             lanes,
             lanes_max,
+            connections_per_shard_max,
             shards,
             clock,
             counts: plan.counts,
@@ -121,20 +125,27 @@ impl Door {
             if visitors.len() >= VISITORS_MAX {
                 return;
             }
-            // Whatever went wrong with one connection, or for want of descriptors: the next look is soon.
-            let Ok((mut socket, address)) = listener.socket.accept() else { return };
+            let (mut socket, address) = match listener.socket.accept() {
+                Ok((socket, address)) => (socket, address.ip()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    // Whatever went wrong with one connection, or for want of descriptors: the next look is soon.
+                    self.counts.refuse(Reason::System, IpAddr::from([0, 0, 0, 0]), &error.to_string());
+                    return;
+                }
+            };
             self.counts.accepted.fetch_add(1, Ordering::Relaxed);
             let set_up = socket.set_nonblocking(true).and_then(|()| socket.set_nodelay(true));
             if let Err(error) = set_up {
-                self.counts.refuse(&error.to_string());
+                self.counts.refuse(Reason::System, address, &error.to_string());
                 continue;
             }
             let mut session = ServerSession::new(session_limits(&listener.limits), self.clock.now());
-            match gate.enter(address.ip()) {
+            match gate.enter(address) {
                 Ok(permit) => visitors.push(Visitor { socket, session, listener: Some(index), permit }),
-                Err(reason) => {
-                    self.counts.refuse(reason);
-                    session.refuse(&Refusal::new(Code::Busy, reason));
+                Err((reason, text)) => {
+                    self.counts.refuse(reason, address, text);
+                    session.refuse(&Refusal::new(Code::Busy, text));
                     // One try: a socket that was just accepted has room for it.
                     let _ = socket.write(session.output());
                 }
@@ -155,22 +166,22 @@ impl Door {
 
     /// Reads as much of the hello as is there.
     fn hear(&self, visitor: &mut Visitor) -> Fate {
-        let Visitor { socket, session, .. } = visitor;
+        let Visitor { socket, session, permit, .. } = visitor;
         while let Some(space) = session.space() {
             match socket.read(space) {
                 Ok(0) => return Fate::Goes,
                 Ok(count) => match session.filled(count, self.clock.now()) {
                     Ok(Some(ServerEvent::Hello(hello))) => return Fate::Enters(hello),
                     Ok(_) => {}
-                    Err(refusal) => self.counts.refuse(&refusal.text),
+                    Err(refusal) => self.counts.refuse(Reason::of(&refusal), permit.address(), &refusal.text),
                 },
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Fate::Goes,
             }
         }
-        if let Err(refusal) = session.check_time(self.clock.now()) {
-            self.counts.refuse(&refusal.text);
+        if let Err(overdue) = session.check_time(self.clock.now()) {
+            self.counts.refuse(Reason::of_time(overdue), permit.address(), &overdue.to_string());
         }
         say(socket, session)
     }
@@ -189,15 +200,19 @@ impl Door {
                  or order of its fields differ",
                 hello.fingerprint
             );
-            return Some(self.refuse(visitor, &Refusal::new(Code::UnknownStream, text)));
+            return Some(self.refuse(visitor, Reason::Stream, &Refusal::new(Code::UnknownStream, text)));
         };
         let lane = LaneId { producer: producer_of(&hello.producer, hello.fingerprint), lane: hello.lane };
         let known = self.lanes.get(&lane).copied();
         if known.is_none() && self.lanes.len() >= self.lanes_max {
             let text = format!("there are {} lanes, as many as there may be", self.lanes.len());
-            return Some(self.refuse(visitor, &Refusal::new(Code::Limit, text)));
+            return Some(self.refuse(visitor, Reason::Lanes, &Refusal::new(Code::Limit, text)));
         }
         let shard = known.unwrap_or_else(|| self.least_loaded());
+        if self.shards[shard].1.connections.load(Ordering::Relaxed) >= self.connections_per_shard_max {
+            let refusal = Refusal::new(Code::Busy, "the shard of this lane has as many connections as it may have");
+            return Some(self.refuse(visitor, Reason::ShardConnections, &refusal));
+        }
         let Visitor { socket, session, listener, permit } = visitor;
         let (attempt, place) = (hello.attempt, Place::default());
         let handover = Handover { socket, session, lane, stream, attempt, place, permit };
@@ -211,13 +226,14 @@ impl Door {
                 self.shards[shard].1.connections.fetch_sub(1, Ordering::Relaxed);
                 let Handover { socket, session, permit, .. } = back;
                 visitor = Visitor { socket, session, listener, permit };
-                Some(self.refuse(visitor, &Refusal::new(Code::Busy, "the shard of this lane takes no connection now")))
+                let refusal = Refusal::new(Code::Busy, "the shard of this lane takes no connection now");
+                Some(self.refuse(visitor, Reason::ShardConnections, &refusal))
             }
         }
     }
 
-    fn refuse(&self, mut visitor: Visitor, refusal: &Refusal) -> Visitor {
-        self.counts.refuse(&refusal.text);
+    fn refuse(&self, mut visitor: Visitor, reason: Reason, refusal: &Refusal) -> Visitor {
+        self.counts.refuse(reason, visitor.permit.address(), &refusal.text);
         visitor.session.refuse(refusal);
         visitor
     }

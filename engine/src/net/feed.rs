@@ -5,6 +5,8 @@
 
 use super::connection::{Connection, serve};
 use super::parts::FeedParts;
+use super::reasons::Reason;
+use super::spares::Spares;
 use super::{Handover, NetBoard};
 use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::prune::{shed, without_later};
@@ -24,11 +26,11 @@ use std::task::Waker;
 const PROMISE_EVERY_NS: u64 = 200_000;
 const CHECK_EVERY_NS: u64 = 100_000_000;
 
+/// A shard that has not looked at the clock for longer was held up: its core was starved, or the process halted.
+const HELD_UP_MIN_NS: u64 = 500_000_000;
+
 /// How long a stop waits for connections to take their last news.
 const FAREWELL_MAX_NS: u64 = 2_000_000_000;
-
-/// Buffers that are kept for batches to come.
-const SPARES_MAX: usize = 32;
 
 type Shared<T> = Rc<RefCell<T>>;
 
@@ -46,6 +48,8 @@ pub struct NetFeed {
     lanes: LiveLanes,
     /// The connection of each lane.
     connections: BTreeMap<LaneId, Shared<Connection>>,
+    /// Those whose lane a newer one has, until they are gone.
+    superseded: Vec<Shared<Connection>>,
     /// The newest hello of each lane that has been heard.
     attempts: BTreeMap<LaneId, u64>,
     queue: VecDeque<Queued>,
@@ -53,11 +57,15 @@ pub struct NetFeed {
     underway: VecDeque<(Shared<Connection>, u64)>,
     /// Bytes held, queued and under way.
     waiting: u64,
-    spares: Vec<AlignedBytes>,
+    spares: Spares,
     told: EventTime,
     promised_ns: u64,
     checked_ns: u64,
     now: Now,
+    /// When the clock was looked at, and how much of its time counts for nobody: while the shard was held up, nobody who
+    /// sent was heard, and nobody was silent.
+    looked_ns: u64,
+    excused_ns: u64,
     stopping_since: Option<u64>,
     has_drained: bool,
     core: Option<Waker>,
@@ -71,20 +79,24 @@ impl NetFeed {
         let now = parts.clock.now();
         let plans = parts.streams.iter().map(|stream| stream.live).collect();
         let origins = std::mem::take(&mut parts.origins);
+        let spares = Spares::new(parts.inbox_max);
         let lanes = LiveLanes::new(plans, origins, parts.lanes_max, parts.has_files, promised, now.steady_ns);
         NetFeed {
             parts,
             lanes,
             connections: BTreeMap::new(),
+            superseded: Vec::new(),
             attempts: BTreeMap::new(),
             queue: VecDeque::new(),
             underway: VecDeque::new(),
             waiting: 0,
-            spares: Vec::new(),
+            spares,
             told: promised,
             promised_ns: 0,
             checked_ns: now.steady_ns,
             now,
+            looked_ns: now.steady_ns,
+            excused_ns: 0,
             stopping_since: None,
             has_drained: false,
             core: None,
@@ -113,12 +125,12 @@ impl NetFeed {
 
     /// Memory for a batch.
     pub fn spare(&mut self) -> AlignedBytes {
-        self.spares.pop().unwrap_or_default()
+        self.spares.take()
     }
 
     /// Counts a session that was refused.
-    pub fn count_refusal(&self, refusal: &Refusal) {
-        self.parts.counts.refuse(&refusal.text);
+    pub fn count_refusal(&self, connection: &Connection, refusal: &Refusal) {
+        self.parts.counts.refuse(Reason::of(refusal), connection.address(), &refusal.text);
     }
 
     /// Takes what a session has to tell.
@@ -166,7 +178,7 @@ impl NetFeed {
     /// Takes connections in from the door, and holds those that there are against the clock. `is_stopping` ends all.
     pub fn turn(feed: &Shared<NetFeed>, is_stopping: bool) {
         let mut this = feed.borrow_mut();
-        this.now = this.parts.clock.now();
+        this.look_at_clock();
         if is_stopping && this.stopping_since.is_none() {
             this.stopping_since = Some(this.now.steady_ns);
         }
@@ -236,7 +248,7 @@ impl NetFeed {
     /// Takes back the memory of batches that are in the log and folded; their room is free.
     pub fn take_spent(&mut self, spent: &mut Vec<AlignedBytes>) {
         for bytes in spent.drain(..) {
-            self.keep(bytes);
+            self.spares.keep(bytes);
             if let Some((from, cost)) = self.underway.pop_front() {
                 self.free(&from, cost);
             }
@@ -275,17 +287,30 @@ impl NetFeed {
         self.connections.is_empty() || self.now.steady_ns - since > FAREWELL_MAX_NS
     }
 
+    fn look_at_clock(&mut self) {
+        let Now { steady_ns, wall } = self.parts.clock.now();
+        let since_ns = steady_ns.saturating_sub(self.looked_ns);
+        self.looked_ns = steady_ns;
+        if since_ns > HELD_UP_MIN_NS {
+            self.excused_ns += since_ns;
+        }
+        self.now = Now { steady_ns: steady_ns - self.excused_ns, wall };
+    }
+
     fn board(&self) -> &NetBoard {
         &self.parts.boards[self.parts.index]
     }
 
     fn admit(&mut self, handover: Handover) -> (std::net::TcpStream, Shared<Connection>) {
-        let Handover { socket, session, lane, stream, attempt, place, permit } = handover;
+        let Handover { socket, mut session, lane, stream, attempt, place, permit } = handover;
+        session.hand_over(self.now);
         let connection = Rc::new(RefCell::new(Connection::new(session, lane, stream, place, permit)));
         let refused = self.open(&connection, lane, stream, attempt).err();
         if let Some(refusal) = refused {
-            self.count_refusal(&refusal);
-            connection.borrow_mut().session.refuse(&refusal);
+            let mut connection = connection.borrow_mut();
+            let reason = if refusal.code == Code::Limit { Reason::Lanes } else { Reason::of(&refusal) };
+            self.parts.counts.refuse(reason, connection.address(), &refusal.text);
+            connection.session.refuse(&refusal);
         } else {
             self.parts.counts.opened.fetch_add(1, Ordering::Relaxed);
         }
@@ -312,9 +337,12 @@ impl NetFeed {
             *self.lanes.open(lane, stream, self.now.steady_ns).map_err(limit)?;
         self.attempts.insert(lane, attempt);
         if let Some(old) = self.connections.insert(lane, Rc::clone(connection)) {
-            let mut old = old.borrow_mut();
-            old.session.refuse(&newer);
-            old.wake();
+            let mut superseded = old.borrow_mut();
+            self.count_refusal(&superseded, &newer);
+            superseded.session.refuse(&newer);
+            superseded.wake();
+            drop(superseded);
+            self.superseded.push(old);
         }
         // What the old one sent and nobody has looked at comes again.
         self.forget_queued(lane);
@@ -335,7 +363,7 @@ impl NetFeed {
         self.queue = kept;
         for Queued { from, received, .. } in gone {
             self.free(&from, received.cost);
-            self.keep(received.bytes);
+            self.spares.keep(received.bytes);
         }
     }
 
@@ -351,7 +379,7 @@ impl NetFeed {
                 Some(batch)
             }
             Err(refusal) => {
-                self.count_refusal(&refusal);
+                self.count_refusal(&from.borrow(), &refusal);
                 self.free(&from, cost);
                 // What came behind it would leave it out.
                 self.forget_queued(lane);
@@ -408,7 +436,7 @@ impl NetFeed {
         if let Some(bytes) = replacement {
             let replaced = VerifiedBatch::verify(bytes, plan.fingerprint, &plan.fields);
             let replaced = replaced.map_err(|(error, _)| refuse(Code::Batch, error.to_string()))?;
-            self.keep(std::mem::replace(&mut batch, replaced).into_bytes());
+            self.spares.keep(std::mem::replace(&mut batch, replaced).into_bytes());
         }
         let view = batch.view();
         let (kept, time_max) = (view.stamp(), (view.rows() > 0).then(|| view.time_max()));
@@ -451,12 +479,6 @@ impl NetFeed {
         from.wake();
     }
 
-    fn keep(&mut self, bytes: AlignedBytes) {
-        if self.spares.len() < SPARES_MAX {
-            self.spares.push(bytes);
-        }
-    }
-
     fn tell(&mut self, id: LaneId) {
         let (Some(lane), Some(connection)) = (self.lanes.get(id), self.connections.get(&id)) else { return };
         let mut connection = connection.borrow_mut();
@@ -476,17 +498,13 @@ impl NetFeed {
     }
 
     fn check_connections(&mut self) {
-        let mut refused = Vec::new();
-        for connection in self.connections.values() {
+        self.superseded.retain(|connection| !connection.borrow().is_gone);
+        let is_room_wanted = self.connections.values().any(|connection| connection.borrow().is_blocked);
+        for connection in self.connections.values().chain(&self.superseded) {
             let mut connection = connection.borrow_mut();
-            if connection.is_blocked {
-                connection.session.pardon(self.now);
-            }
-            refused.extend(connection.session.check_time(self.now).err());
-            if !connection.session.output().is_empty() {
-                connection.wake();
+            if let Err(overdue) = connection.check_time(self.now, is_room_wanted) {
+                self.parts.counts.refuse(Reason::of_time(overdue), connection.address(), &overdue.to_string());
             }
         }
-        refused.iter().for_each(|refusal| self.count_refusal(refusal));
     }
 }

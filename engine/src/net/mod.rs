@@ -8,7 +8,10 @@ pub mod connection;
 pub mod counts;
 pub mod door;
 pub mod feed;
+pub mod log;
 pub mod parts;
+pub mod reasons;
+pub mod spares;
 
 use crate::config::ListenLimits;
 use corefold_aggregator::spec::{Field, FieldType};
@@ -25,9 +28,6 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Connections on their way from the door to one shard.
 pub const HANDOVERS_MAX: usize = 64;
-
-/// How long a frame may take whatever its rate.
-const SLOW_GRACE_NS: u64 = 5_000_000_000;
 
 /// An address that is bound, and what may come over it.
 #[derive(Debug)]
@@ -94,6 +94,11 @@ impl NetPlan {
         self.listeners.iter().map(|listener| listener.limits).chain(inside)
     }
 
+    /// Most connections of one shard.
+    pub fn connections_per_shard_max(&self) -> u32 {
+        self.listeners.iter().map(|listener| listener.limits.connections_per_shard_max).max().unwrap_or(0)
+    }
+
     /// The boards of `count` shards, as they are while logs are folded again: what lanes said in the last run. Otherwise
     /// shards without lanes would hold back those that fold, and those would never come to serve theirs.
     pub fn boards(&self, count: usize) -> Vec<Arc<NetBoard>> {
@@ -126,7 +131,7 @@ pub fn session_limits(limits: &ListenLimits) -> SessionLimits {
         hello_max_ns: limits.hello_timeout.as_nanos() as u64,
         idle_max_ns: limits.silence_timeout.as_nanos() as u64,
         rate_min: limits.byte_rate_min,
-        slow_grace_ns: SLOW_GRACE_NS,
+        slow_grace_ns: limits.byte_rate_grace.as_nanos() as u64,
     }
 }
 

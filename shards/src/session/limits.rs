@@ -30,6 +30,23 @@ pub struct SessionLimits {
     pub slow_grace_ns: u64,
 }
 
+/// Which limit of time a session has exceeded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Overdue {
+    /// For its hello.
+    #[error("the hello took too long")]
+    Hello,
+    /// Between any two bytes.
+    #[error("nothing came for too long; send pings")]
+    Silence,
+    /// Bytes a second.
+    #[error("a frame came too slowly")]
+    Rate,
+    /// For a batch while others waited for room.
+    #[error("a batch came too slowly while others waited for the room that it held")]
+    Room,
+}
+
 /// Why limits make no sense.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SessionLimitsError {

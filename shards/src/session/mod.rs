@@ -12,7 +12,7 @@ pub mod server;
 
 pub use client::{ClientEvent, ClientLane, ClientLimits, LaneName};
 pub use frame::{FrameError, FrameKind, FrameReader};
-pub use limits::{Now, SessionLimits, SessionLimitsError};
+pub use limits::{Now, Overdue, SessionLimits, SessionLimitsError};
 pub use message::{Code, Hello, Level, Place, Progress, Refusal, Welcome};
 pub use server::{Admission, Received, ServerEvent, ServerSession};
 

@@ -3,8 +3,8 @@
 //! Who may come in, what becomes of a batch and when it is durable is the owner's business. Nothing here waits, and
 //! nothing grows: at most one frame is read at a time, and what is to be said is kept as numbers until there is room.
 
-use super::frame::{FrameKind, FrameReader};
-use super::limits::{Now, SessionLimits};
+use super::frame::{FrameError, FrameKind, FrameReader};
+use super::limits::{Now, Overdue, SessionLimits};
 use super::message::{self, Code, Hello, Level, MessageError, Place, Progress, Refusal, Welcome};
 use super::{LANE_END, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, credit_cost, producer_of};
 use crate::batch::wire::Stamp;
@@ -150,6 +150,12 @@ impl ServerSession {
         event
     }
 
+    /// From here on somebody with another clock looks after the session.
+    pub fn hand_over(&mut self, now: Now) {
+        (self.began_ns, self.heard_ns, self.spoke_ns) = (now.steady_ns, now.steady_ns, now.steady_ns);
+        self.frame = self.frame.map(|(_, bytes)| (now.steady_ns, bytes));
+    }
+
     /// Lets the client in.
     pub fn welcome(&mut self, admission: &Admission) {
         let Admission { next, durable, watermark, has_ended, room, place } = *admission;
@@ -231,19 +237,18 @@ impl ServerSession {
         self.state == State::Closed && self.out_at == self.out.len()
     }
 
+    /// Whether nothing is taken any more; something may be left to say.
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
     /// Whether batches are taken.
     pub fn is_open(&self) -> bool {
         self.state == State::Open
     }
 
-    /// What comes is not read now, for want of room: the client may be silent, and its frame may take longer.
-    pub fn pardon(&mut self, now: Now) {
-        self.heard_ns = now.steady_ns;
-        self.frame = self.frame.map(|(_, bytes)| (now.steady_ns, bytes));
-    }
-
     /// Ends the session if it has taken too long. A client that waits for news is given a sign of life.
-    pub fn check_time(&mut self, now: Now) -> Result<(), Refusal> {
+    pub fn check_time(&mut self, now: Now) -> Result<(), Overdue> {
         let is_open = matches!(self.state, State::Open | State::Leaving);
         if is_open && now.steady_ns.saturating_sub(self.spoke_ns) > SIGN_OF_LIFE_NS {
             self.spoke_ns = now.steady_ns;
@@ -251,36 +256,50 @@ impl ServerSession {
                 message::write_ping(&mut self.out);
             }
         }
-        let late = self.overdue(now);
-        if let Some(text) = late {
-            let refusal = Refusal::new(Code::TooSlow, text);
-            self.refuse(&refusal);
-            return Err(refusal);
+        if self.is_open() && self.reader.batch_ahead().is_some() {
+            // A batch that waits for room here is not the client's fault, however long that takes.
+            self.heard_ns = now.steady_ns;
+            self.frame = Some((now.steady_ns, 0));
         }
-        Ok(())
+        self.end_overdue(self.overdue(now))
     }
 
-    fn overdue(&self, now: Now) -> Option<&'static str> {
+    /// Others wait for the room that is held for the batch which is being read: it has the grace and no more.
+    pub fn check_haste(&mut self, now: Now) -> Result<(), Overdue> {
+        let began = self.frame.filter(|_| self.is_open() && self.reader.batch_ahead().is_none());
+        let lasted = began.map_or(0, |(began, _)| now.steady_ns.saturating_sub(began));
+        self.end_overdue((lasted > self.limits.slow_grace_ns).then_some(Overdue::Room))
+    }
+
+    fn end_overdue(&mut self, overdue: Option<Overdue>) -> Result<(), Overdue> {
+        let Some(overdue) = overdue else { return Ok(()) };
+        self.refuse(&Refusal::new(Code::TooSlow, overdue.to_string()));
+        Err(overdue)
+    }
+
+    fn overdue(&self, now: Now) -> Option<Overdue> {
         let since = |then: u64| now.steady_ns.saturating_sub(then);
         match self.state {
-            State::AwaitHello if since(self.began_ns) > self.limits.hello_max_ns => Some("the hello took too long"),
+            State::AwaitHello if since(self.began_ns) > self.limits.hello_max_ns => Some(Overdue::Hello),
             State::AwaitHello | State::Open => {
                 if since(self.heard_ns) > self.limits.idle_max_ns {
-                    return Some("nothing came for too long; send pings");
+                    return Some(Overdue::Silence);
                 }
                 let (began, bytes) = self.frame?;
                 let lasted = since(began);
                 let due = u128::from(self.limits.rate_min) * u128::from(lasted) / 1_000_000_000;
-                let slow = lasted > self.limits.slow_grace_ns && u128::from(bytes) < due;
-                // A batch that waits for room here is not the client's fault.
-                (slow && self.reader.batch_ahead().is_none()).then_some("a frame came too slowly")
+                let is_slow = lasted > self.limits.slow_grace_ns && u128::from(bytes) < due;
+                is_slow.then_some(Overdue::Rate)
             }
             State::Deciding | State::Leaving | State::Closed => None,
         }
     }
 
     fn take(&mut self, count: usize, now: Now) -> Result<Option<ServerEvent>, Refusal> {
-        let kind = self.reader.filled(count).map_err(|error| Refusal::new(Code::Protocol, error.to_string()))?;
+        let kind = self.reader.filled(count).map_err(|error| {
+            let is_large = matches!(error, FrameError::Size { size, max } if size > max);
+            Refusal::new(if is_large { Code::Limit } else { Code::Protocol }, error.to_string())
+        })?;
         let Some(kind) = kind else { return Ok(None) };
         self.frame = None;
         let wrong = |error: MessageError| Refusal::new(Code::Protocol, error.to_string());

@@ -9,8 +9,8 @@ use corefold_shards::session::client::{ClientError, OfferError};
 use corefold_shards::session::frame::write;
 use corefold_shards::session::message::{MAGIC, write_goodbye, write_ping};
 use corefold_shards::session::{
-    Admission, ClientEvent, Code, FrameKind, Hello, LANE_END, Place, Progress, Refusal, ServerEvent, ServerSession,
-    Welcome,
+    Admission, ClientEvent, Code, FrameKind, Hello, LANE_END, Overdue, Place, Progress, Refusal, ServerEvent,
+    ServerSession, Welcome,
 };
 
 fn frame(kind: FrameKind, payload: &[u8]) -> Vec<u8> {
@@ -150,12 +150,12 @@ fn nothing_comes_behind_the_end_of_a_lane() {
 fn slow_silent_and_endless_clients_are_sent_away() {
     let mut server = ServerSession::new(LIMITS, at(0));
     assert_eq!(server.check_time(at(5 * SECOND)), Ok(()));
-    assert_eq!(server.check_time(at(5 * SECOND + 1)).map_err(|r| r.text), Err("the hello took too long".to_owned()));
+    assert_eq!(server.check_time(at(5 * SECOND + 1)), Err(Overdue::Hello));
     assert_eq!(server.check_time(at(99 * SECOND)), Ok(()), "an ended session is not late");
 
     let mut server = open_server(0);
     assert_eq!(server.check_time(at(60 * SECOND)), Ok(()));
-    assert!(server.check_time(at(60 * SECOND + 1)).is_err());
+    assert_eq!(server.check_time(at(60 * SECOND + 1)), Err(Overdue::Silence));
 
     // A byte now and then keeps a session from being idle, but not from being slow.
     let mut server = open_server(0);
@@ -164,7 +164,7 @@ fn slow_silent_and_endless_clients_are_sent_away() {
         feed_server(&mut server, &[*byte], at(second as u64 * SECOND)).expect("one byte");
     }
     assert_eq!(server.check_time(at(SECOND)), Ok(()));
-    assert_eq!(server.check_time(at(2 * SECOND)).map_err(|r| r.text), Err("a frame came too slowly".to_owned()));
+    assert_eq!(server.check_time(at(2 * SECOND)), Err(Overdue::Rate));
 
     // Pings keep it alive, and a server without news gives signs of life.
     let mut server = open_server(0);
@@ -174,6 +174,35 @@ fn slow_silent_and_endless_clients_are_sent_away() {
     assert_eq!(drain_server(&mut server), ping);
     assert_eq!(server.check_time(at(100 * SECOND)), Ok(()));
     assert_eq!(drain_server(&mut server), ping);
+}
+
+/// The server reads no more of it, so its silence says nothing.
+#[test]
+fn a_client_whose_batch_waits_for_room_is_neither_slow_nor_silent() {
+    let mut server = open_server(0);
+    let bytes = batch_frame(|_| {});
+    feed_server(&mut server, &bytes[..16], at(0)).expect("a header");
+    for second in 1..=300 {
+        assert_eq!(server.check_time(at(second * SECOND)), Ok(()));
+        assert_eq!(server.check_haste(at(second * SECOND)), Ok(()));
+    }
+    // From the first byte that is read again, it is.
+    feed_server(&mut server, &bytes[16..20], at(300 * SECOND)).expect("some bytes");
+    assert_eq!(server.check_time(at(300 * SECOND + SECOND / 2)), Ok(()));
+    assert_eq!(server.check_time(at(302 * SECOND)), Err(Overdue::Rate));
+}
+
+#[test]
+fn a_batch_that_holds_room_for_which_others_wait_has_little_time() {
+    let mut server = open_server(0);
+    let bytes = batch_frame(|_| {});
+    assert_eq!(server.check_haste(at(50 * SECOND)), Ok(()), "it holds none");
+    feed_server(&mut server, &bytes[..16], at(50 * SECOND)).expect("a header");
+    // Fast enough for its rate, but not done.
+    feed_server(&mut server, &bytes[16..bytes.len() - 1], at(50 * SECOND)).expect("nearly all");
+    assert_eq!(server.check_haste(at(51 * SECOND)), Ok(()));
+    assert_eq!(server.check_haste(at(51 * SECOND + 1)), Err(Overdue::Room));
+    assert!(server.is_closed());
 }
 
 #[test]
@@ -270,18 +299,4 @@ fn a_client_of_version_1_is_answered_in_it() {
         assert_eq!((said.len(), welcome.version), (if version == 1 { 64 } else { 80 }, version));
         assert_eq!(welcome.place, if version == 1 { Place::default() } else { place });
     }
-}
-
-/// A server without room does not read: what it does not read is not held against the client.
-#[test]
-fn who_waits_for_room_is_not_slow() {
-    let mut server = open_server(0);
-    feed_server(&mut server, &frame(FrameKind::Batch, batch_of(1, 40, &stamp(0)).as_slice())[..16], at(0))
-        .expect("a header");
-    for second in 0..200 {
-        server.pardon(at(second * SECOND));
-        assert_eq!(server.check_time(at(second * SECOND)), Ok(()));
-    }
-    // Room is there, and nothing comes.
-    assert_eq!(server.check_time(at(262 * SECOND)).map_err(|refusal| refusal.code), Err(Code::TooSlow));
 }

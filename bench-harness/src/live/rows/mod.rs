@@ -1,13 +1,17 @@
 //! The rows of the fault matrix that are tried on the real program.
 //!
-//! The other rows belong to the simulator (6) and to the network (17, 18).
+//! The other row (6) belongs to the simulator.
 
 pub mod broken;
+pub mod choked;
+pub mod clock;
 pub mod confined;
 pub mod crash;
 pub mod damaged;
 pub mod full;
 pub mod garbage;
+pub mod hostile;
+pub mod network;
 pub mod power;
 pub mod slow;
 pub mod steps;
@@ -16,7 +20,8 @@ use super::{Checked, Setting};
 
 /// A row: its number, what is done, and the check, which tells what it saw.
 pub struct Row {
-    /// As in the matrix; `S` is the change of the shard count.
+    /// As in the matrix; `S` is the change of the shard count, `N` and `D` are producers elsewhere with everybody killed and
+    /// with slow disks.
     pub number: &'static str,
     /// The fault.
     pub fault: &'static str,
@@ -41,8 +46,12 @@ pub const ROWS: &[Row] = &[
     Row { number: "14", fault: "slow and frozen disk", run: slow::slow_disk },
     Row { number: "15", fault: "stopped process, starved shard", run: slow::stalled },
     Row { number: "16", fault: "too little memory, locked memory, open files", run: confined::too_little },
+    Row { number: "17", fault: "resets, partitions, little bandwidth", run: network::bad_network },
+    Row { number: "18", fault: "hostile clients", run: hostile::hostile_clients },
     Row { number: "19", fault: "clock jumps, starvation", run: slow::clocks },
     Row { number: "20", fault: "io_uring forbidden, second process", run: confined::forbidden },
     Row { number: "21", fault: "garbage inputs", run: garbage::garbage },
+    Row { number: "D", fault: "producers faster than the disk; one frozen shard", run: choked::choked_disks },
+    Row { number: "N", fault: "producers, connections and server killed", run: network::all_killed },
     Row { number: "S", fault: "shards 1, 4, 2, 3 over restarts", run: crash::shards_change },
 ];

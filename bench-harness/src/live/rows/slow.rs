@@ -16,7 +16,7 @@ use std::time::Duration;
 const MEMORY_MAX: u64 = 400 << 20;
 
 /// Most memory that was ever resident.
-fn memory_peak(process: u32) -> u64 {
+pub(super) fn memory_peak(process: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) << 10
@@ -93,13 +93,13 @@ fn throttled_disk(setting: &Setting, disk: &LoopDisk, job: &Job) -> Checked<Stri
 }
 
 /// A control group for processor time.
-struct ProcessorGroup {
+pub(super) struct ProcessorGroup {
     path: PathBuf,
 }
 
 impl ProcessorGroup {
     /// Its threads get `percent` of one core.
-    fn new(percent: u64) -> Checked<ProcessorGroup> {
+    pub(super) fn new(percent: u64) -> Checked<ProcessorGroup> {
         let parent = Path::new("/sys/fs/cgroup/cpu");
         if !parent.join("cpu.cfs_quota_us").exists() && !parent.join("tasks").exists() {
             return skip("no control group (version 1) for processor time");
@@ -114,11 +114,16 @@ impl ProcessorGroup {
         Ok(group)
     }
 
-    fn take(&self, thread: &str) -> Checked {
+    pub(super) fn take(&self, thread: &str) -> Checked {
         Ok(fs::write(self.path.join("tasks"), thread)?)
     }
 
-    fn release(&self) -> Checked {
+    /// The whole process gets no more.
+    pub(super) fn take_all(&self, process: u32) -> Checked {
+        Ok(fs::write(self.path.join("cgroup.procs"), process.to_string())?)
+    }
+
+    pub(super) fn release(&self) -> Checked {
         Ok(fs::write(self.path.join("cpu.cfs_quota_us"), "-1")?)
     }
 }
@@ -215,7 +220,7 @@ pub fn clocks(setting: &Setting) -> Checked<String> {
         Err(Stop::Skip(why)) => format!("SKIP jumps of the clock: {why}"),
         Err(stop) => return Err(stop),
     };
-    Ok(format!("{starved}; {jumps}"))
+    Ok(format!("{starved}; {jumps}; {}", super::clock::network_clocks(setting)?))
 }
 
 fn starved_process(setting: &Setting, job: &Job) -> Checked<String> {

@@ -93,6 +93,12 @@ fn limits(checker: &mut Checker<'_>, table: &Spanned<SourceTcpTable>, key: &str)
             default.connections_per_address_max,
             1..=65_536,
         ),
+        connections_per_shard_max: checker.number(
+            typed.connections_per_shard_max.as_ref(),
+            &key("connections_per_shard_max"),
+            default.connections_per_shard_max,
+            1..=65_536,
+        ),
         lanes_max: checker.number(typed.lanes_max.as_ref(), &key("lanes_max"), default.lanes_max, 1..=16_777_216),
         hello_timeout: wait(checker, typed.hello_timeout.as_ref(), "hello_timeout", default.hello_timeout),
         silence_timeout: wait(checker, typed.silence_timeout.as_ref(), "silence_timeout", default.silence_timeout),
@@ -102,6 +108,7 @@ fn limits(checker: &mut Checker<'_>, table: &Spanned<SourceTcpTable>, key: &str)
             default.byte_rate_min,
             1..=1 << 30,
         ),
+        byte_rate_grace: wait(checker, typed.byte_rate_grace.as_ref(), "byte_rate_grace", default.byte_rate_grace),
     };
     let least = credit_cost(limits.batch_size_max as usize);
     if limits.inbox_max < least {
