@@ -27,9 +27,6 @@ const CHECK_EVERY_NS: u64 = 100_000_000;
 /// How long a stop waits for connections to take their last news.
 const FAREWELL_MAX_NS: u64 = 2_000_000_000;
 
-/// Buffers that are kept for batches to come.
-const SPARES_MAX: usize = 32;
-
 type Shared<T> = Rc<RefCell<T>>;
 
 /// A batch that waits for its shard.
@@ -53,7 +50,9 @@ pub struct NetFeed {
     underway: VecDeque<(Shared<Connection>, u64)>,
     /// Bytes held, queued and under way.
     waiting: u64,
+    /// Memory for batches to come, no more than may wait.
     spares: Vec<AlignedBytes>,
+    spare_bytes: u64,
     told: EventTime,
     promised_ns: u64,
     checked_ns: u64,
@@ -81,6 +80,7 @@ impl NetFeed {
             underway: VecDeque::new(),
             waiting: 0,
             spares: Vec::new(),
+            spare_bytes: 0,
             told: promised,
             promised_ns: 0,
             checked_ns: now.steady_ns,
@@ -113,7 +113,9 @@ impl NetFeed {
 
     /// Memory for a batch.
     pub fn spare(&mut self) -> AlignedBytes {
-        self.spares.pop().unwrap_or_default()
+        let spare = self.spares.pop().unwrap_or_default();
+        self.spare_bytes -= spare.capacity() as u64;
+        spare
     }
 
     /// Counts a session that was refused.
@@ -446,7 +448,10 @@ impl NetFeed {
     }
 
     fn keep(&mut self, bytes: AlignedBytes) {
-        if self.spares.len() < SPARES_MAX {
+        // As many as can be under way at once: with fewer, a client that keeps them all busy costs memory by the batch.
+        let kept = self.spare_bytes + bytes.capacity() as u64;
+        if kept <= self.parts.inbox_max {
+            self.spare_bytes = kept;
             self.spares.push(bytes);
         }
     }
