@@ -29,6 +29,10 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("bench-harness/src/live/system.rs", "signals, limits of child processes, an ioctl"),
     ("bench-harness/src/live/calls.rs", "system calls of a child, held up by a filter"),
     ("engine/tests/children/mod.rs", "signals to child processes"),
+    (
+        "engine/tests/network_allocations.rs",
+        "an allocator that counts and hands every call on as it came; a signal to itself",
+    ),
     ("engine/tests/kill.rs", "signals to child processes"),
     ("engine/tests/support/confine.rs", "limits of child processes"),
 ];

@@ -86,8 +86,8 @@ fn every_scenario_runs_and_leaves_whole_files() {
     let root = scratch();
     let mut directories = Vec::new();
     for scenario in SCENARIOS.iter().map(|scenario| scenario.name()) {
-        if scenario == "engine" && corefold().is_none() {
-            println!("SKIP engine: the corefold program is not built");
+        if ["engine", "network"].contains(&scenario) && corefold().is_none() {
+            println!("SKIP {scenario}: the corefold program is not built");
             continue;
         }
         let Some(directory) = run_one(scenario, &[], root.path()) else { continue };
@@ -147,6 +147,28 @@ fn the_whole_engine_reads_and_writes_every_format() {
             check_files("engine", &directory);
         }
     }
+}
+
+#[test]
+fn the_network_is_measured_in_closed_and_open_loops() {
+    if corefold().is_none() {
+        return println!("SKIP: the corefold program is not built");
+    }
+    let root = scratch();
+    for params in [
+        &["load=100,50", "batch=2000", "durability=os"][..],
+        &["rate=200k", "event=24", "durability=none,sync", "window=200ms", "slide=100ms"],
+    ] {
+        let Some(directory) = run_one("network", params, root.path()) else { continue };
+        check_files("network", &directory);
+        let record = RunRecord::read(&directory).expect("a record");
+        for point in &record.points {
+            let latency = point.latency.expect("latencies");
+            assert!(latency.count > 0 && latency.p50 <= latency.p99_9 && point.rows > 0, "{point:?}");
+        }
+    }
+    let refused = command::run(&arguments("network", &["transport=tls"], root.path()), |_| {});
+    assert!(matches!(refused, Err(BenchError::Unsuitable { reason }) if reason.contains("transport=tcp")));
 }
 
 /// A scenario whose results are wrong in one row of many.

@@ -68,11 +68,11 @@ loop_entries() {
 
 # $1 peer, $2 what it is; once with one thread on one core, once with all.
 python_entries() {
-  local peer="$1" what="$2" command="env POLARS_MAX_THREADS=THREADS '$PEERS/$1/venv/bin/python' '$HERE/python/$1_peer.py'"
-  command="$command --data '$DATA' --input $INPUT --window $WINDOW --threads THREADS"
-  entry "$peer-1" "$what, 1 thread" "$CORE" "" "${command//THREADS/1} --check" "${command//THREADS/1}"
+  local peer="$1" what="$2" command="env POLARS_MAX_THREADS=@N@ '$PEERS/$1/venv/bin/python' '$HERE/python/$1_peer.py'"
+  command="$command --data '$DATA' --input $INPUT --window $WINDOW --threads @N@"
+  entry "$peer-1" "$what, 1 thread" "$CORE" "" "${command//@N@/1} --check" "${command//@N@/1}"
   if [ "$CORES" -gt 1 ]; then
-    entry "$peer-$CORES" "$what, $CORES threads" "" "" "${command//THREADS/$CORES} --check" "${command//THREADS/$CORES}"
+    entry "$peer-$CORES" "$what, $CORES threads" "" "" "${command//@N@/$CORES} --check" "${command//@N@/$CORES}"
   fi
 }
 
@@ -104,10 +104,15 @@ flink_entries() {
   fi
 }
 
-# For information: it counts, and does nothing else of the job.
+# It counts, and does nothing else of the job.
 statsd_entries() {
-  entry statsd "statsd, counters over TCP on loopback: counting only, 1 million" "" "" "" \
-    "node '$HERE/statsd/ingest.js' --statsd '$PEERS/statsd/node_modules/statsd' --scratch '$SCRATCH' --events 1000000 --keys 50000"
+  local what="statsd, events by key and second over TCP on loopback: counting only"
+  if [ "$WINDOW" != tumble ] || ! is_arrow; then
+    skipped statsd "$what" "it has no windows: it counts by second with --window tumble and --input arrow"
+    return 0
+  fi
+  entry statsd "$what" "" "" "" \
+    "node --max-old-space-size=8192 '$HERE/statsd/ingest.js' --statsd '$PEERS/statsd/node_modules/statsd' --scratch '$SCRATCH' --data '$COLUMNS_FILE'"
 }
 
 # The entries of one peer.

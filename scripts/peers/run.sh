@@ -2,10 +2,14 @@
 # Measures Corefold and its peers side by side: the same events, the same answer, in turn.
 #
 #   scripts/peers/run.sh [--rows N] [--keys zipf|uniform|million] [--window hop|tumble] [--input arrow|csv|parquet]
-#                        [--peers a,b,...] [--repeats R] [--output DIR] [--limit-s S] [--smoke]
+#                        [--peers a,b,...] [--repeats R] [--output DIR] [--limit-s S] [--slow-s S] [--smoke]
+#   scripts/peers/run.sh --all [other flags but --keys, --window and --output]
+#   scripts/peers/run.sh --install [--peers a,b,...]
 #
-# Peers: loop duckdb polars chdb datafusion timely flink statsd. `--smoke` is for tests: the loop and Corefold, 200,000
-# rows, one round, no network. Writes summary.md and run.json to the output folder; exit code 1 if an answer is wrong.
+# Peers: loop duckdb polars chdb datafusion timely flink statsd. Writes summary.md and run.json to the output folder; exit
+# code 1 if an answer is wrong or a peer fails. `--all` runs the four workloads one after the other: zipf hop, zipf tumble,
+# uniform hop, million hop. `--install` only installs. `--smoke` is for tests: the loop and Corefold, 200,000 rows, one
+# round, no network.
 #
 # Environment: COREFOLD and BENCH_HARNESS, the two programs (default: those in target/release, then those in PATH);
 # COREFOLD_PEERS_DIR, where peers and data are kept (default: .cache beside this file); COREFOLD_PEERS_CORE, the core
@@ -23,7 +27,11 @@ INPUT=arrow
 WANTED=loop,duckdb,polars,chdb,datafusion,timely,flink,statsd
 REPEATS=5
 OUTPUT=
-LIMIT_S=3600
+LIMIT_S=900
+SLOW_S=60
+ALL=
+INSTALL=
+WORDS=("$@")
 
 fail() {
   printf 'run.sh: %s\n' "$*" >&2
@@ -47,6 +55,11 @@ while [ $# -gt 0 ]; do
     shift
     continue
   fi
+  if [ "$1" = --all ] || [ "$1" = --install ]; then
+    [ "$1" = --all ] && ALL=1 || INSTALL=1
+    shift
+    continue
+  fi
   [ $# -ge 2 ] || fail "$1: unknown, or wants a value"
   case "$1" in
     --rows) ROWS="$2" ;;
@@ -57,6 +70,7 @@ while [ $# -gt 0 ]; do
     --repeats) REPEATS="$2" ;;
     --output) OUTPUT="$2" ;;
     --limit-s) LIMIT_S="$2" ;;
+    --slow-s) SLOW_S="$2" ;;
     *) fail "unknown flag $1" ;;
   esac
   shift 2
@@ -64,7 +78,7 @@ done
 one_of --keys "$KEYS" zipf uniform million
 one_of --window "$WINDOW" hop tumble
 one_of --input "$INPUT" arrow csv parquet
-for number in "$ROWS" "$REPEATS" "$LIMIT_S"; do
+for number in "$ROWS" "$REPEATS" "$LIMIT_S" "$SLOW_S"; do
   case "$number" in
     '' | 0 | *[!0-9]*) fail "$number is no whole number above 0" ;;
   esac
@@ -72,6 +86,29 @@ done
 for peer in ${WANTED//,/ }; do
   one_of --peers "$peer" loop duckdb polars chdb datafusion timely flink statsd
 done
+
+# All workloads, each by this script again. One that fails does not keep the others from being measured.
+if [ -n "$ALL" ]; then
+  words=()
+  for word in "${WORDS[@]}"; do
+    case "$word" in
+      --all) ;;
+      --keys | --window | --output) fail "--all and $word exclude each other" ;;
+      *) words+=("$word") ;;
+    esac
+  done
+  failed=()
+  for workload in "zipf hop" "zipf tumble" "uniform hop" "million hop"; do
+    read -r keys window <<<"$workload"
+    printf 'run.sh: %s, began %s\n' "$workload" "$(date -u +%H:%M:%S)" >&2
+    "$0" "${words[@]}" --keys "$keys" --window "$window" || failed+=("$workload")
+  done
+  [ "${#failed[@]}" -eq 0 ] || {
+    printf 'run.sh: not all is well with: %s\n' "$(IFS=,; printf '%s' "${failed[*]}")" >&2
+    exit 1
+  }
+  exit 0
+fi
 
 # $1 given path, $2 name of the program.
 program() {
@@ -83,6 +120,22 @@ program() {
     command -v "$2" || fail "there is no $2: cargo build --release --workspace, or set COREFOLD and BENCH_HARNESS"
   fi
 }
+
+if [ -n "$INSTALL" ]; then
+  mkdir -p "$PEERS"
+  wanted=(bench)
+  for peer in ${WANTED//,/ }; do
+    [ "$peer" = loop ] || wanted+=("$peer")
+  done
+  for peer in "${wanted[@]}"; do
+    if reason="$("$HERE/install.sh" "$peer")"; then
+      printf 'run.sh: %s is installed\n' "$peer"
+    else
+      printf 'run.sh: SKIP %s: %s\n' "$peer" "$reason"
+    fi
+  done
+  exit 0
+fi
 
 COREFOLD="$(program "${COREFOLD:-}" corefold)"
 BENCH_HARNESS="$(program "${BENCH_HARNESS:-}" bench-harness)"
@@ -131,13 +184,22 @@ for peer in ${WANTED//,/ }; do
       continue
     fi
   fi
-  if [ "$peer" = flink ] && [ "$INPUT" = arrow ] && [ ! -e "$COLUMNS_FILE" ]; then
+  if { [ "$peer" = flink ] || [ "$peer" = statsd ]; } && [ "$INPUT" = arrow ] && [ ! -e "$COLUMNS_FILE" ]; then
     "$ANSWER" columns "$DATA" "$COLUMNS_FILE.tmp"
     mv "$COLUMNS_FILE.tmp" "$COLUMNS_FILE"
   fi
   entries_of "$peer" >>"$OUTPUT/plan.tsv"
 done
 
+code=0
 "$PEERS/bench/target/release/referee" --plan "$OUTPUT/plan.tsv" --events "$ROWS" --rounds "$REPEATS" \
-  --output "$OUTPUT" --limit-s "$LIMIT_S" --title "$("$COREFOLD" --version) and peers: $KEYS keys, $WINDOW, $INPUT input"
+  --output "$OUTPUT" --limit-s "$LIMIT_S" --slow-s "$SLOW_S" \
+  --title "$("$COREFOLD" --version) and peers: $KEYS keys, $WINDOW, $INPUT input" || code=$?
+# Where things lie on this machine is of no interest to readers.
+for name in plan.tsv run.json summary.md; do
+  if [ -e "$OUTPUT/$name" ]; then
+    sed -i -e "s|$PEERS|peers|g" -e "s|$(dirname "$COREFOLD")/||g" -e "s|$ROOT/||g" "$OUTPUT/$name"
+  fi
+done
 printf 'run.sh: %s\n' "$OUTPUT/summary.md"
+exit "$code"

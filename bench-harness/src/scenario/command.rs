@@ -152,7 +152,12 @@ pub fn report(arguments: &ReportArguments) -> Result<String, BenchError> {
 fn all_runs(results: &Path) -> Result<Vec<PathBuf>, BenchError> {
     let entries = fs::read_dir(results).map_err(BenchError::io(format!("cannot read {}", results.display())))?;
     let folders = entries.flatten().map(|entry| entry.path());
-    let mut found: Vec<PathBuf> = folders.filter(|path| path.join("run.json").is_file()).collect();
+    // Peers leave a `run.json` of another kind.
+    let is_ours = |path: &PathBuf| {
+        let text = fs::read(path.join("run.json")).unwrap_or_default();
+        serde_json::from_slice(&text).is_ok_and(|value: serde_json::Value| value.get("scenario").is_some())
+    };
+    let mut found: Vec<PathBuf> = folders.filter(is_ours).collect();
     found.sort();
     Ok(found)
 }

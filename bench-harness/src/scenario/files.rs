@@ -111,7 +111,8 @@ fn write_columns(events: &Events, is_arrow: bool, path: &Path) -> io::Result<()>
     }
 }
 
-/// The digest of a result file, whose rows must be in the order of window end and key.
+/// The digest of a result file, whose rows must be in the order of window end and key. Where only counts were asked for, of
+/// an Arrow or Parquet file, sum, minimum and maximum are 0.
 pub fn digest(format: &str, path: &Path, kind: ValueKind) -> Result<Digest, BenchError> {
     let mut rows = Rows::default();
     let unreadable = format!("cannot read the results in {}", path.display());
@@ -175,7 +176,12 @@ impl Rows {
             Some(column.as_primitive_opt::<Int64Type>()?.values().iter().map(|&value| value as u64).collect())
         };
         let values: Option<Vec<Vec<u64>>> = values.iter().map(bits).collect();
-        let [sums, mins, maxs] = &values.ok_or_else(shape)?[..] else { return Err(shape()) };
+        let mut values = values.ok_or_else(shape)?;
+        if values.is_empty() {
+            // A question that only counts.
+            values = vec![vec![0; batch.num_rows()]; 3];
+        }
+        let [sums, mins, maxs] = &values[..] else { return Err(shape()) };
         for row in 0..batch.num_rows() {
             let count = counts[row] as u64;
             let (sum, min, max) = (sums[row], mins[row], maxs[row]);

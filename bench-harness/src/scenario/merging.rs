@@ -1,7 +1,8 @@
 //! The coordinator: partial aggregates of simulated shards, pane by pane, into merged panes, windows and result rows.
 //!
 //! Every shard has every group in every pane, and has met the groups in an order of its own, so its slots are its own.
-//! Shards make their partials between the measured parts. Rows are not written to files here; that is `export`.
+//! Shards make their partials between the measured parts. Rows are not written to files here; that is `export`. The right
+//! answer is made in [`super::running`].
 
 use super::cores::Pin;
 use super::digest::Digest;
@@ -9,7 +10,8 @@ use super::events::{START_US, Stream, ValueKind};
 use super::folding::emit;
 use super::params::{ParamSpec, Params};
 use super::question;
-use super::reference::{Reference, Windows};
+use super::reference::Windows;
+use super::running;
 use super::{BenchError, Metric, Prepared, Round, Scenario, Setting};
 use crate::allocations;
 use crate::entropy::Entropy;
@@ -110,15 +112,17 @@ impl Shape {
     }
 
     fn answer(&self) -> Result<Digest, BenchError> {
-        let mut reference = Reference::new(self.windows, KIND, self.groups, 0);
-        for pane in 0..self.panes {
-            for shard in 0..self.shards {
-                for group in 0..self.groups as i64 {
-                    reference.add(Self::time(pane), group, self.units(shard, pane, group))?;
-                }
-            }
-        }
-        reference.finish()
+        let shape = running::Shape {
+            start: START_US,
+            pane_us: SECOND,
+            panes: self.panes,
+            ratio: (self.windows.size / self.windows.slide).cast_unsigned(),
+            groups: self.groups as i64,
+            sources: self.shards,
+            kind: KIND,
+            units: |shard, pane, group| self.units(shard, pane, group),
+        };
+        shape.answer()
     }
 }
 

@@ -17,6 +17,7 @@ pub mod handoff;
 pub mod host;
 pub mod keys;
 pub mod merging;
+pub mod network;
 pub mod params;
 pub mod place;
 pub mod plot;
@@ -28,6 +29,7 @@ pub mod recovery;
 pub mod reference;
 pub mod report;
 pub mod run;
+pub mod running;
 pub mod site;
 pub mod sketches;
 pub mod slots;
@@ -197,6 +199,7 @@ pub const SCENARIOS: &[&dyn Scenario] = &[
     &durable::Latency,
     &visible::Visible,
     &program::Program,
+    &network::Network,
     &merging::Merging,
     &snapshots::Snapshots,
     &recovery::Recovery,

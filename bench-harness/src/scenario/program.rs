@@ -237,13 +237,15 @@ fn watch(child: &Child, began: Instant) -> Result<(Duration, f64, u64), BenchErr
     })
 }
 
-fn memory_of(proc: &Path) -> Option<u64> {
+/// Largest resident set of a process so far, in bytes, by its folder in `/proc`.
+pub fn memory_of(proc: &Path) -> Option<u64> {
     let status = fs::read_to_string(proc.join("status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
-fn processor_time(proc: &Path) -> Option<f64> {
+/// User and system time of a process or thread so far, by its folder in `/proc`.
+pub fn processor_time(proc: &Path) -> Option<f64> {
     let stat = fs::read_to_string(proc.join("stat")).ok()?;
     // The name may hold spaces; user and system time are fields 14 and 15.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);

@@ -4,8 +4,9 @@
 
 use corefold_shards::batch::AlignedBytes;
 
-/// Most buffers that are kept.
-const SPARES_MAX: usize = 32;
+/// Most buffers that are kept. A client may have so many small batches under way, and without a buffer for each of them
+/// every batch would cost memory.
+const SPARES_MAX: usize = if cfg!(test) { 32 } else { 1024 };
 
 /// Buffers for batches to come.
 #[derive(Debug)]

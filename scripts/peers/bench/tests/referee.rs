@@ -52,7 +52,6 @@ fn a_wrong_answer_ends_the_run_before_anything_is_measured() {
         ("rows", RIGHT.replace("\"rows\": 2", "\"rows\": 3")),
         ("sum", RIGHT.replace("10.0", "10.0000001")),
         ("weights", RIGHT.replace("4.0", "4.1")),
-        ("none", "no answer".to_owned()),
     ] {
         let folder = folder(name);
         let output = referee(&folder, &(entry("corefold", RIGHT, MEASURED) + &entry("other", &wrong, MEASURED)));
@@ -73,4 +72,45 @@ fn a_measured_run_that_counts_wrong_or_ends_badly_is_a_failure() {
         let summary = fs::read_to_string(folder.join("summary.md")).unwrap();
         assert!(summary.contains("| other | FAILED: "), "{summary}");
     }
+}
+
+#[test]
+fn an_entry_whose_check_fails_is_left_out_with_its_variants_and_the_others_are_measured() {
+    let folder = folder("left-out");
+    let plan = entry("corefold", RIGHT, MEASURED)
+        + &entry("flink", "'; exit 124; '", MEASURED)
+        + &entry("flink-all-cores", "", MEASURED)
+        + &entry("silent", "no answer", MEASURED)
+        + &entry("near", RIGHT, MEASURED);
+    let output = referee(&folder, &plan);
+    assert_eq!(output.status.code(), Some(1));
+    let summary = fs::read_to_string(folder.join("summary.md")).unwrap();
+    for name in ["flink", "flink-all-cores", "silent"] {
+        assert!(summary.contains(&format!("| {name} | FAILED: its check: ")), "{name}: {summary}");
+    }
+    assert!(summary.contains("| near | 0.250 ") && summary.contains("| corefold | 0.250 "), "{summary}");
+}
+
+#[test]
+fn without_a_first_answer_nothing_is_measured() {
+    let folder = folder("no-first");
+    let output = referee(&folder, &(entry("corefold", "no answer", MEASURED) + &entry("other", RIGHT, MEASURED)));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!folder.join("summary.md").exists());
+}
+
+#[test]
+fn what_is_slow_is_measured_once() {
+    let folder = folder("slow");
+    let path = folder.join("plan.tsv");
+    let slow = format!("slow\twhat\t\t\techo '{RIGHT}'\tsleep 1.2; echo '{MEASURED}'\n");
+    fs::write(&path, entry("corefold", RIGHT, MEASURED) + &slow).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_referee"));
+    command.arg("--plan").arg(path).arg("--output").arg(&folder).args(["--events", "1000", "--rounds", "3"]);
+    let output = command.args(["--slow-s", "1"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let whole: serde_json::Value = serde_json::from_str(&fs::read_to_string(folder.join("run.json")).unwrap()).unwrap();
+    assert_eq!(whole["lines"][1]["rounds"].as_array().unwrap().len(), 1);
+    let summary = fs::read_to_string(folder.join("summary.md")).unwrap();
+    assert!(summary.contains("since a run took longer than 1 s: slow."), "{summary}");
 }

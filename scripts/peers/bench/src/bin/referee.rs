@@ -1,9 +1,11 @@
 //! Checks every entry of a plan for the same answer, then measures all in turn, round by round.
 //!
-//!   referee --plan FILE --events N --rounds R --output DIR --title TEXT [--limit-s S]
+//!   referee --plan FILE --events N --rounds R --output DIR --title TEXT [--limit-s S] [--slow-s S]
 //!
-//! The first entry with a check gives the answer that the others must have. Any other answer, and any failure, ends in
-//! exit code 1. Writes `summary.md` and `run.json`.
+//! The first entry with a check gives the answer that the others must have. With any other answer nothing is measured. An
+//! entry whose check fails in another way, by taking too long or too much memory, is left out, with the entries of the same
+//! peer. An entry that takes longer than `--slow-s` is measured once. Any failure ends in exit code 1. Writes `summary.md`
+//! and `run.json`.
 
 use corefold_peers::child::{self, Bounds};
 use corefold_peers::facts;
@@ -28,6 +30,15 @@ struct Arguments {
     output: PathBuf,
     title: String,
     limit_s: u64,
+    slow_s: f64,
+}
+
+/// What the checks came to.
+struct Checked {
+    /// The answer on which all agree.
+    answer: Summary,
+    /// Entries whose check failed, and why.
+    failed: Vec<(String, String)>,
 }
 
 fn main() -> ExitCode {
@@ -39,38 +50,49 @@ fn run() -> Result<(), String> {
     fs::create_dir_all(&arguments.output).map_err(|error| format!("{}: {error}", arguments.output.display()))?;
     let entries = plan::read(&arguments.plan)?;
     let machine = facts::facts(&arguments.output);
-    let answer = check(&entries, &arguments)?;
-    let lines = measure(entries, &answer, &arguments);
+    let Checked { answer, failed } = check(&entries, &arguments)?;
+    let lines = measure(entries, &answer, &failed, &arguments);
     write(&arguments, &lines, &machine, &answer)?;
     let failed: Vec<&str> =
         lines.iter().filter(|line| line.failure.is_some()).map(|line| line.entry.name.as_str()).collect();
     if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", "))) }
 }
 
-/// The answer on which all agree.
-fn check(entries: &[Entry], arguments: &Arguments) -> Result<Summary, String> {
+/// The answer on which all agree, and who gave none. The first entry with a check must give one.
+fn check(entries: &[Entry], arguments: &Arguments) -> Result<Checked, String> {
     let mut right: Option<(Summary, &str)> = None;
-    let mut wrong = Vec::new();
+    let (mut wrong, mut failed) = (Vec::new(), Vec::new());
     for entry in entries.iter().filter(|entry| !entry.check.is_empty()) {
         let name = entry.name.as_str();
-        match answer_of(entry, arguments) {
-            Err(what) => wrong.push(format!("{name}: {what}")),
-            Ok(answer) => match &right {
-                None => {
-                    say(&format!("check {name}: {} rows, hash {:016x}", answer.rows, answer.hash));
-                    right = Some((answer, name));
-                }
-                Some((expected, from)) => match answer.differs(expected) {
-                    None => say(&format!("check {name}: same answer")),
-                    Some(what) => wrong.push(format!("{name}: WRONG ANSWER (against {from}): {what}")),
-                },
+        match (answer_of(entry, arguments), &right) {
+            (Err(what), None) => return Err(format!("nothing was measured:\n{name}: {what}")),
+            (Err(what), Some(_)) => {
+                say(&format!("check {name}: FAILED: {what}"));
+                failed.push((name.to_owned(), format!("its check: {what}")));
+            }
+            (Ok(answer), None) => {
+                say(&format!("check {name}: {} rows, hash {:016x}", answer.rows, answer.hash));
+                right = Some((answer, name));
+            }
+            (Ok(answer), Some((expected, from))) => match answer.differs(expected) {
+                None => say(&format!("check {name}: same answer")),
+                Some(what) => wrong.push(format!("{name}: WRONG ANSWER (against {from}): {what}")),
             },
         }
     }
     if !wrong.is_empty() {
         return Err(format!("nothing was measured:\n{}", wrong.join("\n")));
     }
-    right.map(|(answer, _)| answer).ok_or("no entry has a check".to_owned())
+    let (answer, _) = right.ok_or("no entry has a check")?;
+    Ok(Checked { answer, failed })
+}
+
+/// Why an entry is not to be measured: its check failed, or that of the entry which it is a variant of.
+fn failure_of(entry: &Entry, failed: &[(String, String)]) -> Option<String> {
+    let covers = |name: &str| {
+        name == entry.name || entry.check.is_empty() && entry.name.strip_prefix(name).is_some_and(|end| end.starts_with('-'))
+    };
+    failed.iter().find(|(name, _)| covers(name)).map(|(_, what)| what.clone())
 }
 
 fn answer_of(entry: &Entry, arguments: &Arguments) -> Result<Summary, String> {
@@ -80,11 +102,14 @@ fn answer_of(entry: &Entry, arguments: &Arguments) -> Result<Summary, String> {
     Summary::from_json(&report["answer"]).ok_or(format!("printed no answer: {report}"))
 }
 
-fn measure(entries: Vec<Entry>, answer: &Summary, arguments: &Arguments) -> Vec<Line> {
-    let line = |entry: Entry| Line { entry, taken: Vec::new(), failure: None };
+fn measure(entries: Vec<Entry>, answer: &Summary, failed: &[(String, String)], arguments: &Arguments) -> Vec<Line> {
+    let line = |entry: Entry| Line { failure: failure_of(&entry, failed), entry, taken: Vec::new() };
     let mut lines: Vec<Line> = entries.into_iter().map(line).collect();
     for round in 0..arguments.rounds {
         for line in lines.iter_mut().filter(|line| line.entry.skip.is_empty() && line.failure.is_none()) {
+            if line.taken.iter().any(|taken| taken.wall_s > arguments.slow_s) {
+                continue;
+            }
             let measured = prepare(&line.entry, arguments)
                 .and_then(|()| child::run(&line.entry.command, &bounds(&line.entry, arguments)))
                 .and_then(|taken| counts_agree(&taken, answer).map(|()| taken));
@@ -145,6 +170,12 @@ fn write(arguments: &Arguments, lines: &[Line], machine: &Value, answer: &Summar
     let mut text =
         format!("# {}\n\n{} events, {} rounds in turn.\n\n", arguments.title, arguments.events, arguments.rounds);
     text.push_str(&table::markdown(lines, arguments.events, BASE, CONFINED));
+    let is_slow = |line: &&Line| line.failure.is_none() && (1..arguments.rounds).contains(&line.taken.len());
+    let slow: Vec<&str> = lines.iter().filter(is_slow).map(|line| line.entry.name.as_str()).collect();
+    if !slow.is_empty() {
+        let (names, limit) = (slow.join(", "), arguments.slow_s);
+        text.push_str(&format!("\nMeasured fewer times, since a run took longer than {limit} s: {names}.\n"));
+    }
     text.push_str("\nMachine:\n\n");
     for (name, value) in machine.as_object().into_iter().flatten() {
         text.push_str(&format!("- {}: {}\n", name.replace('_', " "), value.as_str().unwrap_or(&value.to_string())));
@@ -172,7 +203,7 @@ fn say(what: &str) {
 
 fn arguments() -> Result<Arguments, String> {
     let (mut plan, mut output, mut title) = (None, None, "Peers".to_owned());
-    let (mut events, mut rounds, mut limit_s) = (0, 1, 3_600);
+    let (mut events, mut rounds, mut limit_s, mut slow_s) = (0, 1, 3_600, 3_600);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let value = words.next().ok_or(format!("{word} wants a value"))?;
@@ -184,10 +215,11 @@ fn arguments() -> Result<Arguments, String> {
             "--output" => output = Some(PathBuf::from(&value)),
             "--title" => title = value,
             "--limit-s" => limit_s = number()?,
+            "--slow-s" => slow_s = number()?,
             _ => return Err(format!("unknown argument {word}")),
         }
     }
     let plan = plan.ok_or("--plan is missing")?;
     let output = output.ok_or("--output is missing")?;
-    Ok(Arguments { plan, events: events.max(1), rounds, output, title, limit_s })
+    Ok(Arguments { plan, events: events.max(1), rounds, output, title, limit_s, slow_s: slow_s as f64 })
 }
