@@ -159,6 +159,73 @@ mod tests {
         assert_eq!(drops_in(table, 4712), None);
     }
 
+    /// An engine that lets the lane in and takes nothing from it.
+    fn deaf_door(inside: &crossbeam_channel::Receiver<std::net::TcpStream>) -> std::net::TcpStream {
+        use corefold_shards::session::{ServerEvent, ServerSession};
+        use std::io::{Read, Write};
+        let mut socket = inside.recv().expect("a connection");
+        socket.set_nonblocking(false).expect("a socket");
+        let clock = crate::net::NetClock::start();
+        let limits = crate::net::session_limits(&crate::config::ListenLimits::default());
+        let mut session = ServerSession::new(limits, clock.now());
+        loop {
+            let count = socket.read(session.space().expect("open")).expect("a hello");
+            if let Some(ServerEvent::Hello(_)) = session.filled(count, clock.now()).expect("sound") {
+                session.welcome(0, 0, corefold_aggregator::time::EventTime::MIN, false, 1 << 20);
+                socket.write_all(session.output()).expect("sent");
+                return socket;
+            }
+        }
+    }
+
+    #[test]
+    fn what_finds_the_engine_full_is_shed_and_counted() {
+        use crate::lifecycle::Lifecycle;
+        use corefold_aggregator::spec::{Field, FieldType};
+        let (door, inside) = crossbeam_channel::bounded(4);
+        let shared: Arc<crate::links::Shared<crate::error::EngineError>> = Arc::default();
+        shared.lifecycle.advance(Lifecycle::Running).expect("a start");
+        let fields = vec![Field { name: "value".to_owned(), kind: FieldType::F64 }];
+        let map = crate::config::ways::StatsdMap { value: Some(0), ..Default::default() };
+        let metrics = Metrics::new(map, &fields);
+        let counts = Arc::new(WayCounts::new("statsd udp here".to_owned()));
+        let plan = Arc::new(LanePlan {
+            name: "test".to_owned(),
+            fingerprint: 7,
+            fields,
+            batch_rows: 1,
+            batch_age: Duration::from_millis(1),
+            level: corefold_client::Level::Durable,
+            door,
+            counts: Arc::clone(&counts),
+            shared: Arc::clone(&shared),
+        });
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.set_nonblocking(true).expect("a socket");
+        let address = socket.local_addr().expect("an address");
+        let thread = UdpWay { socket, metrics, plan, stop: Arc::default() }.start().expect("a thread");
+        let _door = deaf_door(&inside);
+        let sender = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        for sent in 1..=300 {
+            sender.send_to(b"a:1|c", address).expect("sent");
+            // One after the other, so that the system drops none.
+            let began = Instant::now();
+            while counts.arrivals.get() < sent {
+                assert!(began.elapsed() < Duration::from_secs(60), "datagram {sent} is not read");
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        }
+        let began = Instant::now();
+        while counts.rows.get() + counts.shed.get() < 300 {
+            assert!(began.elapsed() < Duration::from_secs(60), "{}", counts.text());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(counts.rows.get() + counts.shed.get(), 300);
+        assert!((64..=66).contains(&counts.rows.get()), "{}", counts.text());
+        shared.lifecycle.advance(Lifecycle::Stopped).expect("a stop");
+        thread.join().expect("an end");
+    }
+
     /// What the system says of a socket that nobody reads from.
     #[test]
     fn the_system_counts_what_finds_no_room() {

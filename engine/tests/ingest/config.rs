@@ -106,7 +106,7 @@ fn faults_are_named_with_their_place() {
         ),
         (
             "stream = \"a\"\nstatsd = { udp = \"0.0.0.0:1\" }".to_owned(),
-            "c.toml:18:16: sources[0].statsd.udp: at 0.0.0.0:1 everyone",
+            "c.toml:17:18: sources[0].statsd.udp: at 0.0.0.0:1 everyone",
         ),
         ("stream = \"a\"\ninflux = { tcp = \"x\" }".to_owned(), "is not an address with a port"),
         (

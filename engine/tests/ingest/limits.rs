@@ -92,3 +92,39 @@ fn strangers_do_no_harm() {
     assert_eq!(found.lines().count(), 5, "{found}");
     assert!(ended.stderr.contains("as many connections from this address as there may be"), "{}", ended.stderr);
 }
+
+/// Room that one request holds, however slowly it comes, is not there for another: that one is told to come again.
+#[test]
+fn a_request_that_finds_no_room_is_told_to_come_again() {
+    let job = Job::new(BODY);
+    let way = "[[sources]]\nstream = \"events\"\nhttp = { listen = \"127.0.0.1:0\", body_size_max = \"64KiB\", \
+               inbox_max = \"64KiB\", full_timeout = \"200ms\" }\n";
+    let server = job.start("", way);
+    let line = "{\"time\":1704067200,\"name\":\"a\",\"value\":1}\n";
+    let body = line.repeat((60 << 10) / line.len());
+    let head = format!(
+        "POST /streams/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let began = Instant::now();
+    let refused = loop {
+        assert!(began.elapsed() < PATIENCE, "there is always room");
+        let mut slow = server.connect("http");
+        slow.write_all(head.as_bytes()).expect("sent");
+        slow.write_all(&body.as_bytes()[..body.len() - 5]).expect("sent");
+        // It has the room once all that it has sent is read, which nobody tells; until then either may be refused.
+        let answers: Vec<_> = (0..3).map(|_| server.ask("POST /streams/events", &[], body.as_bytes())).collect();
+        let _ = slow.write_all(&body.as_bytes()[body.len() - 5..]);
+        let mut said = String::new();
+        slow.read_to_string(&mut said).expect("an answer");
+        assert!(said.starts_with("HTTP/1.1 200") || said.starts_with("HTTP/1.1 503"), "{said}");
+        let refused = answers.into_iter().find(|answer| answer.status == 503);
+        if let Some(refused) = refused.filter(|_| said.starts_with("HTTP/1.1 200")) {
+            break refused;
+        }
+    };
+    assert!(refused.head.contains("retry-after: 1"), "{}", refused.head);
+    assert!(refused.body.contains("no room now"), "{}", refused.body);
+    server.ask("POST /streams/events", &[], body.as_bytes()).with(200);
+    server.stop();
+}

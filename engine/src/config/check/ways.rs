@@ -161,6 +161,11 @@ fn refuse_clashes(checker: &mut Checker<'_>, ways: &[WayConfig], way: &WayConfig
         let here = |other: &&WayConfig| other.listens.contains(&(*transport, *address));
         for other in ways.iter().filter(here) {
             let is_http = *transport == Transport::Http;
+            let is_same = other.stream == way.stream && other.protocol.name() == way.protocol.name();
+            if !is_http && address.port() == 0 && !is_same {
+                // Each gets a port of its own from the system.
+                continue;
+            }
             if !is_http {
                 let transport = transport.name();
                 fault(checker, format!("{transport} {address} is taken by another source; one address has one use"));
@@ -169,7 +174,7 @@ fn refuse_clashes(checker: &mut Checker<'_>, ways: &[WayConfig], way: &WayConfig
                     checker,
                     format!("{address} was given before with other limits; one address has one set of them"),
                 );
-            } else if other.stream == way.stream && other.protocol.name() == way.protocol.name() {
+            } else if is_same {
                 fault(checker, format!("the stream is taken at {address} in this way already"));
             } else if let (WayProtocol::Influx(ours), WayProtocol::Influx(theirs)) = (&way.protocol, &other.protocol) {
                 if let Some(twice) = ours.measurements.iter().find(|name| theirs.measurements.contains(name)) {
