@@ -3,7 +3,8 @@
 #
 #   scripts/faults.sh [--quick] [--times N] [--seed N] [--report FILE] [--scratch DIR] [ROW...]
 #
-# Without rows, all of them. Rows are numbered as in the fault matrix; S changes the number of shards over restarts.
+# Without rows, all of them. Rows are numbered as in the fault matrix; S changes the number of shards over restarts, N kills
+# producers and server, D slows disks down under producers.
 # Root is needed for disks of one's own (loop devices, compressed memory) and control groups; without it those rows say
 # SKIP. Everything that is made is taken down again, also when the script is interrupted.
 set -euo pipefail

@@ -1,4 +1,5 @@
-//! Where the batches of a simulated life come from: the engine's own inputs, or producers elsewhere.
+//! Where the batches of a simulated life come from: the engine's own inputs, or producers elsewhere. Which of them a seed
+//! has is not decided here.
 
 use super::Failure;
 use super::elsewhere::Elsewhere;

@@ -161,7 +161,7 @@ mod tests {
 
     /// An engine that lets the lane in and takes nothing from it.
     fn deaf_door(inside: &crossbeam_channel::Receiver<std::net::TcpStream>) -> std::net::TcpStream {
-        use corefold_shards::session::{ServerEvent, ServerSession};
+        use corefold_shards::session::{Admission, Place, ServerEvent, ServerSession};
         use std::io::{Read, Write};
         let mut socket = inside.recv().expect("a connection");
         socket.set_nonblocking(false).expect("a socket");
@@ -171,7 +171,14 @@ mod tests {
         loop {
             let count = socket.read(session.space().expect("open")).expect("a hello");
             if let Some(ServerEvent::Hello(_)) = session.filled(count, clock.now()).expect("sound") {
-                session.welcome(0, 0, corefold_aggregator::time::EventTime::MIN, false, 1 << 20);
+                session.welcome(&Admission {
+                    next: 0,
+                    durable: 0,
+                    watermark: corefold_aggregator::time::EventTime::MIN,
+                    has_ended: false,
+                    room: 1 << 20,
+                    place: Place::default(),
+                });
                 socket.write_all(session.output()).expect("sent");
                 return socket;
             }
