@@ -12,7 +12,9 @@ use corefold_shards::batch::{AlignedBytes, VerifiedBatch, patch_stamp};
 use corefold_shards::fold::view_fold::ShardView;
 use corefold_shards::live_lanes::{LaneFrontier, LaneId, LiveLanes, LivePlan};
 use corefold_shards::session::frame::write;
-use corefold_shards::session::{FrameKind, Hello, Level, Now, ServerEvent, ServerSession, SessionLimits, producer_of};
+use corefold_shards::session::{
+    Admission, FrameKind, Hello, Level, Now, Place, ServerEvent, ServerSession, SessionLimits, producer_of,
+};
 use corefold_shards::shard::{Arrival, Inbox, Outbox, PARTIALS_MAX, Shard, ShardPlan, ShardStream};
 use corefold_shards::wal::{
     Appender, AppenderConfig, DiskCompletion, DiskRequest, Durability, LogIdentity, ResumePoint,
@@ -317,13 +319,15 @@ impl Front {
         let mut session = ServerSession::new(session_limits, now);
         let mut hello = Vec::new();
         let (producer, credentials, level) = ("p".to_owned(), Vec::new(), Level::Durable);
-        Hello { version: 1, lane: 0, fingerprint, level, attempt: 1, producer, credentials }.write(&mut hello);
+        Hello { version: 2, lane: 0, fingerprint, level, attempt: 1, producer, credentials }.write(&mut hello);
         assert!(matches!(read(&mut session, &hello, now, None), Some(ServerEvent::Hello(_))));
         let plan = LivePlan { delay_max: stream().delay_max, future_max: micros(SECOND), idle_max_ns: u64::MAX };
         let mut lanes = LiveLanes::new(vec![plan], [], 1, false, EventTime::MIN, 0);
         let producer = producer_of("p", fingerprint);
         lanes.open(LaneId { producer, lane: 0 }, 0, 0).expect("room for a lane");
-        session.welcome(0, 0, EventTime::MIN, false, size as u64);
+        let place = Place { shards: 1, ..Place::default() };
+        let (next, durable, watermark, room) = (0, 0, EventTime::MIN, size as u64);
+        session.welcome(&Admission { next, durable, watermark, has_ended: false, room, place });
         let frame = |sequence| {
             let mut bytes = batch(sequence);
             let stamp = Stamp::of_lane(producer, 0, sequence);

@@ -11,8 +11,8 @@ use corefold_shards::batch::{Stamp, VerifiedBatch};
 use corefold_shards::session::frame::{HEADER_SIZE, write};
 use corefold_shards::session::message::{write_goodbye, write_ping};
 use corefold_shards::session::{
-    ClientLane, ClientLimits, FrameKind, Hello, LaneName, Level, Now, Progress, ServerEvent, ServerSession,
-    SessionLimits, Welcome, producer_of,
+    Admission, ClientLane, ClientLimits, FrameKind, Hello, LaneName, Level, Now, Place, Progress, ServerEvent,
+    ServerSession, SessionLimits, Welcome, producer_of,
 };
 use xxhash_rust::xxh3::Xxh3;
 
@@ -22,6 +22,7 @@ const MEND: u8 = 1;
 const TO_CLIENT: u8 = 2;
 
 const NAME: &str = "fuzz";
+const PLACE: Place = Place { shards: 2, shard: 1, port_first: 7610, lanes_max: 9 };
 
 /// See the module.
 pub fn body(input: &[u8]) -> u64 {
@@ -62,7 +63,10 @@ fn serve(bytes: &[u8], cut: usize, now: Now, hash: &mut Xxh3) {
         let event = session.filled(count, now);
         match &event {
             Ok(None) => continue,
-            Ok(Some(ServerEvent::Hello(_))) => session.welcome(0, 0, EventTime::MIN, false, 1 << 20),
+            Ok(Some(ServerEvent::Hello(_))) => {
+                let (next, durable, watermark, room) = (0, 0, EventTime::MIN, 1 << 20);
+                session.welcome(&Admission { next, durable, watermark, has_ended: false, room, place: PLACE });
+            }
             Ok(Some(ServerEvent::Batch(received) | ServerEvent::Expired(received))) => {
                 session.free(received.cost);
                 session.grant(1 << 20);
@@ -138,7 +142,7 @@ pub fn sound(entropy: &mut Entropy) -> Vec<u8> {
     if to_client {
         let (next, durable) = (entropy.below(3), 0);
         let welcome = Welcome {
-            version: 1,
+            version: 1 + entropy.below(2) as u32,
             batch_size_max: 1 << 16,
             next,
             durable,
@@ -146,6 +150,7 @@ pub fn sound(entropy: &mut Entropy) -> Vec<u8> {
             watermark: EventTime::MIN,
             idle_max_ms: 1000,
             has_ended: entropy.chance(0.1),
+            place: PLACE,
         };
         welcome.write(&mut input);
         for received in next..=3 {
@@ -156,8 +161,8 @@ pub fn sound(entropy: &mut Entropy) -> Vec<u8> {
         return input;
     }
     let (producer, credentials) = (NAME.to_owned(), vec![7; entropy.below(20) as usize]);
-    Hello { version: 1, lane: 0, fingerprint, level: Level::Written, attempt: 1, producer, credentials }
-        .write(&mut input);
+    let version = 1 + entropy.below(2) as u32;
+    Hello { version, lane: 0, fingerprint, level: Level::Written, attempt: 1, producer, credentials }.write(&mut input);
     for sequence in 0..entropy.below(4) {
         let mut batch = stage::encode(&stage::rows(entropy), sequence);
         let stamp = Stamp::of_lane(producer_of(NAME, fingerprint), 0, sequence);

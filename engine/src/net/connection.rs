@@ -5,7 +5,7 @@
 use super::counts::Permit;
 use super::feed::NetFeed;
 use corefold_shards::live_lanes::LaneId;
-use corefold_shards::session::{ServerSession, credit_cost};
+use corefold_shards::session::{Place, ServerSession, credit_cost};
 use futures_lite::future::poll_fn;
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
@@ -31,6 +31,8 @@ pub struct Connection {
     pub lane: LaneId,
     /// Index of its stream.
     pub stream: usize,
+    /// What it is told of ports and lanes.
+    pub place: Place,
     /// Room that is held for the batch that is being read.
     pub held: u64,
     /// Whether it waits for room.
@@ -43,9 +45,9 @@ pub struct Connection {
 
 impl Connection {
     /// A connection that was let in.
-    pub fn new(session: ServerSession, lane: LaneId, stream: usize, permit: Permit) -> Connection {
+    pub fn new(session: ServerSession, lane: LaneId, stream: usize, place: Place, permit: Permit) -> Connection {
         let (held, is_blocked, is_gone, waker) = (0, false, false, None);
-        Connection { session, lane, stream, held, is_blocked, is_gone, waker, _permit: permit }
+        Connection { session, lane, stream, place, held, is_blocked, is_gone, waker, _permit: permit }
     }
 
     /// Has the connection look again: there is something to say, or room.

@@ -10,7 +10,7 @@ use crate::error::EngineError;
 use crate::guard::PanicGuard;
 use crate::links::Shared;
 use corefold_shards::live_lanes::LaneId;
-use corefold_shards::session::{Code, Hello, Refusal, ServerEvent, ServerSession, producer_of};
+use corefold_shards::session::{Code, Hello, Place, Refusal, ServerEvent, ServerSession, producer_of};
 use crossbeam_channel::{Sender, TrySendError};
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
@@ -167,7 +167,8 @@ impl Door {
         }
         let shard = known.unwrap_or_else(|| self.least_loaded());
         let Visitor { socket, session, listener, permit } = visitor;
-        let handover = Handover { socket, session, lane, stream, attempt: hello.attempt, permit };
+        let (attempt, place) = (hello.attempt, Place::default());
+        let handover = Handover { socket, session, lane, stream, attempt, place, permit };
         self.shards[shard].1.connections.fetch_add(1, Ordering::Relaxed);
         match self.shards[shard].0.try_send(handover) {
             Ok(()) => {

@@ -11,7 +11,7 @@ use corefold_shards::batch::prune::{shed, without_later};
 use corefold_shards::batch::wire::{LOCAL_PRODUCER, Stamp, patch_stamp};
 use corefold_shards::batch::{AlignedBytes, UnverifiedBatch, VerifiedBatch};
 use corefold_shards::live_lanes::{LaneFrontier, LaneId, LiveLane, LiveLanes};
-use corefold_shards::session::{Code, LANE_END, Now, Received, Refusal, ServerEvent};
+use corefold_shards::session::{Admission, Code, LANE_END, Now, Place, Received, Refusal, ServerEvent};
 use corefold_shards::shard::Arrival;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -280,8 +280,8 @@ impl NetFeed {
     }
 
     fn admit(&mut self, handover: Handover) -> (std::net::TcpStream, Shared<Connection>) {
-        let Handover { socket, session, lane, stream, attempt, permit } = handover;
-        let connection = Rc::new(RefCell::new(Connection::new(session, lane, stream, permit)));
+        let Handover { socket, session, lane, stream, attempt, place, permit } = handover;
+        let connection = Rc::new(RefCell::new(Connection::new(session, lane, stream, place, permit)));
         let refused = self.open(&connection, lane, stream, attempt).err();
         if let Some(refusal) = refused {
             self.count_refusal(&refusal);
@@ -319,7 +319,13 @@ impl NetFeed {
         // What the old one sent and nobody has looked at comes again.
         self.forget_queued(lane);
         let (watermark, room) = (self.lanes.watermark(lane), self.room());
-        connection.borrow_mut().session.welcome(next, durable, watermark, has_ended, room);
+        let place = Place {
+            shards: self.parts.boards.len() as u32,
+            shard: self.parts.index as u32,
+            ..connection.borrow().place
+        };
+        let admission = Admission { next, durable, watermark, has_ended, room, place };
+        connection.borrow_mut().session.welcome(&admission);
         Ok(())
     }
 
@@ -473,6 +479,9 @@ impl NetFeed {
         let mut refused = Vec::new();
         for connection in self.connections.values() {
             let mut connection = connection.borrow_mut();
+            if connection.is_blocked {
+                connection.session.pardon(self.now);
+            }
             refused.extend(connection.session.check_time(self.now).err());
             if !connection.session.output().is_empty() {
                 connection.wake();

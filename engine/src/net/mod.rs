@@ -14,7 +14,7 @@ use crate::config::ListenLimits;
 use corefold_aggregator::spec::{Field, FieldType};
 use corefold_aggregator::time::EventTime;
 use corefold_shards::live_lanes::{LaneFrontier, LaneId, LaneOrigin, LivePlan};
-use corefold_shards::session::{Now, SessionLimits, credit_cost};
+use corefold_shards::session::{Now, Place, SessionLimits, credit_cost};
 use counts::{NetCounts, Permit};
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -176,6 +176,8 @@ pub struct Handover {
     pub stream: usize,
     /// Number of the hello.
     pub attempt: u64,
+    /// What it is told of ports and lanes.
+    pub place: Place,
     /// Counts the connection as long as it lives.
     pub permit: Permit,
 }

@@ -2,8 +2,8 @@
 //!
 //! When they are sent is in [`super::server`] and [`super::client`].
 
-use super::PROTOCOL_VERSION;
 use super::frame::{CONTROL_SIZE_MAX, FrameKind, write};
+use super::{PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
 use corefold_aggregator::time::EventTime;
 
 /// First bytes of every session.
@@ -17,7 +17,7 @@ pub const CREDENTIALS_SIZE_MAX: usize = 2048;
 pub const TEXT_SIZE_MAX: usize = 1024;
 
 const HELLO_SIZE: usize = 48;
-const WELCOME_SIZE: usize = 48;
+const WELCOME_SIZE: usize = 64;
 const PROGRESS_SIZE: usize = 32;
 const REFUSAL_SIZE: usize = 24;
 
@@ -75,6 +75,21 @@ pub struct Welcome {
     pub idle_max_ms: u32,
     /// Whether the lane has ended: nothing more is taken.
     pub has_ended: bool,
+    /// Where the lane lives; zeros in version 1.
+    pub place: Place,
+}
+
+/// Where a lane lives, and where others may: for clients that spread their lanes over the shards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Place {
+    /// How many shards the server has.
+    pub shards: u32,
+    /// Which of them the lane lives on.
+    pub shard: u32,
+    /// Port of shard 0 at the address of this connection; those of the others follow. 0: no shard has a port.
+    pub port_first: u16,
+    /// Most lanes of those who may use these credentials; 0: no such limit.
+    pub lanes_max: u32,
 }
 
 /// How far batches have come. Each number is one past the highest sequence below which none is missing.
@@ -270,7 +285,7 @@ impl Hello {
         let lane = reader.u32()?;
         let fingerprint = reader.u64()?;
         let (mut producer, mut credentials) = (String::new(), Vec::new());
-        if version != PROTOCOL_VERSION {
+        if !(PROTOCOL_VERSION_MIN..=PROTOCOL_VERSION).contains(&version) {
             let level = Level::Durable;
             return Ok(Hello { version, lane, fingerprint, level, attempt: 0, producer, credentials });
         }
@@ -295,13 +310,19 @@ impl Hello {
 }
 
 impl Welcome {
-    /// Appends the frame to `out`.
+    /// Appends the frame to `out`, in the layout of its version.
     pub fn write(&self, out: &mut Vec<u8>) {
         let mut writer = Writer::with(WELCOME_SIZE);
         writer.put(&self.version.to_le_bytes()).put(&self.batch_size_max.to_le_bytes());
         writer.put(&self.next.to_le_bytes()).put(&self.durable.to_le_bytes()).put(&self.credit.to_le_bytes());
         writer.put(&self.watermark.0.to_le_bytes()).put(&self.idle_max_ms.to_le_bytes());
-        writer.put(&[u8::from(self.has_ended), 0, 0, 0]).finish(FrameKind::Welcome, out);
+        writer.put(&[u8::from(self.has_ended), 0, 0, 0]);
+        if self.version > 1 {
+            let Place { shards, shard, port_first, lanes_max } = self.place;
+            writer.put(&shards.to_le_bytes()).put(&shard.to_le_bytes());
+            writer.put(&port_first.to_le_bytes()).put(&[0; 2]).put(&lanes_max.to_le_bytes());
+        }
+        writer.finish(FrameKind::Welcome, out);
     }
 
     /// Reads it from a payload.
@@ -313,6 +334,16 @@ impl Welcome {
         let idle_max_ms = reader.u32()?;
         let [has_ended] = reader.array()?;
         reader.zeros(3)?;
+        let mut place = Place::default();
+        if version > 1 {
+            (place.shards, place.shard) = (reader.u32()?, reader.u32()?);
+            place.port_first = reader.u16()?;
+            reader.zeros(2)?;
+            place.lanes_max = reader.u32()?;
+            if place.shard >= place.shards {
+                return Err(MessageError("the lane is said to live on a shard that there is not"));
+            }
+        }
         reader.end()?;
         if has_ended > 1 {
             return Err(MessageError("whether the lane has ended is neither yes nor no"));
@@ -321,7 +352,7 @@ impl Welcome {
             return Err(MessageError("more is said to be durable than was received"));
         }
         let has_ended = has_ended == 1;
-        Ok(Welcome { version, batch_size_max, next, durable, credit, watermark, idle_max_ms, has_ended })
+        Ok(Welcome { version, batch_size_max, next, durable, credit, watermark, idle_max_ms, has_ended, place })
     }
 }
 

@@ -13,13 +13,16 @@ pub mod server;
 pub use client::{ClientEvent, ClientLane, ClientLimits, LaneName};
 pub use frame::{FrameError, FrameKind, FrameReader};
 pub use limits::{Now, SessionLimits, SessionLimitsError};
-pub use message::{Code, Hello, Level, Progress, Refusal, Welcome};
-pub use server::{Received, ServerEvent, ServerSession};
+pub use message::{Code, Hello, Level, Place, Progress, Refusal, Welcome};
+pub use server::{Admission, Received, ServerEvent, ServerSession};
 
 use crate::batch::wire::LOCAL_PRODUCER;
 
 /// Version of the protocol that this code speaks.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
+
+/// Oldest version that a server still speaks to clients that ask for it.
+pub const PROTOCOL_VERSION_MIN: u32 = 1;
 
 /// Position in the stamp of a lane's last batch, which has no rows: the lane has ended and nothing more will come.
 pub const LANE_END: u64 = u64::MAX;

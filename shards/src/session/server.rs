@@ -5,8 +5,8 @@
 
 use super::frame::{FrameKind, FrameReader};
 use super::limits::{Now, SessionLimits};
-use super::message::{self, Code, Hello, Level, MessageError, Progress, Refusal, Welcome};
-use super::{LANE_END, PROTOCOL_VERSION, credit_cost, producer_of};
+use super::message::{self, Code, Hello, Level, MessageError, Place, Progress, Refusal, Welcome};
+use super::{LANE_END, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, credit_cost, producer_of};
 use crate::batch::wire::Stamp;
 use crate::batch::{AlignedBytes, UnverifiedBatch};
 use corefold_aggregator::time::EventTime;
@@ -40,6 +40,23 @@ pub struct Received {
     pub is_duplicate: bool,
 }
 
+/// What a client is told that is let in.
+#[derive(Clone, Copy, Debug)]
+pub struct Admission {
+    /// The sequence that is expected.
+    pub next: u64,
+    /// Every sequence below is durable.
+    pub durable: u64,
+    /// Events of panes that end at or before it are late.
+    pub watermark: EventTime,
+    /// Whether nothing more is taken.
+    pub has_ended: bool,
+    /// Room for batches, in bytes.
+    pub room: u64,
+    /// Where the lane lives.
+    pub place: Place,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     AwaitHello,
@@ -60,6 +77,8 @@ pub struct ServerSession {
     out_at: usize,
     lane: (u64, u32),
     fingerprint: u64,
+    /// Version that the client asked for.
+    version: u32,
     level: Level,
     /// How far the lane is, and what has been said of it.
     now: Progress,
@@ -89,6 +108,7 @@ impl ServerSession {
             out_at: 0,
             lane: (0, 0),
             fingerprint: 0,
+            version: PROTOCOL_VERSION,
             level: Level::Durable,
             now: Progress::default(),
             told: Progress::default(),
@@ -130,8 +150,9 @@ impl ServerSession {
         event
     }
 
-    /// Lets the client in: `next` is the sequence that is expected, every one below `durable` is durable.
-    pub fn welcome(&mut self, next: u64, durable: u64, watermark: EventTime, has_ended: bool, room: u64) {
+    /// Lets the client in.
+    pub fn welcome(&mut self, admission: &Admission) {
+        let Admission { next, durable, watermark, has_ended, room, place } = *admission;
         assert_eq!(self.state, State::Deciding, "a hello is answered once");
         assert!(durable <= next, "only what has come can be durable");
         self.state = State::Open;
@@ -140,7 +161,7 @@ impl ServerSession {
         self.grant(room);
         self.told = self.now;
         let welcome = Welcome {
-            version: PROTOCOL_VERSION,
+            version: self.version,
             batch_size_max: self.limits.batch_size_max as u32,
             next,
             durable,
@@ -148,6 +169,7 @@ impl ServerSession {
             watermark,
             idle_max_ms: u32::try_from(self.limits.idle_max_ns / 1_000_000).unwrap_or(u32::MAX),
             has_ended,
+            place,
         };
         welcome.write(&mut self.out);
     }
@@ -214,6 +236,12 @@ impl ServerSession {
         self.state == State::Open
     }
 
+    /// What comes is not read now, for want of room: the client may be silent, and its frame may take longer.
+    pub fn pardon(&mut self, now: Now) {
+        self.heard_ns = now.steady_ns;
+        self.frame = self.frame.map(|(_, bytes)| (now.steady_ns, bytes));
+    }
+
     /// Ends the session if it has taken too long. A client that waits for news is given a sign of life.
     pub fn check_time(&mut self, now: Now) -> Result<(), Refusal> {
         let is_open = matches!(self.state, State::Open | State::Leaving);
@@ -259,9 +287,12 @@ impl ServerSession {
         match (self.state, kind) {
             (State::AwaitHello, FrameKind::Hello) => {
                 let hello = Hello::read(self.reader.control()).map_err(wrong)?;
-                if hello.version != PROTOCOL_VERSION {
-                    let text =
-                        format!("protocol version {} is not spoken here, only {PROTOCOL_VERSION}", hello.version);
+                self.version = hello.version;
+                if !(PROTOCOL_VERSION_MIN..=PROTOCOL_VERSION).contains(&hello.version) {
+                    let text = format!(
+                        "protocol version {} is not spoken here, only {PROTOCOL_VERSION_MIN} to {PROTOCOL_VERSION}",
+                        hello.version
+                    );
                     return Err(Refusal::new(Code::Version, text));
                 }
                 self.lane = (producer_of(&hello.producer, hello.fingerprint), hello.lane);

@@ -2,7 +2,7 @@
 
 use corefold_aggregator::time::EventTime;
 use corefold_shards::session::message::{Hello, Level, Progress, Refusal, Welcome};
-use corefold_shards::session::{Code, producer_of};
+use corefold_shards::session::{Code, Place, producer_of};
 
 const SOURCES: [(&str, &[u8]); 2] = [
     ("shards/src/session/frame.rs", include_bytes!("../../src/session/frame.rs")),
@@ -34,7 +34,7 @@ fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
 #[test]
 fn a_hello_is_as_written() {
     let mut payload = b"COREFOLD".to_vec();
-    payload.extend(1_u32.to_le_bytes());
+    payload.extend(2_u32.to_le_bytes());
     payload.extend(9_u32.to_le_bytes());
     payload.extend(0x1122_u64.to_le_bytes());
     payload.extend([1, 0, 0, 0, 0, 0, 0, 0]);
@@ -43,7 +43,7 @@ fn a_hello_is_as_written() {
     payload.extend(77_u64.to_le_bytes());
     payload.extend(b"nameabc\0");
     let hello = Hello {
-        version: 1,
+        version: 2,
         lane: 9,
         fingerprint: 0x1122,
         level: Level::Written,
@@ -60,13 +60,17 @@ fn a_hello_is_as_written() {
 
 #[test]
 fn a_welcome_is_as_written() {
-    let mut payload = 1_u32.to_le_bytes().to_vec();
+    let mut payload = 2_u32.to_le_bytes().to_vec();
     payload.extend(4096_u32.to_le_bytes());
     payload.extend([7_u64, 5, 8192, (-1_i64).cast_unsigned()].into_iter().flat_map(u64::to_le_bytes));
     payload.extend(60_000_u32.to_le_bytes());
     payload.extend([1, 0, 0, 0]);
+    payload.extend([3_u32, 2].into_iter().flat_map(u32::to_le_bytes));
+    payload.extend(7610_u16.to_le_bytes());
+    payload.extend([0; 2]);
+    payload.extend(5_u32.to_le_bytes());
     let welcome = Welcome {
-        version: 1,
+        version: 2,
         batch_size_max: 4096,
         next: 7,
         durable: 5,
@@ -74,7 +78,19 @@ fn a_welcome_is_as_written() {
         watermark: EventTime(-1),
         idle_max_ms: 60_000,
         has_ended: true,
+        place: Place { shards: 3, shard: 2, port_first: 7610, lanes_max: 5 },
     };
+    let mut bytes = Vec::new();
+    welcome.write(&mut bytes);
+    assert_eq!(bytes, frame(5, &payload));
+    assert_eq!(Welcome::read(&payload), Ok(welcome));
+    // A shard that there is not.
+    payload[52] = 3;
+    assert!(Welcome::read(&payload).is_err());
+    // Version 1 ends before the place.
+    payload.truncate(48);
+    payload[0] = 1;
+    let welcome = Welcome { version: 1, place: Place::default(), ..welcome };
     let mut bytes = Vec::new();
     welcome.write(&mut bytes);
     assert_eq!(bytes, frame(5, &payload));

@@ -4,7 +4,8 @@ use corefold_aggregator::spec::FieldType;
 use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::{AlignedBytes, ColumnSet, Stamp, encode};
 use corefold_shards::session::{
-    ClientLane, ClientLimits, LaneName, Level, Now, ServerEvent, ServerSession, SessionLimits, producer_of,
+    Admission, ClientLane, ClientLimits, LaneName, Level, Now, Place, ServerEvent, ServerSession, SessionLimits,
+    producer_of,
 };
 
 pub const FINGERPRINT: u64 = 0xC0FE;
@@ -50,6 +51,12 @@ pub fn batch_of(value: i64, rows: usize, stamp: &Stamp) -> AlignedBytes {
     encode(&columns, FINGERPRINT, stamp, &mut bytes).expect("a small batch");
     bytes.pad(8, 0);
     bytes
+}
+
+/// Lets a client in that goes on with `next`.
+pub fn admission(next: u64, durable: u64) -> Admission {
+    let place = Place { shards: 1, ..Place::default() };
+    Admission { next, durable, watermark: EventTime::MIN, has_ended: false, room: LIMITS.credit_max, place }
 }
 
 pub fn stamp(sequence: u64) -> Stamp {
@@ -107,7 +114,7 @@ pub fn open_server(next: u64) -> ServerSession {
     let hello = drain_client(&mut client, at(0));
     let events = feed_server(&mut server, &hello, at(0)).expect("a good hello");
     assert!(matches!(events[..], [ServerEvent::Hello(_)]));
-    server.welcome(next, next, EventTime::MIN, false, LIMITS.credit_max);
+    server.welcome(&admission(next, next));
     drain_server(&mut server);
     server
 }

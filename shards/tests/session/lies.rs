@@ -1,7 +1,7 @@
 //! Clients and servers that do not keep to the protocol: each lie meets its sentence, and ends the session.
 
 use crate::kit::{FINGERPRINT, LIMITS, SECOND, at, batch_of, client, drain_client, drain_server, feed_server, name};
-use crate::kit::{open_server, stamp};
+use crate::kit::{admission, open_server, stamp};
 use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::wire::patch_stamp;
 use corefold_shards::batch::{AlignedBytes, Stamp};
@@ -9,7 +9,8 @@ use corefold_shards::session::client::{ClientError, OfferError};
 use corefold_shards::session::frame::write;
 use corefold_shards::session::message::{MAGIC, write_goodbye, write_ping};
 use corefold_shards::session::{
-    ClientEvent, Code, FrameKind, Hello, LANE_END, Progress, Refusal, ServerEvent, ServerSession, Welcome,
+    Admission, ClientEvent, Code, FrameKind, Hello, LANE_END, Place, Progress, Refusal, ServerEvent, ServerSession,
+    Welcome,
 };
 
 fn frame(kind: FrameKind, payload: &[u8]) -> Vec<u8> {
@@ -61,7 +62,7 @@ fn each_lie_of_a_batch_is_named() {
 fn each_lie_of_a_hello_is_named() {
     let mut bytes = Vec::new();
     let hello = Hello {
-        version: 1,
+        version: 2,
         lane: 3,
         fingerprint: FINGERPRINT,
         level: name().level,
@@ -78,7 +79,7 @@ fn each_lie_of_a_hello_is_named() {
     };
     assert_eq!(&honest[..8], &MAGIC);
     assert_eq!(lie(0, b'X').1, "the hello does not begin with COREFOLD");
-    assert_eq!(lie(8, 2), (Code::Version, "protocol version 2 is not spoken here, only 1".to_owned()));
+    assert_eq!(lie(8, 3), (Code::Version, "protocol version 3 is not spoken here, only 1 to 2".to_owned()));
     assert_eq!(lie(24, 3).1, "the hello asks for an unknown level");
     assert_eq!(lie(25, 1).1, "bytes that must be zero are not");
     assert_eq!(lie(32, 0).1, "the producer's name must have 1 to 256 bytes");
@@ -197,7 +198,7 @@ fn told(lie: &[u8]) -> Result<Option<ClientEvent>, ClientError> {
     drain_client(&mut client, at(0));
     let mut all = Vec::new();
     let welcome = Welcome {
-        version: 1,
+        version: 2,
         batch_size_max: 4096,
         next: 0,
         durable: 0,
@@ -205,6 +206,7 @@ fn told(lie: &[u8]) -> Result<Option<ClientEvent>, ClientError> {
         watermark: EventTime::MIN,
         idle_max_ms: 60_000,
         has_ended: false,
+        place: Place { shards: 1, ..Place::default() },
     };
     welcome.write(&mut all);
     all.extend(lie);
@@ -250,4 +252,36 @@ fn a_client_takes_what_it_can_keep() {
     let mut other = crate::kit::client();
     let none = other.offer(AlignedBytes::from(&[0; 64][..]), 0, EventTime::MAX, 0);
     assert!(matches!(none, Err(OfferError::NotABatch)));
+}
+
+#[test]
+fn a_client_of_version_1_is_answered_in_it() {
+    for version in [1, 2] {
+        let mut server = ServerSession::new(LIMITS, at(0));
+        let (producer, credentials) = (name().producer, Vec::new());
+        let mut hello = Vec::new();
+        Hello { version, lane: 3, fingerprint: FINGERPRINT, level: name().level, attempt: 1, producer, credentials }
+            .write(&mut hello);
+        feed_server(&mut server, &hello, at(0)).expect("a hello");
+        let place = Place { shards: 4, shard: 3, port_first: 7610, lanes_max: 0 };
+        server.welcome(&Admission { place, ..admission(0, 0) });
+        let said = drain_server(&mut server);
+        let welcome = Welcome::read(&said[16..]).expect("a welcome");
+        assert_eq!((said.len(), welcome.version), (if version == 1 { 64 } else { 80 }, version));
+        assert_eq!(welcome.place, if version == 1 { Place::default() } else { place });
+    }
+}
+
+/// A server without room does not read: what it does not read is not held against the client.
+#[test]
+fn who_waits_for_room_is_not_slow() {
+    let mut server = open_server(0);
+    feed_server(&mut server, &frame(FrameKind::Batch, batch_of(1, 40, &stamp(0)).as_slice())[..16], at(0))
+        .expect("a header");
+    for second in 0..200 {
+        server.pardon(at(second * SECOND));
+        assert_eq!(server.check_time(at(second * SECOND)), Ok(()));
+    }
+    // Room is there, and nothing comes.
+    assert_eq!(server.check_time(at(262 * SECOND)).map_err(|refusal| refusal.code), Err(Code::TooSlow));
 }

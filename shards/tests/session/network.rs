@@ -1,7 +1,7 @@
 //! Both ends over a network that cuts, delays and loses connections, with a server that is killed and forgets what was
 //! not durable: every batch is durable exactly once, in order, and nothing that was acknowledged is missing.
 
-use crate::kit::{LIMITS, SECOND, at, batch_of, client, stamp};
+use crate::kit::{LIMITS, SECOND, admission, at, batch_of, client, stamp};
 use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::{AlignedBytes, UnverifiedBatch};
 use corefold_shards::session::client::ClientError;
@@ -159,7 +159,7 @@ impl World {
                     }
                 }
                 let (next, durable) = (self.server.taken.len() as u64, self.server.durable as u64);
-                self.links[index].session.welcome(next, durable, EventTime::MIN, false, LIMITS.credit_max);
+                self.links[index].session.welcome(&admission(next, durable));
             }
             ServerEvent::Batch(received) => {
                 if received.is_duplicate {
