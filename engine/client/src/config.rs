@@ -2,6 +2,7 @@
 //!
 //! What it sends is not here.
 
+use crate::tls::TlsConfig;
 use corefold_shards::session::{ClientLimits, LaneName, Level};
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use std::time::Duration;
 pub struct ClientConfig {
     /// Host and port of the server.
     pub server: String,
+    /// Whom to trust; `None`: nothing is encrypted.
+    pub tls: Option<TlsConfig>,
     /// Who sends what.
     pub lane: LaneName,
     /// How much may be under way; and how long the server may be silent.
@@ -35,6 +38,7 @@ impl ClientConfig {
     pub fn new(server: &str, producer: &str, fingerprint: u64) -> ClientConfig {
         ClientConfig {
             server: server.to_owned(),
+            tls: None,
             lane: LaneName {
                 producer: producer.to_owned(),
                 lane: 0,

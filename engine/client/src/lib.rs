@@ -30,11 +30,13 @@ mod config;
 mod link;
 mod producer;
 mod rows;
+mod tls;
 
 pub use backoff::Backoff;
 pub use config::ClientConfig;
 pub use producer::{Metrics, Producer, SendError};
 pub use rows::{RowSender, Value};
+pub use tls::{TlsConfig, TlsError, TlsFiles};
 
 pub use corefold_aggregator::time::EventTime;
 pub use corefold_shards::batch::AlignedBytes;

@@ -44,6 +44,14 @@ pub enum SendError {
         /// What is lost.
         error: ClientError,
     },
+    /// TLS has not come about: whom to trust, or what to show, has to be mended first.
+    #[error("{server}: {reason}")]
+    Tls {
+        /// Which server.
+        server: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A batch cannot be sent.
     #[error(transparent)]
     Offer(#[from] OfferError),
@@ -93,6 +101,8 @@ pub struct Producer {
     has_ended: bool,
     /// What the server had received when it let us in.
     received: u64,
+    /// It has done so before.
+    was_welcome: bool,
 }
 
 impl Producer {
@@ -113,6 +123,7 @@ impl Producer {
             is_over: false,
             has_ended: false,
             received: 0,
+            was_welcome: false,
             config,
         };
         while !producer.lane.is_welcome() {
@@ -272,7 +283,7 @@ impl Producer {
             self.check_patience()?;
             return Ok(false);
         }
-        match Link::open(&self.config.server, self.config.connect_max) {
+        match Link::open(&self.config.server, self.config.connect_max, self.config.tls.as_ref()) {
             Ok(link) => {
                 self.metrics.connections += 1;
                 self.link = Some(link);
@@ -290,6 +301,7 @@ impl Producer {
         for event in std::mem::take(&mut self.events) {
             if let ClientEvent::Welcome(welcome) = &event {
                 self.received = welcome.next;
+                self.was_welcome = true;
                 self.has_ended = welcome.has_ended && welcome.durable == welcome.next;
             }
             match event {
@@ -321,6 +333,10 @@ impl Producer {
                 return Err(SendError::Lost { server: self.config.server.clone(), error });
             }
             LinkError::Session(error) => self.drop_link(error.to_string()),
+            // A wrong certificate does not get better by waiting. Later it may be a server in the middle of a change.
+            LinkError::Io(error) if error.kind() == std::io::ErrorKind::InvalidData && !self.was_welcome => {
+                return Err(SendError::Tls { server: self.config.server.clone(), reason: error.to_string() });
+            }
             // After a refusal that may be tried again, the pause is set already.
             LinkError::Io(error) => self.drop_link(error.to_string()),
         }

@@ -3,6 +3,7 @@
 //! What may be typed is in [`crate::cli`]; the engine itself is launched by [`crate::launch`].
 
 pub mod aggregate;
+pub mod identity;
 pub mod profiling;
 pub mod run;
 pub mod send;
