@@ -64,6 +64,8 @@ pub struct Producer {
     shed: BTreeSet<u64>,
     /// The last batch that was offered is the end of the lane.
     ends_lane: bool,
+    /// It has done so before.
+    was_welcome: bool,
 }
 
 impl Producer {
@@ -109,6 +111,7 @@ impl Producer {
             is_door_next: true,
             shed: BTreeSet::new(),
             ends_lane: false,
+            was_welcome: false,
             config,
         }
     }
@@ -358,8 +361,9 @@ impl Producer {
             return Ok(false);
         }
         let door = self.door.as_ref().filter(|_| self.is_door_next);
+        let (server, tls) = (door.unwrap_or(&self.config.server), self.config.tls.as_ref());
         let opened = match &mut self.way.0 {
-            None => Link::open(door.unwrap_or(&self.config.server), self.config.connect_max),
+            None => Link::open(server, self.config.connect_max, tls),
             Some(connector) => connector().and_then(Link::over),
         };
         match opened {
@@ -384,6 +388,7 @@ impl Producer {
                 self.heard = (welcome.durable, welcome.durable);
                 self.batch_size_max = welcome.batch_size_max as usize;
                 self.place = welcome.place;
+                self.was_welcome = true;
                 self.has_ended = welcome.has_ended && welcome.durable == welcome.next;
             }
             if let ClientEvent::Progress(progress) = &event {
@@ -421,6 +426,10 @@ impl Producer {
                 return Err(SendError::Lost { server: self.config.server.clone(), error });
             }
             LinkError::Session(error) => self.drop_link(error.to_string()),
+            // A wrong certificate does not get better by waiting. Later it may be a server in the middle of a change.
+            LinkError::Io(error) if error.kind() == std::io::ErrorKind::InvalidData && !self.was_welcome => {
+                return Err(SendError::Tls { server: self.config.server.clone(), reason: error.to_string() });
+            }
             // After a refusal that may be tried again, the pause is set already.
             LinkError::Io(error) => self.drop_link(error.to_string()),
         }

@@ -3,13 +3,13 @@
 //! What the file may say is in [`crate::config`].
 
 use super::profiling::ProfileWatch;
-use super::signals::StopSignal;
+use super::signals::{ReloadSignal, StopSignal};
 use super::{CommandError, Console, check_machine};
 use crate::assemble::{self, ViewRequest};
 use crate::cli::profile::ProfileArgs;
+use crate::config::SourceConfig;
 use crate::config::error::Faults;
 use crate::config::{self, AtStop, ConfigError, ConfigErrors, EngineConfig, ExportConfig, ExportTarget};
-use crate::config::{ListenConfig, SourceConfig};
 use crate::error::EngineError;
 use crate::export::text::time_text;
 use crate::export::{self, Booking, ExportError, Exporter, PartsExporter, Rotation, Target};
@@ -22,6 +22,7 @@ use crate::launch_store::StorePlan;
 use crate::lifecycle::Lifecycle;
 use crate::links::Shared;
 use crate::manifest::{MANIFEST_FILE, Manifest, ManifestError, SharedManifest};
+use crate::net::keys::Keys;
 use crate::net::log::NetLog;
 use crate::net::{Listener, NetPlan, NetStream};
 use crate::progress::ProgressDisplay;
@@ -37,7 +38,7 @@ use corefold_aggregator::time::{Duration, EventTime};
 use corefold_shards::live_lanes::LivePlan;
 use corefold_shards::shard::ShardPlan;
 use crossbeam_channel::{Receiver, Sender};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -102,7 +103,9 @@ pub fn run(file: &Path, profile: &ProfileArgs, console: &Console) -> Result<(), 
         ));
     }
     let (door, inside) = crossbeam_channel::bounded(DOOR_MAX);
-    let net = open_net(&config, &meaning, store.as_ref(), inside, console)?;
+    let mut keys = Keys::load(&config.producers).map_err(EngineError::Keys)?;
+    let net = open_net(&config, &meaning, store.as_ref(), (topology.shards.len(), &mut keys, inside), console)?;
+    let reload = if keys.has_files() { Some(ReloadSignal::listen()?) } else { None };
     let mut ingest = open_ways(&config, &meaning, door, &shared, console)?;
     let net_counts = net.as_ref().map(|net| Arc::clone(&net.counts));
     let rows_resumed = store.as_ref().map_or(0, |store| store.recovered.rows);
@@ -131,6 +134,9 @@ pub fn run(file: &Path, profile: &ProfileArgs, console: &Console) -> Result<(), 
             net_log.turn(display.elapsed(), counts, |line| display.aside(|| console.say(line)));
         }
         watch.turn(shared, console);
+        if reload.as_ref().is_some_and(ReloadSignal::take) {
+            keys.reload().iter().for_each(|text| console.say(text));
+        }
         for news in ingest.iter_mut().flat_map(Ingest::news) {
             display.clear();
             console.say(&format!("warning: {news}"));
@@ -167,7 +173,7 @@ fn open_net(
     config: &EngineConfig,
     meaning: &Meaning,
     store: Option<&StorePlan>,
-    inside: Receiver<TcpStream>,
+    (shards, keys, inside): (usize, &mut Keys, Receiver<TcpStream>),
     console: &Console,
 ) -> Result<Option<NetPlan>, EngineError> {
     if config.listeners.is_empty() && config.ways.is_empty() {
@@ -177,13 +183,13 @@ fn open_net(
         return Err(EngineError::Drained { directory: store.directory.root().to_owned() });
     }
     let mut listeners = Vec::with_capacity(config.listeners.len());
-    for ListenConfig { address, limits, streams } in &config.listeners {
-        let bound = TcpListener::bind(address).and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
-        let socket = bound.map_err(|error| EngineError::Listen { address: *address, error })?;
-        let address = socket.local_addr().unwrap_or(*address);
-        let names: Vec<&str> = streams.iter().map(|&stream| config.streams[stream].name.as_str()).collect();
-        console.say(&format!("listening on {address} for {}", names.join(", ")));
-        listeners.push(Listener { socket, limits: *limits, streams: streams.clone() });
+    for listen in &config.listeners {
+        let listener = Listener::bind(listen, shards, keys)?;
+        let address = listener.socket.local_addr().unwrap_or(listen.address);
+        let names: Vec<&str> = listen.streams.iter().map(|&stream| config.streams[stream].name.as_str()).collect();
+        let with_tls = if listener.certificates.is_some() { " with TLS" } else { "" };
+        console.say(&format!("listening on {address}{with_tls} for {}", names.join(", ")));
+        listeners.push(listener);
     }
     let streams = config.streams.iter().zip(&meaning.streams).map(|(stream, spec)| NetStream {
         fingerprint: spec.fingerprint(),
@@ -197,6 +203,7 @@ fn open_net(
     Ok(Some(NetPlan {
         listeners,
         inside: (!config.ways.is_empty()).then_some(inside),
+        access: keys.access(),
         streams: Arc::new(streams.collect()),
         has_files: !config.sources.is_empty(),
         drains: config.stop == AtStop::Drain,

@@ -8,6 +8,7 @@ pub mod choices;
 pub mod error;
 pub mod file;
 pub mod file_ways;
+pub mod producers;
 pub mod ways;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use corefold_aggregator::time::{Duration, WindowSpec};
 
 pub use choices::{AtStop, AutoOr, Durability, InputFormat, OnError, OutputFormat, Routing, TimeUnit};
 pub use error::{ConfigError, ConfigErrors, Located};
+pub use producers::{NamePattern, ProducerConfig, ProofConfig, TlsFiles};
 pub use ways::WayConfig;
 
 /// Most shards.
@@ -82,6 +84,8 @@ pub struct EngineConfig {
     pub listeners: Vec<ListenConfig>,
     /// Ways in for programs that do not speak our own protocol, in the order of the file.
     pub ways: Vec<WayConfig>,
+    /// Who may send, in the order of the file; empty: everybody.
+    pub producers: Vec<ProducerConfig>,
     /// What a stop does with open windows, if there are listeners.
     pub stop: AtStop,
     /// Views, in the order of the file.
@@ -147,6 +151,10 @@ pub struct SourceConfig {
 pub struct ListenConfig {
     /// Where.
     pub address: SocketAddr,
+    /// What is proven; `None`: nothing is, and nothing is encrypted.
+    pub tls: Option<TlsFiles>,
+    /// Port of the first shard, at the same address; those of the others follow.
+    pub shard_ports: Option<u16>,
     /// What they may cost.
     pub limits: ListenLimits,
     /// Indices of the streams that they may send.

@@ -20,6 +20,7 @@ use crate::config::{ReadOptions, StreamConfig};
 use crate::error::EngineError;
 use crate::guard::PanicGuard;
 use crate::links::Shared;
+use crate::net::INSIDE_PREFIX;
 use crate::source::plan::ReadPlan;
 use crossbeam_channel::Sender;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -278,7 +279,7 @@ impl Starting<'_> {
         let WayLimits { batch_age, acknowledge, .. } = way.way.limits;
         LanePlan {
             // As configured, not as bound: it has to be the same after a restart.
-            name: format!("{}/{}@{address}", way.way.protocol.name(), how.name()),
+            name: format!("{INSIDE_PREFIX}{}/{}@{address}", way.way.protocol.name(), how.name()),
             fingerprint: way.fingerprint,
             fields: way.stream.fields.clone(),
             batch_rows: self.plan.batch_rows,

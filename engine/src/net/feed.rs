@@ -7,9 +7,9 @@ use super::connection::{Connection, serve};
 use super::parts::FeedParts;
 use super::reasons::Reason;
 use super::spares::Spares;
+use super::transport::Transport;
 use super::{Handover, NetBoard};
 use corefold_aggregator::time::EventTime;
-use corefold_shards::batch::prune::{shed, without_later};
 use corefold_shards::batch::wire::{LOCAL_PRODUCER, Stamp, patch_stamp};
 use corefold_shards::batch::{AlignedBytes, UnverifiedBatch, VerifiedBatch};
 use corefold_shards::live_lanes::{LaneFrontier, LaneId, LiveLane, LiveLanes};
@@ -61,6 +61,8 @@ pub struct NetFeed {
     told: EventTime,
     promised_ns: u64,
     checked_ns: u64,
+    /// When connections that have sent too much may go on, at the earliest.
+    wake_ns: u64,
     now: Now,
     /// When the clock was looked at, and how much of its time counts for nobody: while the shard was held up, nobody who
     /// sent was heard, and nobody was silent.
@@ -94,6 +96,7 @@ impl NetFeed {
             told: promised,
             promised_ns: 0,
             checked_ns: now.steady_ns,
+            wake_ns: u64::MAX,
             now,
             looked_ns: now.steady_ns,
             excused_ns: 0,
@@ -121,6 +124,11 @@ impl NetFeed {
         let has_room = self.waiting == 0 || self.waiting + cost <= self.parts.inbox_max;
         self.waiting += if has_room { cost } else { 0 };
         has_room
+    }
+
+    /// Has connections that are blocked look again at this time.
+    pub fn wake_at(&mut self, steady_ns: u64) {
+        self.wake_ns = self.wake_ns.min(steady_ns);
     }
 
     /// Memory for a batch.
@@ -190,10 +198,14 @@ impl NetFeed {
             this.checked_ns = this.now.steady_ns;
             this.check_connections();
         }
+        if this.now.steady_ns >= this.wake_ns {
+            this.wake_ns = u64::MAX;
+            this.wake_blocked();
+        }
         drop(this);
         // A task begins to run where it is spawned.
-        for (socket, connection) in admitted {
-            glommio::spawn_local(serve(socket, connection, Rc::clone(feed))).detach();
+        for (socket, transport, connection) in admitted {
+            glommio::spawn_local(serve(socket, transport, connection, Rc::clone(feed))).detach();
         }
     }
 
@@ -301,10 +313,11 @@ impl NetFeed {
         &self.parts.boards[self.parts.index]
     }
 
-    fn admit(&mut self, handover: Handover) -> (std::net::TcpStream, Shared<Connection>) {
-        let Handover { socket, mut session, lane, stream, attempt, place, permit } = handover;
-        session.hand_over(self.now);
-        let connection = Rc::new(RefCell::new(Connection::new(session, lane, stream, place, permit)));
+    fn admit(&mut self, handover: Handover) -> (std::net::TcpStream, Transport, Shared<Connection>) {
+        let Handover { lane, stream, attempt, .. } = handover;
+        let (socket, transport, mut connection) = Connection::new(handover);
+        connection.session.hand_over(self.now);
+        let connection = Rc::new(RefCell::new(connection));
         let refused = self.open(&connection, lane, stream, attempt).err();
         if let Some(refusal) = refused {
             let mut connection = connection.borrow_mut();
@@ -314,7 +327,7 @@ impl NetFeed {
         } else {
             self.parts.counts.opened.fetch_add(1, Ordering::Relaxed);
         }
-        (socket, connection)
+        (socket, transport, connection)
     }
 
     fn open(
@@ -414,26 +427,24 @@ impl NetFeed {
         if stamp.sequence > next {
             return Err(refuse(Code::Gap, format!("sequence {next} was expected, {} came", stamp.sequence)));
         }
-        let (rows, time_max) = (batch.view().rows(), batch.view().time_max());
+        let rows = batch.view().rows();
         let is_last = stamp.position == LANE_END;
         if is_last && rows > 0 {
             return Err(refuse(Code::Batch, "the last batch of a lane has rows".to_owned()));
         }
-        self.rows += rows as u64 + u64::from(stamp.rejected);
+        let rows_all = rows as u64 + u64::from(stamp.rejected);
+        self.rows += rows_all;
+        if let Some(quota) = &from.borrow().quota {
+            quota.charge_rows(rows_all, self.now.steady_ns);
+        }
         let failed = |error: corefold_shards::batch::EncodeError| refuse(Code::Batch, error.to_string());
+        let is_late = stamp.deadline < self.now.wall && !is_last;
+        if is_late && !has_expired {
+            let text = format!("its deadline was {}", stamp.deadline);
+            from.borrow_mut().session.refuse(&refuse(Code::Expired, text));
+        }
         let latest = self.lanes.latest(stream, self.now.wall);
-        let replacement = if has_expired || (stamp.deadline < self.now.wall && !is_last) {
-            if !has_expired {
-                let text = format!("its deadline was {}", stamp.deadline);
-                from.borrow_mut().session.refuse(&refuse(Code::Expired, text));
-            }
-            Some(shed(&stamp, rows as u32, &plan.kinds(), plan.fingerprint).map_err(failed)?)
-        } else if rows > 0 && time_max > latest {
-            Some(without_later(&batch.view(), latest, &plan.kinds(), plan.fingerprint).map_err(failed)?)
-        } else {
-            None
-        };
-        if let Some(bytes) = replacement {
+        if let Some(bytes) = plan.replacement(&batch.view(), has_expired || is_late, latest).map_err(failed)? {
             let replaced = VerifiedBatch::verify(bytes, plan.fingerprint, &plan.fields);
             let replaced = replaced.map_err(|(error, _)| refuse(Code::Batch, error.to_string()))?;
             self.spares.keep(std::mem::replace(&mut batch, replaced).into_bytes());
@@ -499,7 +510,7 @@ impl NetFeed {
 
     fn check_connections(&mut self) {
         self.superseded.retain(|connection| !connection.borrow().is_gone);
-        let is_room_wanted = self.connections.values().any(|connection| connection.borrow().is_blocked);
+        let is_room_wanted = self.connections.values().any(|connection| connection.borrow().wants_room);
         for connection in self.connections.values().chain(&self.superseded) {
             let mut connection = connection.borrow_mut();
             if let Err(overdue) = connection.check_time(self.now, is_room_wanted) {

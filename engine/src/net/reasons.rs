@@ -26,6 +26,8 @@ pub enum Reason {
     Room,
     /// A frame larger than it may be.
     FrameSize,
+    /// TLS did not come about, or there was TLS where there is none.
+    Tls,
     /// Bytes that are not the protocol.
     Protocol,
     /// A version that is not spoken.
@@ -52,7 +54,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, each at its own number.
-    pub const ALL: [Reason; 20] = [
+    pub const ALL: [Reason; 21] = [
         Reason::Connections,
         Reason::AddressConnections,
         Reason::ShardConnections,
@@ -62,6 +64,7 @@ impl Reason {
         Reason::ByteRate,
         Reason::Room,
         Reason::FrameSize,
+        Reason::Tls,
         Reason::Protocol,
         Reason::Version,
         Reason::Denied,
@@ -117,6 +120,7 @@ impl Reason {
             Reason::ByteRate => "byte rate",
             Reason::Room => "room held too long",
             Reason::FrameSize => "frame size",
+            Reason::Tls => "TLS",
             Reason::Protocol => "protocol",
             Reason::Version => "version",
             Reason::Denied => "denied",

@@ -5,6 +5,7 @@
 mod engine;
 mod listeners;
 mod mappings;
+mod producers;
 mod streams;
 mod views;
 mod ways;
@@ -30,6 +31,7 @@ pub fn check(document: Document<'_>, typed: &FileConfig) -> Result<EngineConfig,
     let streams = streams::streams(&mut checker, typed);
     let sources = streams::sources(&mut checker, typed, &streams);
     let listeners = listeners::listeners(&mut checker, typed, &streams);
+    let producers = producers::producers(&mut checker, typed, &streams, &listeners);
     let ways = ways::ways(&mut checker, typed, &streams);
     let live: Vec<usize> = listeners.iter().flat_map(|listener| listener.streams.iter().copied()).collect();
     let live = [live, ways.iter().map(|way| way.stream).collect()].concat();
@@ -54,6 +56,7 @@ pub fn check(document: Document<'_>, typed: &FileConfig) -> Result<EngineConfig,
         sources,
         listeners,
         ways,
+        producers,
         stop,
         views,
         notes,
