@@ -181,7 +181,7 @@ fn a_client_whose_batch_waits_for_room_is_neither_slow_nor_silent() {
     let mut server = open_server(0);
     let bytes = batch_frame(|_| {});
     feed_server(&mut server, &bytes[..16], at(0)).expect("a header");
-    for second in 1..300 {
+    for second in 1..=300 {
         assert_eq!(server.check_time(at(second * SECOND)), Ok(()));
         assert_eq!(server.check_haste(at(second * SECOND)), Ok(()));
     }
