@@ -1,5 +1,5 @@
-//! Several lanes to a running engine, by `corefold send` and by the client library: what comes over all of them gives what the
-//! same rows give when they are read, exactly once, whoever is killed in between.
+//! Several lanes to a running engine, by `corefold send` and by the client library: what comes over all of them gives
+//! what the same rows give when they are read, exactly once, whoever is killed in between.
 //!
 //! One lane per input is in `network.rs`; a server that does worse than die is in the client's own tests.
 

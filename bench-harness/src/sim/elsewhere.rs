@@ -49,6 +49,8 @@ pub struct Elsewhere<'a> {
     boards: Vec<LaneFrontier>,
     /// Where each lane lives.
     homes: BTreeMap<LaneId, usize>,
+    /// Batches of each lane that shards have acknowledged.
+    settled: BTreeMap<u32, u64>,
     has_drained: bool,
     is_stopping: bool,
 }
@@ -81,6 +83,7 @@ impl<'a> Elsewhere<'a> {
         Ok(Elsewhere {
             network,
             cutter,
+            settled: origins.iter().map(|(id, lane)| (id.lane, lane.origin.next)).collect(),
             fingerprint: plan.batches.fingerprint,
             fields: plan.batches.read.fields.clone(),
             // Nobody is ever silent for so long that others go on: the oracle knows no silence.
@@ -127,6 +130,14 @@ impl<'a> Elsewhere<'a> {
                 self.read(number, sites, entropy)?;
             } else {
                 self.network.hear(number, entropy);
+            }
+        }
+        for lane in self.network.lanes() {
+            let (told, settled) = (self.network.told(lane), self.settled.get(&lane).copied().unwrap_or(0));
+            if told > settled {
+                let text =
+                    format!("lane {lane} was told of {told} durable batches, and shards have acknowledged {settled}");
+                return Err(Failure::Broken(text));
             }
         }
         let index = entropy.index(sites.len());
@@ -179,6 +190,8 @@ impl<'a> Elsewhere<'a> {
             let spent = std::mem::take(&mut site.spent);
             let Some(feed) = feed else { continue };
             for stamp in settled {
+                let batches = self.settled.entry(stamp.lane).or_default();
+                *batches = (*batches).max(stamp.sequence + 1);
                 feed.lanes.settle(&stamp);
                 let id = LaneId::of(&stamp);
                 let link = feed.current.get(&id).and_then(|number| self.network.links.get_mut(number));

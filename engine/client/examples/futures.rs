@@ -29,7 +29,8 @@ async fn send(client: &Client, stream: &StreamSpec, sensor: &str, batches: u32) 
         }
         // Worth nothing in a minute: then the server counts it as shed.
         let batch = builder.finish(client.spare())?.with_deadline(now + Duration::from_secs(60));
-        // Ready when the batch is accepted; its ticket when it is durable. Not to wait for each ticket keeps more under way.
+        // Ready when the batch is accepted; its ticket when it is durable. Not to wait for each ticket keeps more
+        // under way.
         let ticket = client.send_async(batch).await?;
         durable += u32::from(ticket.await? == Outcome::Durable);
     }

@@ -44,8 +44,8 @@ impl Batch {
         Batch { rejected, ..self }
     }
 
-    /// Worth nothing after `deadline`: the server then counts its rows as shed instead of folding them. The clocks of both
-    /// machines decide. Without this, `batch_life` of the config counts from the call that sends the batch.
+    /// Worth nothing after `deadline`: the server then counts its rows as shed instead of folding them. The clocks of
+    /// both machines decide. Without this, `batch_life` of the config counts from the call that sends the batch.
     pub fn with_deadline(self, deadline: SystemTime) -> Batch {
         Batch { deadline: Some(event_time(deadline)), ..self }
     }
@@ -124,7 +124,8 @@ impl BatchBuilder {
         Ok(())
     }
 
-    /// The rows as a batch, into memory that is used again; then there are none. After an error the rows are still there.
+    /// The rows as a batch, into memory that is used again; then there are none. After an error the rows are still
+    /// there.
     pub fn finish(&mut self, mut memory: AlignedBytes) -> Result<Batch, SendError> {
         self.encoder.encode(&self.columns, self.fingerprint, &Stamp::of_lane(0, 0, 0), &mut memory)?;
         self.columns.clear();

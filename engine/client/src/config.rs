@@ -16,8 +16,8 @@ use std::time::{Duration, SystemTime};
 /// Most lanes of one client: each has a connection and a thread.
 pub const LANES_MAX: u32 = 1024;
 
-/// A stream as the server's configuration describes it, with its fields in the same order: what its fingerprint is made of.
-/// `time` is its column of the event time.
+/// A stream as the server's configuration describes it, with its fields in the same order: what its fingerprint is
+/// made of. `time` is its column of the event time.
 pub fn stream(name: &str, time: &str, fields: &[(&str, FieldType)]) -> StreamSpec {
     let field = |(name, kind): &(&str, FieldType)| Field { name: (*name).to_owned(), kind: *kind };
     StreamSpec {

@@ -3,8 +3,8 @@
 //! One thread for each lane, so that a lane that connects, or encrypts, holds no other one up. What callers see is in
 //! [`crate::client`].
 
-use crate::client::Inner;
 use crate::error::SendError;
+use crate::inner::Inner;
 use crate::producer::Producer;
 use crate::routing::Resume;
 use crate::state::{Greeting, Handed, Kind};

@@ -1,10 +1,10 @@
 //! Sends batches to a running `corefold run`, exactly once.
 //!
-//! A [`Client`] has one lane or several, each with a connection and a thread of its own. It connects again by itself, after
-//! pauses drawn at random below a bound that doubles; goes on where the server is; keeps what is not durable; and makes
-//! callers wait when as much is under way as may be. Rows become batches by number and by age, whether more rows come or
-//! not, and find their lanes by the hash of a key or in turn. The protocol is `corefold_shards::session`; what other
-//! languages need to know is in `docs/wire-format.md` and `docs/clients.md`.
+//! A [`Client`] has one lane or several, each with a connection and a thread of its own. It connects again by itself,
+//! after pauses drawn at random below a bound that doubles; goes on where the server is; keeps what is not durable;
+//! and makes callers wait when as much is under way as may be. Rows become batches by number and by age, whether more
+//! rows come or not, and find their lanes by the hash of a key or in turn. The protocol is
+//! `corefold_shards::session`; what other languages need to know is in `docs/wire-format.md` and `docs/clients.md`.
 //!
 //! Rows, from ordinary code:
 //!
@@ -45,24 +45,25 @@
 //!
 //! # What is accepted is neither lost nor doubled
 //!
-//! A future that is dropped while it waits has done nothing: its row or batch was not accepted. One that was accepted is kept
-//! until the server says that it is durable, and sent again after every loss of the connection or of the server. Tickets
-//! may be dropped at any time. What ends this is the end of the program, or of the [`Client`], before
+//! A future that is dropped while it waits has done nothing: its row or batch was not accepted. One that was accepted
+//! is kept until the server says that it is durable, and sent again after every loss of the connection or of the
+//! server. Tickets may be dropped at any time. What ends this is the end of the program, or of the [`Client`], before
 //! [`Client::close`].
 //!
 //! # Beginning again
 //!
-//! After a restart of the program, either go on ([`Resume::GoOn`]): the server keeps what it has, rows that were on their way
-//! may or may not be among it, and everything sent from then on is new. Or offer everything again
-//! ([`Resume::FromStart`]), and nothing counts twice, if these are the same as before: the producer's name, the rows and
-//! their order, the calls that cut batches (`batch_rows`, [`Client::flush`]), the routing, and the number of lanes.
-//! [`Lanes::PerShard`] keeps the number of lanes itself. Rows must then come from one thread, or each lane's from one.
+//! After a restart of the program, either go on ([`Resume::GoOn`]): the server keeps what it has, rows that were on
+//! their way may or may not be among it, and everything sent from then on is new. Or offer everything again
+//! ([`Resume::FromStart`]), and nothing counts twice, if these are the same as before: the producer's name, the rows
+//! and their order, the calls that cut batches (`batch_rows`, [`Client::flush`]), the routing, and the number of
+//! lanes. [`Lanes::PerShard`] keeps the number of lanes itself. Rows must then come from one thread, or each lane's
+//! from one.
 //!
 //! # Lanes and time
 //!
-//! Each lane has a watermark of its own. What is late is decided lane by lane; results wait for the slowest lane that is
-//! live, so a lane without rows holds them back until it has been silent for the stream's `idle_timeout`. Few lanes with
-//! many rows each are better than many with few.
+//! Each lane has a watermark of its own. What is late is decided lane by lane; results wait for the slowest lane that
+//! is live, so a lane without rows holds them back until it has been silent for the stream's `idle_timeout`. Few
+//! lanes with many rows each are better than many with few.
 
 mod backoff;
 mod batch;
@@ -70,6 +71,7 @@ mod bell;
 mod client;
 mod config;
 mod error;
+mod inner;
 mod lane_thread;
 mod link;
 mod metrics;

@@ -1,8 +1,8 @@
 //! How many lanes a producer has that wants one for each shard, and by which door each comes.
 //!
-//! The number must stay the same for good, or rows that are sent again would take other lanes and count twice. The server
-//! remembers it, in a lane of its own: that lane's batches are empty, their number is the number of lanes, and then it
-//! ends. What lanes do is in [`crate::client`].
+//! The number must stay the same for good, or rows that are sent again would take other lanes and count twice. The
+//! server remembers it, in a lane of its own: that lane's batches are empty, their number is the number of lanes, and
+//! then it ends. What lanes do is in [`crate::client`].
 
 use crate::client::Client;
 use crate::config::{ClientConfig, LANES_MAX};

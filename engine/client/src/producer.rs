@@ -57,7 +57,8 @@ pub struct Producer {
     heard: (u64, u64),
     batch_size_max: usize,
     place: Place,
-    /// Where the lane's shard can be found, and whether to try there. After a restart it may be gone; so they take turns.
+    /// Where the lane's shard can be found, and whether to try there. After a restart it may be gone; so they take
+    /// turns.
     door: Option<String>,
     is_door_next: bool,
     /// Batches that the server has shed and that are not known to be durable: after a crash it sheds them again.
@@ -204,9 +205,9 @@ impl Producer {
         self.metrics.batches_known += 1;
     }
 
-    /// Goes on behind everything that the server has of this lane, for a producer that has nothing of it any more: what is
-    /// sent from now on is new. Without this, or [`Producer::pass`], a producer begins with batch 0 again, and what the
-    /// server has counts as sent.
+    /// Goes on behind everything that the server has of this lane, for a producer that has nothing of it any more:
+    /// what is sent from now on is new. Without this, or [`Producer::pass`], a producer begins with batch 0 again,
+    /// and what the server has counts as sent.
     ///
     /// Panics if something was offered already.
     pub fn go_on(&mut self) -> Result<(), SendError> {

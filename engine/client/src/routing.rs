@@ -21,8 +21,8 @@ pub enum Lanes {
 pub enum Routing {
     /// Batches go to one lane after the other; rows as their batches.
     RoundRobin,
-    /// Rows go by the values of these fields, by index: one key always takes the same lane. Batches go to one lane after
-    /// the other.
+    /// Rows go by the values of these fields, by index: one key always takes the same lane. Batches go to one lane
+    /// after the other.
     ByKey(Vec<usize>),
 }
 

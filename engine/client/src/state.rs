@@ -1,7 +1,7 @@
 //! What the lanes of a client share with those who use them: batches on their way, how far each lane is, what failed.
 //!
-//! Sockets are in [`crate::lane_thread`], what callers see in [`crate::client`]. All of it stands under one lock, taken a few
-//! times per batch and never while something is awaited.
+//! Sockets are in [`crate::lane_thread`], what callers see in [`crate::client`]. All of it stands under one lock,
+//! taken a few times per batch and never while something is awaited.
 
 use crate::batch::Batch;
 use crate::error::SendError;

@@ -2,8 +2,8 @@
 //!
 //! Dropping it changes nothing about the batch.
 
-use crate::client::Inner;
 use crate::error::SendError;
+use crate::inner::Inner;
 use crate::state::{Mark, Outcome};
 use crate::waiting::block_on;
 use std::future::Future;

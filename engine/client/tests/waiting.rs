@@ -1,4 +1,5 @@
-//! What waits for a server, and what is given up while it waits: by threads, and by futures under executors of other people.
+//! What waits for a server, and what is given up while it waits: by threads, and by futures under executors of other
+//! people.
 //!
 //! That each row comes once is in `lanes.rs`.
 
@@ -9,7 +10,7 @@ use futures_lite::future::{block_on, poll_once, zip};
 use server::{PATIENCE, Server, config, stream};
 use std::net::TcpListener;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A batch of one row.
 fn batch(row: i64) -> Batch {
@@ -33,6 +34,34 @@ fn times(server: &Server) -> Vec<i64> {
     let mut times: Vec<i64> = server.world().rows().into_iter().map(|(time, _)| time).collect();
     times.sort_unstable();
     times
+}
+
+/// Otherwise a lane could be unknown after a crash of the server, and its rows late because others had moved time on.
+#[test]
+fn nothing_is_sent_before_every_lane_is_known_for_good() {
+    let server = Server::start();
+    server.world().is_frozen = true;
+    let mut config = config(&server);
+    config.lanes = Lanes::Of(3);
+    let fields = stream().fields;
+    let mut connecting = pin!(Client::connect_async(config, &fields));
+    block_on(async {
+        let first_only = [vec![Vec::new()], vec![Vec::new()], vec![Vec::new()]];
+        let began = Instant::now();
+        let come = |server: &Server| server.world().lanes.values().map(|lane| lane.rows()).collect::<Vec<_>>();
+        while come(&server) != first_only {
+            assert!(poll_once(&mut connecting).await.is_none());
+            assert!(began.elapsed() < PATIENCE, "each lane has an empty batch");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for _ in 0..20 {
+            assert!(poll_once(&mut connecting).await.is_none(), "they may still be lost");
+        }
+        server.world().is_frozen = false;
+        let client = connecting.await.expect("a connection");
+        assert_eq!(client.metrics().batches_offered, 0);
+        client.close_async().await.expect("an end");
+    });
 }
 
 #[test]

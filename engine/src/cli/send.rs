@@ -87,8 +87,9 @@ pub struct SendArgs {
     #[arg(long, value_name = "NAME", help_heading = "Server")]
     pub producer: Option<String>,
 
-    /// Lanes per input, from 1 to 1024, or `shards` for as many as the server has shards: connections side by side that take
-    /// the input's batches in turn, each with a watermark of its own. With `shards` the server remembers the number
+    /// Lanes per input, from 1 to 1024, or `shards` for as many as the server has shards: connections side by side
+    /// that take the input's batches in turn, each with a watermark of its own. With `shards` the server remembers
+    /// the number
     #[arg(long, value_name = "LANES", default_value_t = LanesChoice::ONE, value_parser = parse_lanes,
           help_heading = "Server")]
     pub lanes: LanesChoice,

@@ -1,4 +1,5 @@
-//! Chunks of inputs to batches, by several workers: the batches of a lane are made and handed over by one of them, in order.
+//! Chunks of inputs to batches, by several workers: the batches of a lane are made and handed over by one of them, in
+//! order.
 //!
 //! Which chunk takes which lane is decided in [`super::send`].
 
@@ -180,7 +181,8 @@ impl Worker {
     }
 }
 
-/// Calls into the readers of file formats, whose libraries may panic on damaged files; what they leave is of no use then.
+/// Calls into the readers of file formats, whose libraries may panic on damaged files; what they leave is of no use
+/// then.
 pub fn guarded<T>(path: &str, body: impl FnOnce() -> Result<T, SourceError>) -> Result<T, SourceError> {
     catch(body).unwrap_or_else(|what| Err(SourceError::Damaged { path: path.to_owned(), what }))
 }

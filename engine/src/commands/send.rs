@@ -1,7 +1,7 @@
 //! `corefold send`: files or standard input to a running engine, with the readers of `aggregate`.
 //!
-//! How batches travel is `corefold_client`'s, how chunks become batches is in [`super::dealing`]. Here each input becomes
-//! lanes of a producer that can be interrupted and run again.
+//! How batches travel is `corefold_client`'s, how chunks become batches is in [`super::dealing`]. Here each input
+//! becomes lanes of a producer that can be interrupted and run again.
 
 use super::dealing::{Dealing, Work, guarded};
 use super::identity::Identity;

@@ -152,11 +152,6 @@ impl Lane {
         self.producer.has_room()
     }
 
-    /// Whether anything waits: rows to be sent, batches to be acknowledged.
-    pub fn is_idle(&self) -> bool {
-        self.began.is_none() && self.producer.underway() == 0 && self.waiting.is_empty()
-    }
-
     /// How long to wait for more rows before the next [`Lane::turn`].
     pub fn patience(&self) -> Duration {
         if self.producer.underway() > 0 || !self.waiting.is_empty() {

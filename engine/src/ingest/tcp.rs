@@ -30,6 +30,9 @@ const READ_SIZE: usize = 64 << 10;
 /// How long the other end may take to hear the last word.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
+/// How long a stop looks for what has come and was not noticed yet.
+const LAST_LOOK: Duration = Duration::from_millis(20);
+
 /// Pause after the system had no descriptor for another connection.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -69,6 +72,8 @@ pub async fn accept<F: Future<Output = ()> + Send + 'static>(
     loop {
         let accepted = or(async { Some(listener.accept().await) }, async {
             stop.clone().wait().await;
+            // Who had connected by then is still served.
+            tokio::time::sleep(LAST_LOOK).await;
             None
         });
         match accepted.await {
@@ -162,10 +167,11 @@ impl Lines<'_> {
         loop {
             self.buffer.reserve(READ_SIZE);
             let count = if stops {
-                match socket.try_read_buf(&mut self.buffer) {
-                    Ok(count) => count,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                    Err(_) => return Err(End::Gone),
+                // Long enough that the runtime looks at the socket once more.
+                match tokio::time::timeout(LAST_LOOK, socket.read_buf(&mut self.buffer)).await {
+                    Ok(Ok(count)) => count,
+                    Ok(Err(_)) => return Err(End::Gone),
+                    Err(_) => return Ok(()),
                 }
             } else {
                 let silence = self.way.limits.silence_timeout;

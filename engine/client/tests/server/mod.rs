@@ -1,5 +1,5 @@
-//! A server for tests: real sockets, the protocol's own end of a session, lanes in memory. It can be told to keep batches from
-//! becoming durable, to cut all connections, and to crash.
+//! A server for tests: real sockets, the protocol's own end of a session, lanes in memory. It can be told to keep
+//! batches from becoming durable, to cut all connections, and to crash.
 //!
 //! What an engine makes of batches is not here.
 #![allow(dead_code)]
@@ -171,10 +171,11 @@ impl Connection {
             }
             match read {
                 Ok(0) => return,
-                Ok(count) => match session.filled(count, now()) {
-                    Ok(Some(event)) => self.take(event, &mut session, &mut world),
-                    Ok(None) | Err(_) => {}
-                },
+                Ok(count) => {
+                    if let Ok(Some(event)) = session.filled(count, now()) {
+                        self.take(event, &mut session, &mut world);
+                    }
+                }
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
                 Err(_) => return,
             }
