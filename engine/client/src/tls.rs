@@ -138,7 +138,8 @@ fn text(error: &rustls::pki_types::pem::Error) -> String {
 pub(crate) fn explain(error: rustls::Error) -> io::Error {
     use rustls::{AlertDescription as Alert, CertificateError as Certificate, Error};
     let text = match &error {
-        Error::InvalidCertificate(Certificate::UnknownIssuer) => {
+        // Authorities of one name are told apart by their signatures.
+        Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => {
             "the server's certificate is of no authority that is trusted here (see --tls-ca)".to_owned()
         }
         Error::InvalidCertificate(Certificate::NotValidForName | Certificate::NotValidForNameContext { .. }) => {

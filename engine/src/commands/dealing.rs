@@ -51,9 +51,12 @@ pub struct Tally {
     pub first_rejection: Option<SourceError>,
 }
 
+/// A thread, and the way to it.
+type Attended = (Sender<Work>, JoinHandle<Result<Tally, CommandError>>);
+
 /// The workers.
 pub struct Dealing {
-    workers: Vec<(Sender<Work>, JoinHandle<Result<Tally, CommandError>>)>,
+    workers: Vec<Attended>,
     spares: Receiver<Vec<u8>>,
 }
 

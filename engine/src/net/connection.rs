@@ -7,8 +7,9 @@ use super::counts::Permit;
 use super::feed::NetFeed;
 use super::quota::Quota;
 use super::transport::Transport;
+use corefold_shards::batch::{BATCH_ROWS_MAX, UnverifiedBatch};
 use corefold_shards::live_lanes::LaneId;
-use corefold_shards::session::{Code, Now, Overdue, Place, Refusal, ServerSession, credit_cost};
+use corefold_shards::session::{Code, Now, Overdue, Place, Refusal, ServerEvent, ServerSession, credit_cost};
 use futures_lite::future::poll_fn;
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
@@ -103,6 +104,15 @@ impl Connection {
         checked
     }
 
+    /// Charges the rows that a batch claims to have. They are not checked yet; what claims wrong ones is refused later.
+    fn charge_rows(&self, event: &ServerEvent, now_ns: u64) {
+        let (Some(quota), ServerEvent::Batch(received) | ServerEvent::Expired(received)) = (&self.quota, event) else {
+            return;
+        };
+        let claimed = UnverifiedBatch::new(received.bytes.as_slice()).extent().map_or(0, |extent| extent.rows);
+        quota.charge_rows(claimed.min(BATCH_ROWS_MAX as u64) + u64::from(received.stamp.rejected), now_ns);
+    }
+
     /// Has the connection look again: there is something to say, or room.
     pub fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
@@ -186,6 +196,10 @@ impl Serving<'_> {
                     return Poll::Pending;
                 }
                 Look::Waits => {
+                    // What was read may have wanted an answer by TLS itself.
+                    if matches!(self.write(context), Look::Over) {
+                        return Poll::Ready(());
+                    }
                     self.connection.borrow_mut().waker = Some(context.waker().clone());
                     return Poll::Pending;
                 }
@@ -251,7 +265,10 @@ impl Serving<'_> {
                 let filled = connection.session.filled(count, feed.now());
                 match filled {
                     Ok(None) => {}
-                    Ok(Some(event)) => feed.on_event(self.connection, &mut connection, event),
+                    Ok(Some(event)) => {
+                        connection.charge_rows(&event, feed.now().steady_ns);
+                        feed.on_event(self.connection, &mut connection, event);
+                    }
                     Err(refusal) => feed.count_refusal(&connection, &refusal),
                 }
                 Look::Goes

@@ -360,11 +360,8 @@ impl NetFeed {
         // What the old one sent and nobody has looked at comes again.
         self.forget_queued(lane);
         let (watermark, room) = (self.lanes.watermark(lane), self.room());
-        let place = Place {
-            shards: self.parts.boards.len() as u32,
-            shard: self.parts.index as u32,
-            ..connection.borrow().place
-        };
+        let (shards, shard) = (self.parts.boards.len() as u32, self.parts.index as u32);
+        let place = Place { shards, shard, ..connection.borrow().place };
         let admission = Admission { next, durable, watermark, has_ended, room, place };
         connection.borrow_mut().session.welcome(&admission);
         Ok(())
@@ -432,11 +429,7 @@ impl NetFeed {
         if is_last && rows > 0 {
             return Err(refuse(Code::Batch, "the last batch of a lane has rows".to_owned()));
         }
-        let rows_all = rows as u64 + u64::from(stamp.rejected);
-        self.rows += rows_all;
-        if let Some(quota) = &from.borrow().quota {
-            quota.charge_rows(rows_all, self.now.steady_ns);
-        }
+        self.rows += rows as u64 + u64::from(stamp.rejected);
         let failed = |error: corefold_shards::batch::EncodeError| refuse(Code::Batch, error.to_string());
         let is_late = stamp.deadline < self.now.wall && !is_last;
         if is_late && !has_expired {

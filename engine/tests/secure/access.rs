@@ -51,8 +51,9 @@ token_sha256 = "{EDGE_SHA256}"
     let expected = job.expected();
     let mut server = job.server();
     let token = text(&token);
+    let end = |more: &[&str]| end(&job, &[more, &["--stream", "events"]].concat());
     let refused = |more: &[&str], words: &str| {
-        let ended = end(&job, more).with_code(FAILURE);
+        let ended = end(more).with_code(FAILURE);
         assert!(ended.stderr.contains(words), "no `{words}` in: {}", ended.stderr);
     };
     refused(&["--producer", "web"], "credentials are needed here");
@@ -73,10 +74,12 @@ token_sha256 = "{EDGE_SHA256}"
     ]);
     let ended = start(&mut other).end(PATIENCE).with_code(FAILURE);
     assert!(ended.stderr.contains("the producer \"web\" may not send this stream"), "{}", ended.stderr);
-    end(&job, &["--producer", "web", "--end", "--token-file", token]).with_code(DONE);
+    end(&["--producer", "web", "--end", "--token-file", token]).with_code(DONE);
     // By the environment; and a token that is read again counts from then on.
-    let ended =
-        start(job.send(&["--producer", "edge-7", "--deadline", "0s"]).env("COREFOLD_TOKEN", EDGE)).end(PATIENCE);
+    let ended = start(
+        job.send(&["--producer", "edge-7", "--deadline", "0s", "--stream", "events"]).env("COREFOLD_TOKEN", EDGE),
+    )
+    .end(PATIENCE);
     assert_eq!(ended.with_code(DONE).number_after("shed "), Some(16));
     write("another token that nobody guesses");
     server.signal(libc::SIGHUP);
@@ -84,7 +87,7 @@ token_sha256 = "{EDGE_SHA256}"
     let old = job.path("old.token");
     fs::write(&old, WEB).expect("a file");
     refused(&["--producer", "web", "--token-file", text(&old)], "no producer \"web\" with these credentials");
-    end(&job, &["--producer", "web", "--token-file", token]).with_code(DONE);
+    end(&["--producer", "web", "--token-file", token]).with_code(DONE);
     write("short");
     server.signal(libc::SIGHUP);
     server.until(PATIENCE, "it is refused", |server| server.said().contains("stay in use"));

@@ -1,5 +1,5 @@
-//! The server's end of TLS against rustls's own client, in memory: whatever the pieces, the bytes are the same, over any
-//! number of new keys; and what is damaged is refused.
+//! The server's end of TLS against rustls's own client, in memory: whatever the pieces, the bytes are the same, over
+//! any number of new keys; and what is damaged is refused.
 //!
 //! Sockets and certificates that are wrong are in `tls`.
 
@@ -116,7 +116,7 @@ fn bytes_are_the_same_whatever_the_pieces_and_the_keys() {
             if !wire.client.is_handshaking() {
                 let end = up.len().min(sent_up + wire.below(50_000));
                 sent_up += wire.client.writer().write(&up[sent_up..end]).expect("into memory");
-                if sent_up < up.len() && wire.random.once_in(8) {
+                if sent_up < up.len() && wire.random.once_in(3) {
                     // The server answers with new keys of its own.
                     wire.client.refresh_traffic_keys().expect("an open session");
                     keys += 1;
