@@ -257,7 +257,8 @@ impl<'a> Elsewhere<'a> {
         feed.attempts.insert(id, hello.attempt);
         link.site = Some(home);
         let watermark = feed.lanes.watermark(id);
-        link.session.welcome(&Admission { next, durable, watermark, has_ended, room: 0, place: Place::default() });
+        let place = Place { shards: sites.len() as u32, shard: home as u32, ..Place::default() };
+        link.session.welcome(&Admission { next, durable, watermark, has_ended, room: 0, place });
         if let Some(old) = feed.current.insert(id, number).and_then(|old| self.network.links.get_mut(&old)) {
             old.session.refuse(&newer);
         }

@@ -177,7 +177,7 @@ mod tests {
                     watermark: corefold_aggregator::time::EventTime::MIN,
                     has_ended: false,
                     room: 1 << 20,
-                    place: Place::default(),
+                    place: Place { shards: 1, ..Place::default() },
                 });
                 socket.write_all(session.output()).expect("sent");
                 return socket;

@@ -3,6 +3,7 @@
 //!
 //! Bytes and sockets are [`super::connection`]'s. What is decided here about results stands in the stamps.
 
+use super::clocks::ShardClock;
 use super::connection::{Connection, serve};
 use super::parts::FeedParts;
 use super::reasons::Reason;
@@ -25,9 +26,6 @@ use std::task::Waker;
 /// How often the shard's promise is worked out anew, and how often connections are held against the clock.
 const PROMISE_EVERY_NS: u64 = 200_000;
 const CHECK_EVERY_NS: u64 = 100_000_000;
-
-/// A shard that has not looked at the clock for longer was held up: its core was starved, or the process halted.
-const HELD_UP_MIN_NS: u64 = 500_000_000;
 
 /// How long a stop waits for connections to take their last news.
 const FAREWELL_MAX_NS: u64 = 2_000_000_000;
@@ -63,11 +61,7 @@ pub struct NetFeed {
     checked_ns: u64,
     /// When connections that have sent too much may go on, at the earliest.
     wake_ns: u64,
-    now: Now,
-    /// When the clock was looked at, and how much of its time counts for nobody: while the shard was held up, nobody who
-    /// sent was heard, and nobody was silent.
-    looked_ns: u64,
-    excused_ns: u64,
+    clock: ShardClock,
     stopping_since: Option<u64>,
     has_drained: bool,
     core: Option<Waker>,
@@ -97,9 +91,7 @@ impl NetFeed {
             promised_ns: 0,
             checked_ns: now.steady_ns,
             wake_ns: u64::MAX,
-            now,
-            looked_ns: now.steady_ns,
-            excused_ns: 0,
+            clock: ShardClock::new(now),
             stopping_since: None,
             has_drained: false,
             core: None,
@@ -111,7 +103,7 @@ impl NetFeed {
 
     /// The time of the last look at the clock.
     pub fn now(&self) -> Now {
-        self.now
+        self.clock.now()
     }
 
     /// Whether nothing is read any more.
@@ -150,7 +142,7 @@ impl NetFeed {
             ServerEvent::Goodbye | ServerEvent::Hello(_) => return,
         };
         connection.held = 0;
-        self.lanes.hear(connection.lane, self.now.steady_ns);
+        self.lanes.hear(connection.lane, self.now().steady_ns);
         self.queue.push_back(Queued { from: Rc::clone(from), received, has_expired });
         if let Some(core) = self.core.take() {
             core.wake();
@@ -186,19 +178,20 @@ impl NetFeed {
     /// Takes connections in from the door, and holds those that there are against the clock. `is_stopping` ends all.
     pub fn turn(feed: &Shared<NetFeed>, is_stopping: bool) {
         let mut this = feed.borrow_mut();
-        this.look_at_clock();
+        let now = this.parts.clock.now();
+        this.clock.look(now);
         if is_stopping && this.stopping_since.is_none() {
-            this.stopping_since = Some(this.now.steady_ns);
+            this.stopping_since = Some(this.now().steady_ns);
         }
         let mut admitted = Vec::new();
         while let Ok(handover) = this.parts.intake.try_recv() {
             admitted.push(this.admit(handover));
         }
-        if this.now.steady_ns - this.checked_ns >= CHECK_EVERY_NS {
-            this.checked_ns = this.now.steady_ns;
+        if this.now().steady_ns - this.checked_ns >= CHECK_EVERY_NS {
+            this.checked_ns = this.now().steady_ns;
             this.check_connections();
         }
-        if this.now.steady_ns >= this.wake_ns {
+        if this.now().steady_ns >= this.wake_ns {
             this.wake_ns = u64::MAX;
             this.wake_blocked();
         }
@@ -234,7 +227,7 @@ impl NetFeed {
 
     /// Moves batches into the inbox, up to `room` of them, and what can be promised besides.
     pub fn gather(&mut self, arrivals: &mut VecDeque<Arrival>, room: usize) {
-        if self.now.steady_ns.saturating_sub(self.promised_ns) >= PROMISE_EVERY_NS {
+        if self.now().steady_ns.saturating_sub(self.promised_ns) >= PROMISE_EVERY_NS {
             self.promise();
         }
         while arrivals.len() < room {
@@ -296,17 +289,7 @@ impl NetFeed {
             connection.session.refuse(&stopping);
             connection.wake();
         }
-        self.connections.is_empty() || self.now.steady_ns - since > FAREWELL_MAX_NS
-    }
-
-    fn look_at_clock(&mut self) {
-        let Now { steady_ns, wall } = self.parts.clock.now();
-        let since_ns = steady_ns.saturating_sub(self.looked_ns);
-        self.looked_ns = steady_ns;
-        if since_ns > HELD_UP_MIN_NS {
-            self.excused_ns += since_ns;
-        }
-        self.now = Now { steady_ns: steady_ns - self.excused_ns, wall };
+        self.connections.is_empty() || self.now().steady_ns - since > FAREWELL_MAX_NS
     }
 
     fn board(&self) -> &NetBoard {
@@ -316,7 +299,7 @@ impl NetFeed {
     fn admit(&mut self, handover: Handover) -> (std::net::TcpStream, Transport, Shared<Connection>) {
         let Handover { lane, stream, attempt, .. } = handover;
         let (socket, transport, mut connection) = Connection::new(handover);
-        connection.session.hand_over(self.now);
+        connection.session.hand_over(self.now());
         let connection = Rc::new(RefCell::new(connection));
         let refused = self.open(&connection, lane, stream, attempt).err();
         if let Some(refusal) = refused {
@@ -347,7 +330,7 @@ impl NetFeed {
         }
         let limit = |error: corefold_shards::live_lanes::TooManyLanes| Refusal::new(Code::Limit, error.to_string());
         let LiveLane { next, durable, has_ended, .. } =
-            *self.lanes.open(lane, stream, self.now.steady_ns).map_err(limit)?;
+            *self.lanes.open(lane, stream, self.now().steady_ns).map_err(limit)?;
         self.attempts.insert(lane, attempt);
         if let Some(old) = self.connections.insert(lane, Rc::clone(connection)) {
             let mut superseded = old.borrow_mut();
@@ -431,12 +414,12 @@ impl NetFeed {
         }
         self.rows += rows as u64 + u64::from(stamp.rejected);
         let failed = |error: corefold_shards::batch::EncodeError| refuse(Code::Batch, error.to_string());
-        let is_late = stamp.deadline < self.now.wall && !is_last;
+        let is_late = stamp.deadline < self.now().wall && !is_last;
         if is_late && !has_expired {
             let text = format!("its deadline was {}", stamp.deadline);
             from.borrow_mut().session.refuse(&refuse(Code::Expired, text));
         }
-        let latest = self.lanes.latest(stream, self.now.wall);
+        let latest = self.lanes.latest(stream, self.now().wall);
         if let Some(bytes) = plan.replacement(&batch.view(), has_expired || is_late, latest).map_err(failed)? {
             let replaced = VerifiedBatch::verify(bytes, plan.fingerprint, &plan.fields);
             let replaced = replaced.map_err(|(error, _)| refuse(Code::Batch, error.to_string()))?;
@@ -444,7 +427,7 @@ impl NetFeed {
         }
         let view = batch.view();
         let (kept, time_max) = (view.stamp(), (view.rows() > 0).then(|| view.time_max()));
-        let stamp = self.lanes.take(&kept, time_max, is_last, self.now.steady_ns);
+        let stamp = self.lanes.take(&kept, time_max, is_last, self.now().steady_ns);
         self.told = self.told.max(stamp.frontier);
         batch.restamp(&stamp);
         Ok(batch)
@@ -452,19 +435,19 @@ impl NetFeed {
 
     /// Works out what may be promised, and shows the others what the lanes here say.
     fn promise(&mut self) -> EventTime {
-        self.promised_ns = self.now.steady_ns;
+        self.promised_ns = self.now().steady_ns;
         for queued in &self.queue {
-            self.lanes.hear(LaneId::of(&queued.received.stamp), self.now.steady_ns);
+            self.lanes.hear(LaneId::of(&queued.received.stamp), self.now().steady_ns);
         }
         for (lane, connection) in &self.connections {
             if connection.borrow().is_blocked {
-                self.lanes.hear(*lane, self.now.steady_ns);
+                self.lanes.hear(*lane, self.now().steady_ns);
             }
         }
         let others = self.parts.boards.iter().enumerate().filter(|(index, _)| *index != self.parts.index);
         let others = others.map(|(_, board)| board.look()).fold(LaneFrontier::default(), LaneFrontier::unite);
-        let promised = self.lanes.promise(others, self.now.steady_ns);
-        self.board().show(self.lanes.frontier(self.now.steady_ns));
+        let promised = self.lanes.promise(others, self.now().steady_ns);
+        self.board().show(self.lanes.frontier(self.now().steady_ns));
         promised
     }
 
@@ -506,7 +489,7 @@ impl NetFeed {
         let is_room_wanted = self.connections.values().any(|connection| connection.borrow().wants_room);
         for connection in self.connections.values().chain(&self.superseded) {
             let mut connection = connection.borrow_mut();
-            if let Err(overdue) = connection.check_time(self.now, is_room_wanted) {
+            if let Err(overdue) = connection.check_time(self.now(), is_room_wanted) {
                 self.parts.counts.refuse(Reason::of_time(overdue), connection.address(), &overdue.to_string());
             }
         }

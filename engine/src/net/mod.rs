@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod certificates;
+pub mod clocks;
 pub mod connection;
 pub mod counts;
 pub mod door;
@@ -24,11 +25,12 @@ use crate::config::{ListenConfig, ListenLimits};
 use crate::error::EngineError;
 use access::Access;
 use certificates::Certificates;
+pub use clocks::NetClock;
 use corefold_aggregator::spec::{Field, FieldType};
 use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::{AlignedBytes, BatchView, EncodeError, prune};
 use corefold_shards::live_lanes::{LaneFrontier, LaneId, LaneOrigin, LivePlan};
-use corefold_shards::session::{Now, Place, SessionLimits, credit_cost};
+use corefold_shards::session::{Place, SessionLimits, credit_cost};
 use counts::{NetCounts, Permit};
 use crossbeam_channel::Receiver;
 use keys::Keys;
@@ -37,7 +39,6 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use transport::Transport;
 
 /// How names of producers within the process begin, and no others: whoever took such a name over would speak for them.
@@ -201,25 +202,6 @@ pub fn session_limits(limits: &ListenLimits) -> SessionLimits {
         idle_max_ns: limits.silence_timeout.as_nanos() as u64,
         rate_min: limits.byte_rate_min,
         slow_grace_ns: limits.byte_rate_grace.as_nanos() as u64,
-    }
-}
-
-/// The clocks that everything about producers elsewhere goes by.
-#[derive(Clone, Copy, Debug)]
-pub struct NetClock {
-    started: Instant,
-}
-
-impl NetClock {
-    /// A clock that starts now.
-    pub fn start() -> NetClock {
-        NetClock { started: Instant::now() }
-    }
-
-    /// What time it is.
-    pub fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
-        Now { steady_ns: self.started.elapsed().as_nanos() as u64, wall: EventTime(wall) }
     }
 }
 
