@@ -11,7 +11,7 @@ use crate::local::dealer::Dealer;
 /// See the module.
 pub enum Incoming<'a> {
     /// Files, dealt.
-    Files(Dealer<'a>),
+    Files(Box<Dealer<'a>>),
     /// Sessions.
     Elsewhere(Box<Elsewhere<'a>>),
 }

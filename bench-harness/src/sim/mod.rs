@@ -322,7 +322,7 @@ impl Simulation {
         let incoming = match &mut self.network {
             None => {
                 let feed = Feed::new(&self.job, &self.plan, self.cutting, &lanes);
-                Incoming::Files(Dealer::new(feed, routing, sites.len(), &mut self.entropy))
+                Incoming::Files(Box::new(Dealer::new(feed, routing, sites.len(), &mut self.entropy)))
             }
             Some(network) => {
                 let cutter = Cutter::new(&self.job, &self.plan, self.cutting);
