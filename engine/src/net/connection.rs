@@ -283,3 +283,29 @@ impl Serving<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ListenLimits;
+    use crate::net::counts::Gate;
+    use crate::net::session_limits;
+    use corefold_aggregator::time::EventTime;
+    use corefold_shards::session::{Code, Refusal};
+
+    /// It takes none of what is said to it: the place is another one's after a while.
+    #[test]
+    fn who_does_not_read_why_it_is_refused_does_not_keep_its_place() {
+        let at = |seconds: u64| Now { steady_ns: seconds * 1_000_000_000, wall: EventTime(0) };
+        let permit = Gate::new(1, 1).enter(IpAddr::from([127, 0, 0, 1])).expect("room");
+        let session = ServerSession::new(session_limits(&ListenLimits::default()), at(0));
+        let mut connection = Connection::new(session, LaneId { producer: 1, lane: 0 }, 0, permit);
+        connection.session.refuse(&Refusal::new(Code::Protocol, "garbage"));
+        for seconds in 10..=15 {
+            assert_eq!(connection.check_time(at(seconds), false), Ok(()));
+            assert!(!connection.is_given_up && !connection.session.output().is_empty());
+        }
+        assert_eq!(connection.check_time(at(16), false), Ok(()));
+        assert!(connection.is_given_up);
+    }
+}
