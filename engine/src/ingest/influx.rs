@@ -348,8 +348,8 @@ mod tests {
             }).collect();
             let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
             let line = format!("{escaped},{escaped}={escaped} {escaped}=\"{quoted}\",n={number}i {number}");
-            let text = format!("{line}\nrest");
-            prop_assert_eq!(LineScan::default().line_length(text.as_bytes()), Some(line.len()));
+            let longer = format!("{line}\nrest");
+            prop_assert_eq!(LineScan::default().line_length(longer.as_bytes()), Some(line.len()));
             let mut point = Point::default();
             prop_assert_eq!(parse(line.as_bytes(), &mut point), Ok(true));
             prop_assert_eq!(&*point.measurement, &*name);

@@ -157,3 +157,11 @@ fn faults_are_named_with_their_place() {
     assert!(parse(&twice).expect_err("twice").contains("in this way already"));
     assert!(parse(&two("http = { listen = \"127.0.0.1:1\" }", "http = { listen = \"127.0.0.1:1\" }")).is_ok());
 }
+
+#[test]
+fn the_example_is_sound() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/metrics.toml");
+    let config = config::load(Path::new(path)).expect("valid");
+    assert_eq!(config.ways.len(), 4);
+    crate::support::process::run(&mut crate::support::process::corefold(&["check", path])).succeeded();
+}
