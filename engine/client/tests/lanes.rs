@@ -269,6 +269,7 @@ fn a_key_has_one_lane() {
         let values = [Value::I64(key(row))];
         let lane = client.lane_of(&values).expect("keys decide");
         assert_eq!(*lanes.entry(key(row)).or_insert(lane), lane);
+        assert_eq!(lane, lane_of_key(values, 5) as usize);
         client.row(row, &values).expect("a row");
     }
     client.close().expect("an end");
