@@ -92,7 +92,7 @@ impl Access {
                 Proof::Token(expected) => bool::from(expected.ct_eq(&digest)) && !credentials.is_empty(),
                 Proof::Certificate(pattern) => {
                     let wanted = pattern.with_star(star);
-                    certificate.iter().any(|name| *name == wanted)
+                    certificate.contains(&wanted)
                 }
             };
             is_known |= is_proven;
