@@ -299,7 +299,12 @@ mod tests {
         let at = |seconds: u64| Now { steady_ns: seconds * 1_000_000_000, wall: EventTime(0) };
         let permit = Gate::new(1, 1).enter(IpAddr::from([127, 0, 0, 1])).expect("room");
         let session = ServerSession::new(session_limits(&ListenLimits::default()), at(0));
-        let mut connection = Connection::new(session, LaneId { producer: 1, lane: 0 }, 0, permit);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let socket = TcpSocket::connect(listener.local_addr().expect("an address")).expect("a connection");
+        let (transport, place, lane) = (Transport::Plain, Place::default(), LaneId { producer: 1, lane: 0 });
+        let (stream, attempt, quota) = (0, 0, None);
+        let handover = Handover { socket, transport, session, lane, stream, attempt, place, quota, permit };
+        let (_, _, mut connection) = Connection::new(handover);
         connection.session.refuse(&Refusal::new(Code::Protocol, "garbage"));
         for seconds in 10..=15 {
             assert_eq!(connection.check_time(at(seconds), false), Ok(()));

@@ -148,6 +148,7 @@ mod tests {
         let text = format!(
             r#"
 [engine]
+data_dir = "store"
 shards = 2
 [[streams]]
 name = "a"
