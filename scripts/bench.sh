@@ -43,6 +43,7 @@ runs=(
   "export 60 export --param format=csv,ndjson,parquet,arrow --repeats 3"
   "sketches 90 sketches --param sketch=quantile,distinct,top,variance --repeats 3"
   "network-load 200 network --param load=100,25,50,75,90"
+  "network-tls 200 network --param transport=tls load=100,25,50,75,90"
   "network-5M 50 network --param rate=5M"
   "network-durability 70 network --param durability=none,os,sync --repeats 3"
   "network-value 100 network --param event=24 load=100,50 --repeats 3"

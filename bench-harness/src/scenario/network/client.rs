@@ -3,12 +3,12 @@
 //!
 //! What it sends is in [`super::templates`].
 
-use super::server::Server;
+use super::server::{Server, TlsPair};
 use super::templates::{Templates, stream};
 use crate::scenario::BenchError;
 use crate::scenario::events::START_US;
 use crate::scenario::program::processor_time;
-use corefold_client::{ClientConfig, Producer, SendError};
+use corefold_client::{ClientConfig, Producer, SendError, TlsConfig, TlsFiles};
 use hdrhistogram::Histogram;
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
@@ -59,12 +59,16 @@ impl Pace {
 }
 
 /// Sends at that pace until the time is over and everything is durable.
-pub fn drive(server: &Server, templates: &Templates, pace: Pace) -> Result<Sent, BenchError> {
+pub fn drive(server: &Server, templates: &Templates, pace: Pace, tls: Option<&TlsPair>) -> Result<Sent, BenchError> {
     // By default a sleep may last 50 us longer than it was told, which would be taken for latency.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     let mut config = ClientConfig::new(&server.address, "bench", stream(templates.has_values).fingerprint());
     (config.limits.batches_max, config.limits.bytes_max) = (pace.inflight, u64::MAX);
     config.give_up_after = Some(PATIENCE);
+    if let Some(TlsPair { cert, .. }) = tls {
+        let files = TlsFiles { ca: cert.clone(), name: Some(TlsPair::NAME.to_owned()), identity: None };
+        config.tls = Some(TlsConfig::load(&files).map_err(BenchError::failed("TLS"))?);
+    }
     let mut sender = Sender {
         producer: Producer::connect(config).map_err(|error| lost(server, &error))?,
         server,

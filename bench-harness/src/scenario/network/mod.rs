@@ -16,7 +16,7 @@ use super::record::median;
 use super::reference::{Reference, Windows};
 use super::{BenchError, Metric, Prepared, Round, Scenario, Setting};
 use client::{Pace, Sent};
-use server::{Job, Server};
+use server::{Job, Server, TlsPair};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -57,10 +57,8 @@ impl Scenario for Network {
     }
 
     fn prepare(&self, params: &Params, setting: &Setting) -> Result<Box<dyn Prepared>, BenchError> {
-        if params.text("transport")? == "tls" {
-            let reason = "the engine speaks no TLS yet, so there is nothing to measure; take transport=tcp";
-            return Err(BenchError::Unsuitable { reason: reason.to_owned() });
-        }
+        let place = Place::new(setting.scratch.join("network"))?;
+        let tls = if params.text("transport")? == "tls" { Some(TlsPair::make(&place.0)?) } else { None };
         let mut prepared = PreparedNetwork {
             templates: Templates::make(params)?,
             windows: question::windows(params)?,
@@ -75,7 +73,8 @@ impl Scenario for Network {
                 .filter(|(name, _)| !["load", "rate"].contains(name))
                 .map(|(_, value)| format!("{value} "))
                 .collect(),
-            place: Place::new(setting.scratch.join("network"))?,
+            place,
+            tls,
             setting: setting.clone(),
             expected: Digest::default(),
         };
@@ -99,6 +98,7 @@ struct PreparedNetwork {
     /// What the maximum depends on.
     point: String,
     place: Place,
+    tls: Option<TlsPair>,
     setting: Setting,
     /// Of the last round: how much is sent is known when it is over.
     expected: Digest,
@@ -144,11 +144,12 @@ impl PreparedNetwork {
             windows: self.windows,
             has_values: self.templates.has_values,
             cardinality: self.templates.cardinality,
+            tls: self.tls.as_ref(),
         };
         let server = Server::start(&job, &self.setting, &place.0)?;
         // The third core where there is one; otherwise that of the coordinator, which has less to do than the shard.
         let _pin = self.setting.cores.pin(if self.setting.cores.order.len() > 2 { 2 } else { 1 })?;
-        let sent = client::drive(&server, &self.templates, self.pace)?;
+        let sent = client::drive(&server, &self.templates, self.pace, self.tls.as_ref())?;
         let memory_peak = server.memory_peak();
         let results = server.stop()?;
         Ok(Outcome { sent, memory_peak, digest: files::digest("arrow", &results, self.templates.kind())? })

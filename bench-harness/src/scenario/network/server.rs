@@ -28,6 +28,31 @@ pub struct Job<'a> {
     pub has_values: bool,
     /// Most groups.
     pub cardinality: usize,
+    /// Certificate and key, where what is sent is encrypted.
+    pub tls: Option<&'a TlsPair>,
+}
+
+/// A certificate for this machine that vouches for itself, and its key, as files.
+pub struct TlsPair {
+    /// The certificate; a client trusts it and no other.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+impl TlsPair {
+    /// Name in the certificate.
+    pub const NAME: &'static str = "localhost";
+
+    /// A new pair in `place`.
+    pub fn make(place: &Path) -> Result<TlsPair, BenchError> {
+        let made = rcgen::generate_simple_self_signed([TlsPair::NAME.to_owned()]);
+        let made = made.map_err(BenchError::failed("a certificate cannot be made"))?;
+        let pair = TlsPair { cert: place.join("cert.pem"), key: place.join("key.pem") };
+        fs::write(&pair.cert, made.cert.pem()).map_err(BenchError::io("cannot write cert.pem"))?;
+        fs::write(&pair.key, made.signing_key.serialize_pem()).map_err(BenchError::io("cannot write key.pem"))?;
+        Ok(pair)
+    }
 }
 
 /// A running program; it ends with its owner.
@@ -149,10 +174,12 @@ fn text(job: &Job<'_>, setting: &Setting, place: &Path) -> String {
         true => ("key = \"i64\", value = \"f64\"", ", \"sum(value)\", \"min(value)\", \"max(value)\""),
         false => ("key = \"i64\"", ""),
     };
+    let tls =
+        job.tls.map_or(String::new(), |TlsPair { cert, key }| format!(", tls = {{ cert = {cert:?}, key = {key:?} }}"));
     format!(
         "[engine]\nshards = 1\ncoordinator_core = {core}\nstop = \"drain\"\n{log}\n\
          [[streams]]\nname = \"events\"\ntime = {{ column = \"ts\" }}\nfields = {{ {fields} }}\n\n\
-         [[sources]]\nstream = \"events\"\ntcp = {{ listen = \"127.0.0.1:0\" }}\n\n\
+         [[sources]]\nstream = \"events\"\ntcp = {{ listen = \"127.0.0.1:0\"{tls} }}\n\n\
          [[views]]\nname = \"by_key\"\nstream = \"events\"\nby = [\"key\"]\n\
          window = {{ size = \"{size}\", slide = \"{slide}\" }}\naggregates = [\"count()\"{more}]\n\
          max_groups = {cardinality}\n\n[[views.exports]]\nfile = {{ path = {results:?} }}\n"
