@@ -104,6 +104,9 @@ impl Coordinator {
     pub fn on_pulled(&mut self, shard: usize, pulled: EventTime) {
         let link = &mut self.shards[shard];
         link.answered = link.answered.max(pulled);
+        if !self.is_pulling() {
+            self.views.iter_mut().for_each(View::close_panes);
+        }
     }
 
     /// Gives every window that became final to `sink(view, rows)`, which may keep the rows if it leaves an older batch of

@@ -80,7 +80,7 @@ impl Front {
         self.running.clear();
     }
 
-    fn by_slot(&self, id: PaneId, Pane { slots, rows: mut totals }: Pane) -> FrontPane {
+    fn by_slot(&self, id: PaneId, Pane { slots, rows: mut totals, .. }: Pane) -> FrontPane {
         totals.clear();
         totals.words.extend_from_slice(&self.running.words);
         totals.sides.clone_from(&self.running.sides);
@@ -92,7 +92,7 @@ impl Front {
         layout: &RowLayout,
         index: usize,
         id: PaneId,
-        Pane { slots, rows: mut totals }: Pane,
+        Pane { slots, rows: mut totals, .. }: Pane,
     ) -> FrontPane {
         totals.clear();
         for &slot in &slots {
@@ -113,7 +113,7 @@ impl Front {
         for (&slot, &next) in slots.iter().zip(&next) {
             self.at[slot as usize] = next;
         }
-        Some(Pane { slots, rows: totals })
+        Some(Pane { slots, rows: totals, is_by_slot: false })
     }
 
     /// Where the total of `slot` over all panes lies, if it has events in one.

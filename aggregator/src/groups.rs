@@ -58,6 +58,11 @@ impl Groups {
         }
     }
 
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.maps.len()
+    }
+
     /// One past the highest slot.
     pub fn slots_end(&self) -> usize {
         self.uses.len()

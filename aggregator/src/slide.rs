@@ -18,9 +18,41 @@ pub struct Pane {
     pub slots: Vec<u32>,
     /// The rows.
     pub rows: Rows,
+    /// Whether rows lie by slot while shards are still adding to them: then no row is looked up. Those without events have
+    /// none in `slots`, which are in no order.
+    pub(crate) is_by_slot: bool,
 }
 
 impl Pane {
+    /// Closes the gaps between rows that lie by slot, of which `slots` is then the list, in order.
+    pub(crate) fn compact(&mut self, layout: &RowLayout) {
+        if !std::mem::take(&mut self.is_by_slot) {
+            return;
+        }
+        let (stride, words) = (layout.stride, &mut self.rows.words);
+        let (end, mut slot, mut kept) = (words.len() / stride, 0, 0);
+        self.slots.clear();
+        while slot < end {
+            let first = slot;
+            while slot < end && words[slot * stride] != 0 {
+                slot += 1;
+            }
+            if kept < first {
+                words.copy_within(first * stride..slot * stride, kept * stride);
+            }
+            self.slots.extend(first as u32..slot as u32);
+            (kept, slot) = (kept + slot - first, slot + 1);
+        }
+        words.truncate(kept * stride);
+        let spills = &mut self.rows.sides.spills;
+        if !spills.is_empty() {
+            // Whatever has spilled has events, so its slot is in the list.
+            let row = |slot: u32| self.slots.binary_search(&slot).unwrap_or(0) as u32;
+            *spills =
+                std::mem::take(spills).into_iter().map(|((slot, state), sum)| ((row(slot), state), sum)).collect();
+        }
+    }
+
     /// Puts the rows into the order of their slots, so that all later passes go through memory in one direction.
     /// `row_of` and `words` lend their memory; spills, which go by row, stay as they are, and so does the order then.
     /// `all` is how many slots there are: the memory has room for totals of all of them, which the pane may become.
@@ -111,6 +143,7 @@ impl Slide {
     /// Adds a pane newer than all before; `slots_end` is one past the highest slot.
     pub fn push(&mut self, layout: &RowLayout, id: PaneId, pane: Pane, slots_end: usize) {
         assert!(self.back.last().is_none_or(|(newest, _)| *newest < id), "panes come in order");
+        assert!(!pane.is_by_slot, "a pane is whole before it becomes part of a window");
         self.back_total.grow(layout, slots_end);
         self.panes_of.resize(slots_end.max(self.panes_of.len()), 0);
         for &slot in &pane.slots {

@@ -8,7 +8,7 @@ use crate::layout::RowLayout;
 use crate::partial::{OTHER_SLOT, Partial};
 use crate::result::{OutputField, OutputSchema, ResultBatch};
 use crate::rows::MergeScope;
-use crate::slide::{Pane, Slide};
+use crate::slide::{Pane, Slide, number};
 use crate::spec::{Field, FieldType, OutputType, Overflow, SpecError, StreamSpec, ViewSpec};
 use crate::time::{EventTime, PaneId};
 use crate::window_rows::WindowRows;
@@ -128,6 +128,9 @@ pub struct View {
 
 const NO_ROW: u32 = u32::MAX;
 
+/// Rows of a pane lie by slot while it is merged if its first partial has one for so many slots.
+const BY_SLOT_SHARE: usize = 4;
+
 impl View {
     /// A view fed by `shards` shards.
     pub fn new(plan: ViewPlan, shards: usize) -> View {
@@ -171,7 +174,58 @@ impl View {
         }
         let layout = &self.plan.layout;
         let id = PaneId(partial.pane);
-        let pane = self.collecting.entry(id).or_insert_with(|| self.slide.take_spent());
+        let mut pane = self.collecting.remove(&id).unwrap_or_else(|| self.slide.take_spent());
+        if pane.slots.is_empty() {
+            // What handles name moves with the first partial; the rows of a single shard are put in order at once.
+            let is_dense = partial.slots.len() * BY_SLOT_SHARE >= self.groups.slots_end();
+            pane.is_by_slot = is_dense && self.groups.shards() > 1 && layout.handles.is_empty();
+        }
+        let merged = if pane.is_by_slot {
+            self.merge_by_slot(shard, partial, &mut pane)
+        } else {
+            self.merge_rows(shard, partial, &mut pane)
+        };
+        self.collecting.insert(id, pane);
+        merged?;
+        self.check_groups(id)
+    }
+
+    /// Adds each row to that of its slot.
+    fn merge_by_slot(&mut self, shard: usize, partial: &mut Partial, pane: &mut Pane) -> Result<(), ViewError> {
+        let layout = &self.plan.layout;
+        let is_first = pane.slots.is_empty();
+        pane.rows.grow(layout, self.groups.slots_end());
+        self.into.clear();
+        for &slot in &partial.slots {
+            let Some(ours) = self.groups.slot_of(shard, slot) else {
+                return Err(ViewError::UnknownSlot { view: self.plan.spec.name.clone(), shard, slot });
+            };
+            // A shard names each group once.
+            if is_first || pane.rows.words[ours as usize * layout.stride] == 0 {
+                pane.slots.push(ours);
+                self.groups.hold(ours);
+            }
+            self.into.push(ours);
+        }
+        if is_first && partial.sides.is_empty() {
+            for (&ours, row) in self.into.iter().zip(partial.words.chunks_exact(layout.stride)) {
+                pane.rows.words[ours as usize * layout.stride..][..layout.stride].copy_from_slice(row);
+            }
+        } else {
+            self.merge_into(partial, pane);
+        }
+        Ok(())
+    }
+
+    /// Adds the rows of `partial` to those that `into` says.
+    fn merge_into(&mut self, partial: &mut Partial, pane: &mut Pane) {
+        number(&mut self.from, self.into.len());
+        let rows = partial.take_rows();
+        pane.rows.merge(&self.plan.layout, &self.into, &rows, &self.from, MergeScope::SamePane);
+        partial.words = rows.words;
+    }
+
+    fn merge_rows(&mut self, shard: usize, partial: &mut Partial, pane: &mut Pane) -> Result<(), ViewError> {
         let is_first = pane.slots.is_empty();
         if !is_first {
             self.row_of.resize(self.groups.slots_end(), NO_ROW);
@@ -196,19 +250,20 @@ impl View {
         if is_first {
             // The first partial of a pane becomes the pane.
             partial.swap_rows(&mut pane.rows);
-            pane.sort(layout, self.groups.slots_end(), &mut self.order, &mut partial.words);
+            pane.sort(&self.plan.layout, self.groups.slots_end(), &mut self.order, &mut partial.words);
         } else {
             for &slot in &pane.slots {
                 self.row_of[slot as usize] = NO_ROW;
             }
-            pane.rows.grow(layout, pane.slots.len());
-            self.from.clear();
-            self.from.extend(0..self.into.len() as u32);
-            let rows = partial.take_rows();
-            pane.rows.merge(layout, &self.into, &rows, &self.from, MergeScope::SamePane);
-            partial.words = rows.words;
+            pane.rows.grow(&self.plan.layout, pane.slots.len());
+            self.merge_into(partial, pane);
         }
-        self.check_groups(id)
+        Ok(())
+    }
+
+    /// All partials of the panes that are collected are there.
+    pub(crate) fn close_panes(&mut self) {
+        self.collecting.values_mut().for_each(|pane| pane.compact(&self.plan.layout));
     }
 
     fn check_groups(&self, id: PaneId) -> Result<(), ViewError> {
