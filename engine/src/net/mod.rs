@@ -166,7 +166,7 @@ impl NetPlan {
 
     /// Most connections of one shard.
     pub fn connections_per_shard_max(&self) -> u32 {
-        self.listeners.iter().map(|listener| listener.limits.connections_per_shard_max).max().unwrap_or(0)
+        self.limits().map(|limits| limits.connections_per_shard_max).max().unwrap_or(0)
     }
 
     /// The boards of `count` shards, as they are while logs are folded again: what lanes said in the last run. Otherwise
