@@ -217,13 +217,19 @@ impl TlsStream {
                     return Ok(true);
                 }
                 Err(error) => {
-                    // What the client is told of it is still to be encoded.
-                    while matches!(self.step(), Ok(Step::Again)) {}
+                    // What the client is told of it is still to be encoded. Not one step more: the same bytes would be read
+                    // again, and rustls panics where it would send a second alert.
+                    while self.wants_to_say() && matches!(self.step(), Ok(Step::Again)) {}
                     self.state = State::Failed;
                     return Err(invalid(format!("the TLS handshake failed: {error}")));
                 }
             }
         }
+    }
+
+    /// Whether rustls has something to say that is not encoded.
+    fn wants_to_say(&self) -> bool {
+        matches!(&self.state, State::Handshake(connection) if connection.wants_write())
     }
 
     fn step(&mut self) -> Result<Step, rustls::Error> {
