@@ -97,6 +97,17 @@ pub enum EngineError {
         /// The operating system's word.
         error: std::io::Error,
     },
+    /// What a listener proves itself by, or what producers prove themselves by.
+    #[error(transparent)]
+    Keys(#[from] crate::net::keys::KeyError),
+    /// There are not so many ports.
+    #[error("there are no ports for {shards} shards from {first} on; set sources.tcp.shard_ports lower")]
+    ShardPorts {
+        /// That of the first shard.
+        first: u16,
+        /// How many shards.
+        shards: usize,
+    },
     /// Everything in the data directory is final, and producers would come for nothing.
     #[error(
         "{}: its last run was drained: every window is final, and later events would all be late; use another data_dir",
@@ -142,6 +153,7 @@ impl EngineError {
             | EngineError::LogStalled { .. }
             | EngineError::Listen { .. }
             | EngineError::WindowsLost { .. } => ExitCode::Io,
+            EngineError::Keys(_) | EngineError::ShardPorts { .. } => ExitCode::BadConfig,
             EngineError::Recover(error) => error.exit_code(),
             EngineError::Shard { error: ShardError::Wal(_), .. } | EngineError::PaneLog(_) => ExitCode::Io,
             EngineError::Pane(_)

@@ -401,6 +401,8 @@ fn the_documentation_has_every_key_and_no_other() {
         ("sources", "[[sources]]\nzzzz = 1"),
         ("sources.file", "[[sources]]\nfile.zzzz = 1"),
         ("sources.tcp", "[[sources]]\ntcp.zzzz = 1"),
+        ("sources.tcp.tls", "[[sources]]\ntcp.tls.zzzz = 1"),
+        ("producers", "[[producers]]\nzzzz = 1"),
         ("views", "[[views]]\nzzzz = 1"),
         ("views.window", "[[views]]\nwindow.zzzz = 1"),
         ("views.exports", "[[views]]\n[[views.exports]]\nzzzz = 1"),
@@ -414,7 +416,7 @@ fn the_documentation_has_every_key_and_no_other() {
             known.insert(if table.is_empty() { key } else { format!("{table}.{key}") });
         }
     }
-    let heads = ["engine", "wal", "snapshot", "streams", "sources", "views"];
+    let heads = ["engine", "wal", "snapshot", "streams", "sources", "producers", "views"];
     for head in heads {
         assert!(known.remove(head), "{head}");
         assert!(names.contains(head), "{head} is probed");

@@ -9,6 +9,7 @@ use corefold_aggregator::spec::{Field, FieldType, StreamSpec};
 use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::BATCH_ROWS_MAX;
 use corefold_shards::session::message::{CREDENTIALS_SIZE_MAX, NAME_SIZE_MAX};
+use crate::tls::TlsConfig;
 use corefold_shards::session::{ClientLimits, LaneName, Level};
 use std::time::{Duration, SystemTime};
 
@@ -33,6 +34,8 @@ pub fn stream(name: &str, time: &str, fields: &[(&str, FieldType)]) -> StreamSpe
 pub struct ClientConfig {
     /// Host and port of the server.
     pub server: String,
+    /// Whom to trust; `None`: nothing is encrypted.
+    pub tls: Option<TlsConfig>,
     /// Who sends what. Of a client with several lanes, the number is that of the first.
     pub lane: LaneName,
     /// How many lanes a [`crate::Client`] has.
@@ -66,6 +69,7 @@ impl ClientConfig {
     pub fn new(server: &str, producer: &str, fingerprint: u64) -> ClientConfig {
         ClientConfig {
             server: server.to_owned(),
+            tls: None,
             lane: LaneName {
                 producer: producer.to_owned(),
                 lane: 0,

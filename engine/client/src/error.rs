@@ -35,6 +35,14 @@ pub enum SendError {
         /// What is lost.
         error: ClientError,
     },
+    /// TLS has not come about: whom to trust, or what to show, has to be mended first.
+    #[error("{server}: {reason}")]
+    Tls {
+        /// Which server.
+        server: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A batch cannot be sent.
     #[error(transparent)]
     Offer(#[from] OfferError),

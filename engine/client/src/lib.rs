@@ -80,6 +80,7 @@ mod producer;
 mod routing;
 mod state;
 mod ticket;
+mod tls;
 mod waiting;
 
 pub use backoff::Backoff;
@@ -92,6 +93,7 @@ pub use producer::Producer;
 pub use routing::{Lanes, Resume, Routing, lane_of_key};
 pub use state::Outcome;
 pub use ticket::Ticket;
+pub use tls::{TlsConfig, TlsError, TlsFiles};
 
 pub use corefold_aggregator::spec::{Field, FieldType, StreamSpec};
 pub use corefold_aggregator::time::EventTime;

@@ -49,6 +49,8 @@ pub struct Producer {
     shed: BTreeSet<u64>,
     /// The last batch that was offered is the end of the lane.
     ends_lane: bool,
+    /// It has done so before.
+    was_welcome: bool,
 }
 
 impl Producer {
@@ -84,6 +86,7 @@ impl Producer {
             is_door_next: true,
             shed: BTreeSet::new(),
             ends_lane: false,
+            was_welcome: false,
             config,
         }
     }
@@ -308,7 +311,8 @@ impl Producer {
             return Ok(false);
         }
         let door = self.door.as_ref().filter(|_| self.is_door_next);
-        match Link::open(door.unwrap_or(&self.config.server), self.config.connect_max) {
+        let server = door.unwrap_or(&self.config.server);
+        match Link::open(server, self.config.connect_max, self.config.tls.as_ref()) {
             Ok(link) => {
                 self.metrics.connections += 1;
                 self.link = Some(link);
@@ -329,6 +333,7 @@ impl Producer {
                 self.received = welcome.next;
                 self.batch_size_max = welcome.batch_size_max as usize;
                 self.place = welcome.place;
+                self.was_welcome = true;
                 self.has_ended = welcome.has_ended && welcome.durable == welcome.next;
             }
             match event {
@@ -363,6 +368,10 @@ impl Producer {
                 return Err(SendError::Lost { server: self.config.server.clone(), error });
             }
             LinkError::Session(error) => self.drop_link(error.to_string()),
+            // A wrong certificate does not get better by waiting. Later it may be a server in the middle of a change.
+            LinkError::Io(error) if error.kind() == std::io::ErrorKind::InvalidData && !self.was_welcome => {
+                return Err(SendError::Tls { server: self.config.server.clone(), reason: error.to_string() });
+            }
             // After a refusal that may be tried again, the pause is set already.
             LinkError::Io(error) => self.drop_link(error.to_string()),
         }

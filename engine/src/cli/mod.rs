@@ -7,6 +7,7 @@ pub mod args;
 pub mod job;
 pub mod manual;
 pub mod profile;
+pub mod security;
 pub mod send;
 
 use clap::{Parser, Subcommand};

@@ -3,6 +3,7 @@
 //! What they lead to is in [`crate::commands::send`].
 
 use super::args::{ReportArgs, parse_field};
+use super::security::SecurityArgs;
 use crate::config::choices::TypeChoice;
 use crate::config::{self, BATCH_ROWS_DEFAULT, InputFormat, OnError, TimeUnit};
 use crate::units;
@@ -28,6 +29,10 @@ Examples:
 
   From a pipe, under a name that lasts; each run goes on behind the one before:
     tail -F events.ndjson | corefold send - --format ndjson --to 127.0.0.1:7600 --config engine.toml --producer web-1
+
+  By TLS, with a token:
+    corefold send flights.csv --to collector.example:7600 --config engine.toml --producer web-1 --tls-ca ca.pem \\
+        --token-file web-1.token
 
 Exit codes: 0 when the server has made everything durable, 1 if it refuses, 65 for bad input data, 74 for I/O errors and if
 the server could not be reached for --give-up-after.";
@@ -101,6 +106,10 @@ pub struct SendArgs {
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = units::parse_duration,
           help_heading = "Server")]
     pub give_up_after: Duration,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub security: SecurityArgs,
 
     /// Configuration file that describes the stream
     #[arg(long, value_name = "CONFIG", conflicts_with_all = ["time", "time_unit", "fields"], help_heading = "Stream")]

@@ -4,6 +4,7 @@
 
 pub mod aggregate;
 mod dealing;
+pub mod identity;
 pub mod profiling;
 pub mod run;
 pub mod send;

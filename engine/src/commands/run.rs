@@ -3,13 +3,13 @@
 //! What the file may say is in [`crate::config`].
 
 use super::profiling::ProfileWatch;
-use super::signals::StopSignal;
+use super::signals::{ReloadSignal, StopSignal};
 use super::{CommandError, Console, check_machine};
 use crate::assemble::{self, ViewRequest};
 use crate::cli::profile::ProfileArgs;
+use crate::config::SourceConfig;
 use crate::config::error::Faults;
 use crate::config::{self, AtStop, ConfigError, ConfigErrors, EngineConfig, ExportConfig, ExportTarget};
-use crate::config::{ListenConfig, SourceConfig};
 use crate::error::EngineError;
 use crate::export::text::time_text;
 use crate::export::{self, Booking, ExportError, Exporter, PartsExporter, Rotation, Target};
@@ -21,6 +21,7 @@ use crate::launch_store::StorePlan;
 use crate::lifecycle::Lifecycle;
 use crate::links::Shared;
 use crate::manifest::{MANIFEST_FILE, Manifest, ManifestError, SharedManifest};
+use crate::net::keys::Keys;
 use crate::net::{Listener, NetPlan, NetStream};
 use crate::progress::ProgressDisplay;
 use crate::source::input::{Input, resolve};
@@ -34,7 +35,6 @@ use corefold_aggregator::spec::{StreamSpec, ViewSpec};
 use corefold_aggregator::time::{Duration, EventTime};
 use corefold_shards::live_lanes::LivePlan;
 use corefold_shards::shard::ShardPlan;
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -95,7 +95,9 @@ pub fn run(file: &Path, profile: &ProfileArgs, console: &Console) -> Result<(), 
             store.directory.root().display()
         ));
     }
-    let net = open_net(&config, &meaning, store.as_ref(), console)?;
+    let mut keys = Keys::load(&config.producers).map_err(EngineError::Keys)?;
+    let net = open_net(&config, &meaning, store.as_ref(), (topology.shards.len(), &mut keys), console)?;
+    let reload = if keys.has_files() { Some(ReloadSignal::listen()?) } else { None };
     let net_counts = net.as_ref().map(|net| Arc::clone(&net.counts));
     let rows_resumed = store.as_ref().map_or(0, |store| store.recovered.rows);
     let lanes = inputs.into_iter().enumerate().map(|(lane, (plan, input))| {
@@ -119,6 +121,9 @@ pub fn run(file: &Path, profile: &ProfileArgs, console: &Console) -> Result<(), 
     let launched = launch(plan, &shared, &mut |shared| {
         display.show(&shared.progress);
         watch.turn(shared, console);
+        if reload.as_ref().is_some_and(ReloadSignal::take) {
+            keys.reload().iter().for_each(|text| console.say(text));
+        }
         if signal.is_set() && shared.lifecycle.advance(Lifecycle::Stopped).is_ok() {
             display.clear();
             console.say("stopping: what was taken is made durable, finished windows are written");
@@ -148,6 +153,7 @@ fn open_net(
     config: &EngineConfig,
     meaning: &Meaning,
     store: Option<&StorePlan>,
+    (shards, keys): (usize, &mut Keys),
     console: &Console,
 ) -> Result<Option<NetPlan>, EngineError> {
     if config.listeners.is_empty() {
@@ -157,13 +163,13 @@ fn open_net(
         return Err(EngineError::Drained { directory: store.directory.root().to_owned() });
     }
     let mut listeners = Vec::with_capacity(config.listeners.len());
-    for ListenConfig { address, limits, streams } in &config.listeners {
-        let bound = TcpListener::bind(address).and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
-        let socket = bound.map_err(|error| EngineError::Listen { address: *address, error })?;
-        let address = socket.local_addr().unwrap_or(*address);
-        let names: Vec<&str> = streams.iter().map(|&stream| config.streams[stream].name.as_str()).collect();
-        console.say(&format!("listening on {address} for {}", names.join(", ")));
-        listeners.push(Listener { socket, limits: *limits, streams: streams.clone() });
+    for listen in &config.listeners {
+        let listener = Listener::bind(listen, shards, keys)?;
+        let address = listener.socket.local_addr().unwrap_or(listen.address);
+        let names: Vec<&str> = listen.streams.iter().map(|&stream| config.streams[stream].name.as_str()).collect();
+        let with_tls = if listener.certificates.is_some() { " with TLS" } else { "" };
+        console.say(&format!("listening on {address}{with_tls} for {}", names.join(", ")));
+        listeners.push(listener);
     }
     let streams = config.streams.iter().zip(&meaning.streams).map(|(stream, spec)| NetStream {
         fingerprint: spec.fingerprint(),
@@ -176,6 +182,7 @@ fn open_net(
     });
     Ok(Some(NetPlan {
         listeners,
+        access: keys.access(),
         streams: Arc::new(streams.collect()),
         has_files: !config.sources.is_empty(),
         drains: config.stop == AtStop::Drain,

@@ -4,6 +4,7 @@
 //! becomes lanes of a producer that can be interrupted and run again.
 
 use super::dealing::{Dealing, Work, guarded};
+use super::identity::Identity;
 use super::signals::StopSignal;
 use super::{CommandError, Console};
 use crate::assemble;
@@ -22,6 +23,7 @@ use corefold_aggregator::spec::{Field, FieldType, StreamSpec};
 use corefold_aggregator::time::Duration;
 use corefold_client::{Client, ClientConfig, Metrics, Resume};
 use std::fmt::Write;
+use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -36,6 +38,10 @@ pub fn send(args: &SendArgs) -> Result<(), CommandError> {
     let (stream, plan) = stream_of(args)?;
     let plan = Arc::new(plan);
     let inputs = resolve(&args.inputs, args.format.map(assemble::input_format))?;
+    let identity = Identity::of(&args.security)?;
+    if identity.is_exposed() && !is_loopback(&args.to) {
+        console.say(&format!("warning: the token travels unencrypted to {}; use --tls-ca", args.to));
+    }
     let progress = Arc::new(Progress::default());
     let bytes_total = inputs.iter().map(Input::bytes_total).sum::<Option<u64>>();
     progress.bytes_total.store(bytes_total.unwrap_or(0), Ordering::Relaxed);
@@ -44,7 +50,7 @@ pub fn send(args: &SendArgs) -> Result<(), CommandError> {
     // All say hello before the first one sends, so that none is late because of another.
     let mut sending = Vec::with_capacity(inputs.len());
     for (number, input) in inputs.iter().enumerate() {
-        let mut config = client_config(args, &stream, input, number)?;
+        let mut config = client_config(args, &stream, &identity, input, number)?;
         config.lane_step = inputs.len() as u32;
         let client = Client::connect(config, &stream.fields)?;
         if client.has_ended() && !input.is_pipe() {
@@ -145,6 +151,7 @@ fn stream_of(args: &SendArgs) -> Result<(StreamSpec, ReadPlan), CommandError> {
 fn client_config(
     args: &SendArgs,
     stream: &StreamSpec,
+    identity: &Identity,
     input: &Input,
     number: usize,
 ) -> Result<ClientConfig, CommandError> {
@@ -160,9 +167,15 @@ fn client_config(
     config.lanes = args.lanes.into();
     // What came through a pipe before does not come again.
     config.resume = if input.is_pipe() { Resume::GoOn } else { Resume::FromStart };
+    identity.put_in(&mut config);
     config.give_up_after = Some(units::wait(args.give_up_after));
     config.batch_life = args.deadline.map(units::wait);
     Ok(config)
+}
+
+/// Whether what is sent there stays on this machine.
+fn is_loopback(server: &str) -> bool {
+    server.to_socket_addrs().is_ok_and(|mut found| found.all(|address| address.ip().is_loopback()))
 }
 
 /// A name for what is in a file as it is read now: sent again it is known, and changed it is another one. What comes

@@ -1,4 +1,5 @@
-//! SIGINT and SIGTERM: the first asks the engine to stop, a second ends the process at once.
+//! SIGINT and SIGTERM: the first asks the engine to stop, a second ends the process at once. SIGHUP: read again what a
+//! running engine reads from files to prove things by.
 //!
 //! What stopping means is each command's.
 
@@ -50,5 +51,23 @@ impl StopSignal {
                 }
             }
         }
+    }
+}
+
+/// Whether files are to be read again.
+#[derive(Clone, Debug)]
+pub struct ReloadSignal(Arc<AtomicBool>);
+
+impl ReloadSignal {
+    /// Listens from now on. Before, the signal ends the process.
+    pub fn listen() -> io::Result<ReloadSignal> {
+        let asked = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::clone(&asked))?;
+        Ok(ReloadSignal(asked))
+    }
+
+    /// Whether a signal has come since the last look.
+    pub fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
     }
 }

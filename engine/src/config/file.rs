@@ -28,6 +28,9 @@ pub struct FileConfig {
     /// `[[sources]]`
     #[serde(default)]
     pub sources: Vec<Spanned<SourceTable>>,
+    /// `[[producers]]`
+    #[serde(default)]
+    pub producers: Vec<Spanned<ProducerTable>>,
     /// `[[views]]`
     #[serde(default)]
     pub views: Vec<Spanned<ViewTable>>,
@@ -138,7 +141,11 @@ pub struct SourceTcpTable {
     /// Address and port.
     pub listen: Spanned<String>,
     /// Whether others than this machine may connect although nothing is encrypted and nobody proves who he is.
-    pub insecure: Option<bool>,
+    pub insecure: Option<Spanned<bool>>,
+    /// What the server proves itself by, and its clients.
+    pub tls: Option<Spanned<TlsTable>>,
+    /// Port of the first shard; those of the others follow.
+    pub shard_ports: Option<Spanned<i64>>,
     /// Most bytes of a batch.
     pub batch_size_max: Option<Spanned<SizeText>>,
     /// Most bytes that wait for a shard.
@@ -155,6 +162,40 @@ pub struct SourceTcpTable {
     pub silence_timeout: Option<Spanned<DurationText>>,
     /// Least bytes a second within a batch.
     pub byte_rate_min: Option<Spanned<SizeText>>,
+}
+
+/// `sources.tcp.tls`
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct TlsTable {
+    /// File of the certificate and those between it and its authority.
+    pub cert: Spanned<String>,
+    /// File of its private key.
+    pub key: Spanned<String>,
+    /// File of the authorities that sign certificates of clients.
+    pub client_ca: Option<Spanned<String>>,
+}
+
+/// `[[producers]]`
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct ProducerTable {
+    /// Name, or the beginning of names and a star.
+    pub name: Spanned<String>,
+    /// File of the token that proves it.
+    pub token_file: Option<Spanned<String>>,
+    /// SHA-256 of the token that proves it.
+    pub token_sha256: Option<Spanned<String>>,
+    /// Name in the certificate that proves it.
+    pub certificate: Option<Spanned<String>>,
+    /// Streams that may be sent.
+    pub streams: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Most bytes a second.
+    pub bytes_per_second: Option<Spanned<SizeText>>,
+    /// Most rows a second.
+    pub rows_per_second: Option<Spanned<i64>>,
+    /// Most lanes.
+    pub lanes_max: Option<Spanned<i64>>,
 }
 
 /// `[[views]]`

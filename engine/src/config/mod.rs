@@ -7,6 +7,7 @@ pub mod check;
 pub mod choices;
 pub mod error;
 pub mod file;
+pub mod producers;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use corefold_aggregator::time::{Duration, WindowSpec};
 
 pub use choices::{AtStop, AutoOr, Durability, InputFormat, OnError, OutputFormat, Routing, TimeUnit};
 pub use error::{ConfigError, ConfigErrors, Located};
+pub use producers::{NamePattern, ProducerConfig, ProofConfig, TlsFiles};
 
 /// Most shards.
 pub const SHARDS_MAX: u32 = 1024;
@@ -77,6 +79,8 @@ pub struct EngineConfig {
     pub sources: Vec<SourceConfig>,
     /// Addresses at which producers connect, in the order of the file.
     pub listeners: Vec<ListenConfig>,
+    /// Who may send, in the order of the file; empty: everybody.
+    pub producers: Vec<ProducerConfig>,
     /// What a stop does with open windows, if there are listeners.
     pub stop: AtStop,
     /// Views, in the order of the file.
@@ -142,6 +146,10 @@ pub struct SourceConfig {
 pub struct ListenConfig {
     /// Where.
     pub address: SocketAddr,
+    /// What is proven; `None`: nothing is, and nothing is encrypted.
+    pub tls: Option<TlsFiles>,
+    /// Port of the first shard, at the same address; those of the others follow.
+    pub shard_ports: Option<u16>,
     /// What they may cost.
     pub limits: ListenLimits,
     /// Indices of the streams that they may send.

@@ -2,17 +2,23 @@
 //!
 //! What events of the session lead to is in [`super::feed`].
 
+use super::Handover;
 use super::counts::Permit;
 use super::feed::NetFeed;
+use super::quota::Quota;
+use super::transport::Transport;
+use corefold_shards::batch::{BATCH_ROWS_MAX, UnverifiedBatch};
 use corefold_shards::live_lanes::LaneId;
-use corefold_shards::session::{Place, ServerSession, credit_cost};
+use corefold_shards::session::{Code, Place, Refusal, ServerEvent, ServerSession, credit_cost};
 use futures_lite::future::poll_fn;
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
 use std::cell::RefCell;
-use std::net::Shutdown;
+use std::io::{self, ErrorKind};
+use std::net::{Shutdown, TcpStream as TcpSocket};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -33,9 +39,11 @@ pub struct Connection {
     pub stream: usize,
     /// What it is told of ports and lanes.
     pub place: Place,
+    /// How much it may send.
+    pub quota: Option<Arc<Quota>>,
     /// Room that is held for the batch that is being read.
     pub held: u64,
-    /// Whether it waits for room.
+    /// Whether it waits for room, or until it has sent no more than it may.
     pub is_blocked: bool,
     /// Whether the socket is gone.
     pub is_gone: bool,
@@ -45,9 +53,21 @@ pub struct Connection {
 
 impl Connection {
     /// A connection that was let in.
-    pub fn new(session: ServerSession, lane: LaneId, stream: usize, place: Place, permit: Permit) -> Connection {
+    pub fn new(handover: Handover) -> (TcpSocket, Transport, Connection) {
+        let Handover { socket, transport, session, lane, stream, place, quota, permit, .. } = handover;
         let (held, is_blocked, is_gone, waker) = (0, false, false, None);
-        Connection { session, lane, stream, place, held, is_blocked, is_gone, waker, _permit: permit }
+        let connection =
+            Connection { session, lane, stream, place, quota, held, is_blocked, is_gone, waker, _permit: permit };
+        (socket, transport, connection)
+    }
+
+    /// Charges the rows that a batch claims to have. They are not checked yet; what claims wrong ones is refused later.
+    fn charge_rows(&self, event: &ServerEvent, now_ns: u64) {
+        let (Some(quota), ServerEvent::Batch(received) | ServerEvent::Expired(received)) = (&self.quota, event) else {
+            return;
+        };
+        let claimed = UnverifiedBatch::new(received.bytes.as_slice()).extent().map_or(0, |extent| extent.rows);
+        quota.charge_rows(claimed.min(BATCH_ROWS_MAX as u64) + u64::from(received.stamp.rejected), now_ns);
     }
 
     /// Has the connection look again: there is something to say, or room.
@@ -59,11 +79,18 @@ impl Connection {
 }
 
 /// Serves a connection until it is over.
-pub async fn serve(socket: std::net::TcpStream, connection: Rc<RefCell<Connection>>, feed: Rc<RefCell<NetFeed>>) {
+pub async fn serve(
+    socket: TcpSocket,
+    mut transport: Transport,
+    connection: Rc<RefCell<Connection>>,
+    feed: Rc<RefCell<NetFeed>>,
+) {
     let mut stream = TcpStream::from(socket2::Socket::from(socket));
-    let mut serving = Serving { stream: &mut stream, connection: &connection, feed: &feed };
+    let mut serving = Serving { stream: &mut stream, transport: &mut transport, connection: &connection, feed: &feed };
     poll_fn(|context| serving.poll(context)).await;
     feed.borrow_mut().close(&connection);
+    transport.close();
+    poll_fn(|context| Poll::Ready(transport.flush(|bytes| write_now(&mut stream, context, bytes)).is_ok())).await;
     // Nothing depends on the other end from here on.
     if stream.shutdown(Shutdown::Write).await.is_ok() {
         let timer = glommio::timer::sleep(LINGER);
@@ -81,8 +108,25 @@ async fn discard(stream: &mut TcpStream) {
     }
 }
 
+/// What a socket takes without waiting; the task is woken when it takes more.
+fn write_now(stream: &mut TcpStream, context: &mut Context<'_>, bytes: &[u8]) -> io::Result<usize> {
+    match Pin::new(stream).poll_write(context, bytes) {
+        Poll::Ready(written) => written,
+        Poll::Pending => Err(ErrorKind::WouldBlock.into()),
+    }
+}
+
+/// What a socket has without waiting; the task is woken when it has more.
+fn read_now(stream: &mut TcpStream, context: &mut Context<'_>, space: &mut [u8]) -> io::Result<usize> {
+    match Pin::new(stream).poll_read(context, space) {
+        Poll::Ready(read) => read,
+        Poll::Pending => Err(ErrorKind::WouldBlock.into()),
+    }
+}
+
 struct Serving<'a> {
     stream: &'a mut TcpStream,
+    transport: &'a mut Transport,
     connection: &'a Rc<RefCell<Connection>>,
     feed: &'a Rc<RefCell<NetFeed>>,
 }
@@ -109,6 +153,10 @@ impl Serving<'_> {
                     return Poll::Pending;
                 }
                 Look::Waits => {
+                    // What was read may have wanted an answer by TLS itself.
+                    if matches!(self.write(context), Look::Over) {
+                        return Poll::Ready(());
+                    }
                     self.connection.borrow_mut().waker = Some(context.waker().clone());
                     return Poll::Pending;
                 }
@@ -118,15 +166,21 @@ impl Serving<'_> {
 
     fn write(&mut self, context: &mut Context<'_>) -> Look {
         let mut connection = self.connection.borrow_mut();
+        let mut write = |bytes: &[u8]| write_now(self.stream, context, bytes);
         loop {
+            match self.transport.flush(&mut write) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Look::Waits,
+                Err(_) => return Look::Over,
+            }
             let output = connection.session.output();
             if output.is_empty() {
                 return if connection.session.is_done() { Look::Over } else { Look::Waits };
             }
-            match Pin::new(&mut *self.stream).poll_write(context, output) {
-                Poll::Ready(Ok(count)) if count > 0 => connection.session.sent(count),
-                Poll::Ready(_) => return Look::Over,
-                Poll::Pending => return Look::Waits,
+            match self.transport.write(output, &mut write) {
+                Ok(count) if count > 0 => connection.session.sent(count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Look::Waits,
+                Ok(_) | Err(_) => return Look::Over,
             }
         }
     }
@@ -139,28 +193,47 @@ impl Serving<'_> {
         }
         if let Some(size) = connection.session.batch_ahead().filter(|_| connection.held == 0) {
             let cost = credit_cost(size);
+            let quota = connection.quota.clone();
+            let now_ns = feed.now().steady_ns;
+            if let Some(wait_ns) = quota.as_ref().and_then(|quota| quota.wait_ns(now_ns)) {
+                feed.wake_at(now_ns.saturating_add(wait_ns));
+                connection.is_blocked = true;
+                return Look::Waits;
+            }
             connection.is_blocked = !feed.hold(cost);
             if connection.is_blocked {
                 return Look::Waits;
+            }
+            if let Some(quota) = quota {
+                quota.charge_bytes(size as u64, now_ns);
             }
             connection.held = cost;
             let memory = feed.spare();
             connection.session.lend(memory);
         }
         let Some(space) = connection.session.space() else { return Look::Waits };
-        match Pin::new(&mut *self.stream).poll_read(context, space) {
-            Poll::Pending => Look::Waits,
-            Poll::Ready(Ok(count)) if count > 0 => {
+        match self.transport.read(space, |space| read_now(self.stream, context, space)) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Look::Waits,
+            Ok(count) if count > 0 => {
                 *budget = budget.saturating_sub(count);
                 let filled = connection.session.filled(count, feed.now());
                 match filled {
                     Ok(None) => {}
-                    Ok(Some(event)) => feed.on_event(self.connection, &mut connection, event),
+                    Ok(Some(event)) => {
+                        connection.charge_rows(&event, feed.now().steady_ns);
+                        feed.on_event(self.connection, &mut connection, event);
+                    }
                     Err(refusal) => feed.count_refusal(&refusal),
                 }
                 Look::Goes
             }
-            Poll::Ready(_) => Look::Over,
+            Ok(_) => Look::Over,
+            Err(error) => {
+                if error.kind() == ErrorKind::InvalidData {
+                    feed.count_refusal(&Refusal::new(Code::Protocol, error.to_string()));
+                }
+                Look::Over
+            }
         }
     }
 }

@@ -5,9 +5,9 @@
 
 use super::connection::{Connection, serve};
 use super::parts::FeedParts;
+use super::transport::Transport;
 use super::{Handover, NetBoard};
 use corefold_aggregator::time::EventTime;
-use corefold_shards::batch::prune::{shed, without_later};
 use corefold_shards::batch::wire::{LOCAL_PRODUCER, Stamp, patch_stamp};
 use corefold_shards::batch::{AlignedBytes, UnverifiedBatch, VerifiedBatch};
 use corefold_shards::live_lanes::{LaneFrontier, LaneId, LiveLane, LiveLanes};
@@ -57,6 +57,8 @@ pub struct NetFeed {
     told: EventTime,
     promised_ns: u64,
     checked_ns: u64,
+    /// When connections that have sent too much may go on, at the earliest.
+    wake_ns: u64,
     now: Now,
     stopping_since: Option<u64>,
     has_drained: bool,
@@ -84,6 +86,7 @@ impl NetFeed {
             told: promised,
             promised_ns: 0,
             checked_ns: now.steady_ns,
+            wake_ns: u64::MAX,
             now,
             stopping_since: None,
             has_drained: false,
@@ -109,6 +112,11 @@ impl NetFeed {
         let has_room = self.waiting == 0 || self.waiting + cost <= self.parts.inbox_max;
         self.waiting += if has_room { cost } else { 0 };
         has_room
+    }
+
+    /// Has connections that are blocked look again at this time.
+    pub fn wake_at(&mut self, steady_ns: u64) {
+        self.wake_ns = self.wake_ns.min(steady_ns);
     }
 
     /// Memory for a batch.
@@ -178,10 +186,14 @@ impl NetFeed {
             this.checked_ns = this.now.steady_ns;
             this.check_connections();
         }
+        if this.now.steady_ns >= this.wake_ns {
+            this.wake_ns = u64::MAX;
+            this.wake_blocked();
+        }
         drop(this);
         // A task begins to run where it is spawned.
-        for (socket, connection) in admitted {
-            glommio::spawn_local(serve(socket, connection, Rc::clone(feed))).detach();
+        for (socket, transport, connection) in admitted {
+            glommio::spawn_local(serve(socket, transport, connection, Rc::clone(feed))).detach();
         }
     }
 
@@ -279,9 +291,10 @@ impl NetFeed {
         &self.parts.boards[self.parts.index]
     }
 
-    fn admit(&mut self, handover: Handover) -> (std::net::TcpStream, Shared<Connection>) {
-        let Handover { socket, session, lane, stream, attempt, place, permit } = handover;
-        let connection = Rc::new(RefCell::new(Connection::new(session, lane, stream, place, permit)));
+    fn admit(&mut self, handover: Handover) -> (std::net::TcpStream, Transport, Shared<Connection>) {
+        let Handover { lane, stream, attempt, .. } = handover;
+        let (socket, transport, connection) = Connection::new(handover);
+        let connection = Rc::new(RefCell::new(connection));
         let refused = self.open(&connection, lane, stream, attempt).err();
         if let Some(refusal) = refused {
             self.count_refusal(&refusal);
@@ -289,7 +302,7 @@ impl NetFeed {
         } else {
             self.parts.counts.opened.fetch_add(1, Ordering::Relaxed);
         }
-        (socket, connection)
+        (socket, transport, connection)
     }
 
     fn open(
@@ -319,11 +332,8 @@ impl NetFeed {
         // What the old one sent and nobody has looked at comes again.
         self.forget_queued(lane);
         let (watermark, room) = (self.lanes.watermark(lane), self.room());
-        let place = Place {
-            shards: self.parts.boards.len() as u32,
-            shard: self.parts.index as u32,
-            ..connection.borrow().place
-        };
+        let (shards, shard) = (self.parts.boards.len() as u32, self.parts.index as u32);
+        let place = Place { shards, shard, ..connection.borrow().place };
         let admission = Admission { next, durable, watermark, has_ended, room, place };
         connection.borrow_mut().session.welcome(&admission);
         Ok(())
@@ -386,26 +396,20 @@ impl NetFeed {
         if stamp.sequence > next {
             return Err(refuse(Code::Gap, format!("sequence {next} was expected, {} came", stamp.sequence)));
         }
-        let (rows, time_max) = (batch.view().rows(), batch.view().time_max());
+        let rows = batch.view().rows();
         let is_last = stamp.position == LANE_END;
         if is_last && rows > 0 {
             return Err(refuse(Code::Batch, "the last batch of a lane has rows".to_owned()));
         }
         self.rows += rows as u64 + u64::from(stamp.rejected);
         let failed = |error: corefold_shards::batch::EncodeError| refuse(Code::Batch, error.to_string());
+        let is_late = stamp.deadline < self.now.wall && !is_last;
+        if is_late && !has_expired {
+            let text = format!("its deadline was {}", stamp.deadline);
+            from.borrow_mut().session.refuse(&refuse(Code::Expired, text));
+        }
         let latest = self.lanes.latest(stream, self.now.wall);
-        let replacement = if has_expired || (stamp.deadline < self.now.wall && !is_last) {
-            if !has_expired {
-                let text = format!("its deadline was {}", stamp.deadline);
-                from.borrow_mut().session.refuse(&refuse(Code::Expired, text));
-            }
-            Some(shed(&stamp, rows as u32, &plan.kinds(), plan.fingerprint).map_err(failed)?)
-        } else if rows > 0 && time_max > latest {
-            Some(without_later(&batch.view(), latest, &plan.kinds(), plan.fingerprint).map_err(failed)?)
-        } else {
-            None
-        };
-        if let Some(bytes) = replacement {
+        if let Some(bytes) = plan.replacement(&batch.view(), has_expired || is_late, latest).map_err(failed)? {
             let replaced = VerifiedBatch::verify(bytes, plan.fingerprint, &plan.fields);
             let replaced = replaced.map_err(|(error, _)| refuse(Code::Batch, error.to_string()))?;
             self.keep(std::mem::replace(&mut batch, replaced).into_bytes());

@@ -4,23 +4,37 @@
 //! ([`connection`]), where a [`feed`] stamps its batches. The protocol is `corefold_shards::session`, what a lane may
 //! promise `corefold_shards::live_lanes`: neither is here.
 
+pub mod access;
+pub mod certificates;
 pub mod connection;
 pub mod counts;
 pub mod door;
 pub mod feed;
+pub mod keys;
 pub mod parts;
+pub mod quota;
+pub mod records;
+pub mod tls;
+pub mod transport;
 
-use crate::config::ListenLimits;
+use crate::config::{ListenConfig, ListenLimits};
+use crate::error::EngineError;
+use access::Access;
+use certificates::Certificates;
 use corefold_aggregator::spec::{Field, FieldType};
 use corefold_aggregator::time::EventTime;
+use corefold_shards::batch::{AlignedBytes, BatchView, EncodeError, prune};
 use corefold_shards::live_lanes::{LaneFrontier, LaneId, LaneOrigin, LivePlan};
 use corefold_shards::session::{Now, Place, SessionLimits, credit_cost};
 use counts::{NetCounts, Permit};
+use keys::Keys;
+use quota::Quota;
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use transport::Transport;
 
 /// Connections on their way from the door to one shard.
 pub const HANDOVERS_MAX: usize = 64;
@@ -33,10 +47,42 @@ const SLOW_GRACE_NS: u64 = 5_000_000_000;
 pub struct Listener {
     /// Bound, and set to never block.
     pub socket: TcpListener,
+    /// One for each shard, likewise, or none.
+    pub shard_sockets: Vec<TcpListener>,
+    /// What the server proves itself by; `None`: nothing is encrypted.
+    pub certificates: Option<Arc<Certificates>>,
     /// Limits.
     pub limits: ListenLimits,
     /// Indices of the streams that may be sent.
     pub streams: Vec<usize>,
+}
+
+impl Listener {
+    /// Binds what `config` asks for, for so many shards.
+    pub fn bind(config: &ListenConfig, shards: usize, keys: &mut Keys) -> Result<Listener, EngineError> {
+        let ListenConfig { address, tls, shard_ports, limits, streams } = config;
+        let certificates = tls.as_ref().map(|files| keys.certificates(files)).transpose()?;
+        let socket = bind(*address)?;
+        let mut shard_sockets = Vec::new();
+        if let Some(first) = *shard_ports {
+            for port in (0..shards).map(|shard| usize::from(first) + shard) {
+                let port = u16::try_from(port).map_err(|_| EngineError::ShardPorts { first, shards })?;
+                shard_sockets.push(bind(SocketAddr::new(address.ip(), port))?);
+            }
+        }
+        Ok(Listener { socket, shard_sockets, certificates, limits: *limits, streams: streams.clone() })
+    }
+
+    /// Port of the first shard; 0 if shards have none.
+    pub fn port_first(&self) -> u16 {
+        let first = self.shard_sockets.first().and_then(|socket| socket.local_addr().ok());
+        first.map_or(0, |address| address.port())
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, EngineError> {
+    let bound = TcpListener::bind(address).and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
+    bound.map_err(|error| EngineError::Listen { address, error })
 }
 
 /// A stream as the feed needs it.
@@ -55,6 +101,24 @@ impl NetStream {
     pub fn kinds(&self) -> Vec<FieldType> {
         self.fields.iter().map(|field| field.kind).collect()
     }
+
+    /// What takes the place of a batch that may not count as it came: nothing but its number of rows if it is `shed`, and
+    /// the same without events later than `latest`. `None`: it may.
+    pub fn replacement(
+        &self,
+        batch: &BatchView<'_>,
+        shed: bool,
+        latest: EventTime,
+    ) -> Result<Option<AlignedBytes>, EncodeError> {
+        let rows = batch.rows();
+        if shed {
+            prune::shed(&batch.stamp(), rows as u32, &self.kinds(), self.fingerprint).map(Some)
+        } else if rows > 0 && batch.time_max() > latest {
+            prune::without_later(batch, latest, &self.kinds(), self.fingerprint).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
 }
 
 /// Everything about producers elsewhere that is to run.
@@ -62,6 +126,8 @@ impl NetStream {
 pub struct NetPlan {
     /// Addresses.
     pub listeners: Vec<Listener>,
+    /// Who may send.
+    pub access: Arc<Access>,
     /// All streams of the engine.
     pub streams: Arc<Vec<NetStream>>,
     /// Whether the engine has inputs of its own besides.
@@ -168,6 +234,8 @@ impl NetBoard {
 pub struct Handover {
     /// The socket.
     pub socket: std::net::TcpStream,
+    /// What its bytes go through.
+    pub transport: Transport,
     /// The session, which has heard the hello.
     pub session: corefold_shards::session::ServerSession,
     /// Its lane.
@@ -178,6 +246,8 @@ pub struct Handover {
     pub attempt: u64,
     /// What it is told of ports and lanes.
     pub place: Place,
+    /// How much it may send.
+    pub quota: Option<Arc<Quota>>,
     /// Counts the connection as long as it lives.
     pub permit: Permit,
 }
@@ -197,6 +267,7 @@ mod tests {
         let ids = (0..).map(|lane| LaneId { producer: 9, lane });
         let plan = NetPlan {
             listeners: Vec::new(),
+            access: Arc::default(),
             streams: Arc::default(),
             has_files: false,
             drains: false,

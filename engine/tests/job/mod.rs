@@ -3,6 +3,8 @@
 //! What is done to the two ends in between is each test's.
 #![allow(dead_code, reason = "every test binary uses a part of this")]
 
+pub mod pki;
+
 use crate::children::{Running, start};
 use crate::support::events::disordered;
 use crate::support::process::corefold;
@@ -92,9 +94,13 @@ impl Job {
     }
 
     pub fn send(&self, more: &[&str]) -> Command {
+        self.send_to(&self.address, more)
+    }
+
+    pub fn send_to(&self, address: &str, more: &[&str]) -> Command {
         let inputs: Vec<&str> = self.inputs.iter().map(|path| text(path)).collect();
         let config = self.path("net.toml");
-        let fixed = ["--to", &self.address, "--config", text(&config), "--progress", "never", "--batch-rows", "500"];
+        let fixed = ["--to", address, "--config", text(&config), "--progress", "never", "--batch-rows", "500"];
         let mut command = corefold(&[&["send"], &inputs[..], &fixed, more].concat());
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command

@@ -8,10 +8,10 @@ use corefold_aggregator::time::Duration;
 use corefold_shards::session::credit_cost;
 use toml::Spanned;
 
-use super::Checker;
 use super::streams::{Stream, stream_index};
-use crate::config::file::{FileConfig, SourceTcpTable};
-use crate::config::{ListenConfig, ListenLimits, micros};
+use super::{Checker, producers};
+use crate::config::file::{FileConfig, ProducerTable, SourceTcpTable};
+use crate::config::{AutoOr, ListenConfig, ListenLimits, SHARDS_MAX, micros};
 use crate::units;
 
 /// Addresses in the order of the file; one that several sources name stands there once.
@@ -23,12 +23,20 @@ pub(super) fn listeners(checker: &mut Checker<'_>, typed: &FileConfig, streams: 
         let key = format!("sources[{index}]");
         let stream = stream_index(checker, &source.stream, &format!("{key}.stream"), streams);
         let limits = limits(checker, tcp, &format!("{key}.tcp"));
+        let tls = tcp.get_ref().tls.as_ref().map(|table| producers::tls(checker, table.get_ref()));
+        let shard_ports = shard_ports(checker, typed, tcp.get_ref(), &format!("{key}.tcp.shard_ports"));
         let Some(address) = address(checker, tcp.get_ref(), &format!("{key}.tcp")) else { continue };
         let Some(stream) = stream else { continue };
         match listeners.iter_mut().find(|listener| listener.address == address) {
-            None => listeners.push(ListenConfig { address, limits, streams: vec![stream] }),
-            Some(other) if other.limits != limits => {
-                let message = format!("{address} was given before with other limits; one address has one set of them");
+            None => {
+                open_doors(checker, typed, tcp, &format!("{key}.tcp"), address);
+                listeners.push(ListenConfig { address, tls, shard_ports, limits, streams: vec![stream] });
+            }
+            Some(other) if (other.limits, &other.tls, other.shard_ports) != (limits, &tls, shard_ports) => {
+                let message = format!(
+                    "{address} was given before with other limits, certificates or ports; one address has one set of \
+                     them"
+                );
                 checker.fault(tcp, &format!("{key}.tcp"), message);
             }
             Some(other) if other.streams.contains(&stream) => {
@@ -50,15 +58,56 @@ fn address(checker: &mut Checker<'_>, tcp: &SourceTcpTable, key: &str) -> Option
         checker.fault(&tcp.listen, &key, message);
         return None;
     };
-    if !address.ip().is_loopback() && tcp.insecure != Some(true) {
+    let is_insecure = tcp.insecure.as_ref().is_some_and(|insecure| *insecure.get_ref());
+    if !address.ip().is_loopback() && tcp.tls.is_none() && !is_insecure {
         let message = format!(
-            "at {address} everyone who reaches this machine could send events, and they travel unencrypted; listen on \
-             a loopback address, or set `insecure = true` if the network itself keeps others out"
+            "at {address} everyone who reaches this machine could send events, and they travel unencrypted; give it \
+             `tls`, listen on a loopback address, or set `insecure = true` if the network itself keeps others out"
         );
         checker.fault(&tcp.listen, &key, message);
         return None;
     }
     Some(address)
+}
+
+/// Ports of shards must be ports, all of them.
+fn shard_ports(checker: &mut Checker<'_>, typed: &FileConfig, tcp: &SourceTcpTable, key: &str) -> Option<u16> {
+    let given = tcp.shard_ports.as_ref()?;
+    let shards = match typed.engine.shards.as_ref().map(|shards| *shards.get_ref()) {
+        Some(AutoOr::Fixed(shards)) => shards.clamp(1, SHARDS_MAX) as u16,
+        Some(AutoOr::Auto) | None => 1,
+    };
+    Some(checker.number(Some(given), key, 1, 1..=u16::MAX - (shards - 1)))
+}
+
+/// What is allowed and should be known: doors that are open to all, and secrets that travel in the open.
+fn open_doors(
+    checker: &mut Checker<'_>,
+    typed: &FileConfig,
+    tcp: &Spanned<SourceTcpTable>,
+    key: &str,
+    address: SocketAddr,
+) {
+    let has_token = |producer: &ProducerTable| producer.token_file.is_some() || producer.token_sha256.is_some();
+    let has_tokens = typed.producers.iter().any(|producer| has_token(producer.get_ref()));
+    let table = tcp.get_ref();
+    match &table.tls {
+        None if has_tokens && !address.ip().is_loopback() => {
+            let message = format!("tokens travel unencrypted to {address}, and who reads one can use it");
+            checker.note(tcp, key, message);
+        }
+        Some(tls) if tls.get_ref().client_ca.is_none() && typed.producers.is_empty() => {
+            let message = format!(
+                "everybody who can reach {address} may send, under any name; `client_ca` asks for certificates, and \
+                 [[producers]] for tokens"
+            );
+            checker.note(tls, &format!("{key}.tls"), message);
+        }
+        _ => {}
+    }
+    if let (Some(insecure), Some(_)) = (&table.insecure, &table.tls) {
+        checker.note(insecure, &format!("{key}.insecure"), "with `tls` nothing is insecure: no effect");
+    }
 }
 
 fn limits(checker: &mut Checker<'_>, table: &Spanned<SourceTcpTable>, key: &str) -> ListenLimits {

@@ -4,6 +4,7 @@
 
 mod engine;
 mod listeners;
+mod producers;
 mod streams;
 mod views;
 
@@ -28,6 +29,7 @@ pub fn check(document: Document<'_>, typed: &FileConfig) -> Result<EngineConfig,
     let streams = streams::streams(&mut checker, typed);
     let sources = streams::sources(&mut checker, typed, &streams);
     let listeners = listeners::listeners(&mut checker, typed, &streams);
+    let producers = producers::producers(&mut checker, typed, &streams, &listeners);
     streams::sources_fit(&mut checker, typed, &streams, &sources, &listeners);
     let stop = engine::stop(&mut checker, typed, !listeners.is_empty());
     let views = views::views(&mut checker, typed, &streams);
@@ -48,6 +50,7 @@ pub fn check(document: Document<'_>, typed: &FileConfig) -> Result<EngineConfig,
         streams: streams.into_iter().map(|stream| stream.config).collect(),
         sources,
         listeners,
+        producers,
         stop,
         views,
         notes,
