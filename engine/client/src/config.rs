@@ -5,11 +5,11 @@
 use crate::batch::event_time;
 use crate::error::SendError;
 use crate::routing::{Lanes, Resume, Routing};
+use crate::tls::TlsConfig;
 use corefold_aggregator::spec::{Field, FieldType, StreamSpec};
 use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::BATCH_ROWS_MAX;
 use corefold_shards::session::message::{CREDENTIALS_SIZE_MAX, NAME_SIZE_MAX};
-use crate::tls::TlsConfig;
 use corefold_shards::session::{ClientLimits, LaneName, Level};
 use std::time::{Duration, SystemTime};
 
