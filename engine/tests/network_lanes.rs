@@ -12,6 +12,7 @@ use corefold_client::{Client, ClientConfig, FieldType, Lanes, Resume, Routing, S
 use job::{DURABLE, Job, PATIENCE};
 use std::fmt::Write;
 use std::fs;
+use std::net::TcpListener;
 use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,10 +42,25 @@ fn stop(server: Running) -> children::Ended {
     server.end(PATIENCE).with_code(DONE)
 }
 
+/// The first of two ports, one behind the other, that were free a moment ago.
+fn two_free_ports() -> u16 {
+    loop {
+        let first = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = first.local_addr().expect("an address").port();
+        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+            return port;
+        }
+    }
+}
+
 #[test]
 fn what_is_sent_by_several_lanes_gives_what_is_read() {
-    for (lanes, count) in [("3", 6), ("shards", 4)] {
+    // With ports of shards, and without.
+    for (lanes, count, has_ports) in [("3", 6, false), ("shards", 4, false), ("shards", 4, true)] {
         let job = job(&[30_000, 20_000], DURABLE);
+        if has_ports {
+            change(&job, "tcp = {", &format!("tcp = {{ shard_ports = {},", two_free_ports()));
+        }
         let expected = job.expected();
         let server = job.server();
         let sent = start(&mut job.send(&["--lanes", lanes])).end(PATIENCE).with_code(DONE);
