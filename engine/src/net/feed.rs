@@ -6,6 +6,7 @@
 use super::connection::{Connection, serve};
 use super::parts::FeedParts;
 use super::reasons::Reason;
+use super::shard_clock::ShardClock;
 use super::spares::Spares;
 use super::{Handover, NetBoard};
 use corefold_aggregator::time::EventTime;
@@ -25,9 +26,6 @@ use std::task::Waker;
 /// How often the shard's promise is worked out anew, and how often connections are held against the clock.
 const PROMISE_EVERY_NS: u64 = 200_000;
 const CHECK_EVERY_NS: u64 = 100_000_000;
-
-/// A shard that has not looked at the clock for longer was held up: its core was starved, or the process halted.
-const HELD_UP_MIN_NS: u64 = 500_000_000;
 
 /// How long a stop waits for connections to take their last news.
 const FAREWELL_MAX_NS: u64 = 2_000_000_000;
@@ -62,10 +60,7 @@ pub struct NetFeed {
     promised_ns: u64,
     checked_ns: u64,
     now: Now,
-    /// When the clock was looked at, and how much of its time counts for nobody: while the shard was held up, nobody who
-    /// sent was heard, and nobody was silent.
-    looked_ns: u64,
-    excused_ns: u64,
+    clock: ShardClock,
     stopping_since: Option<u64>,
     has_drained: bool,
     core: Option<Waker>,
@@ -95,8 +90,7 @@ impl NetFeed {
             promised_ns: 0,
             checked_ns: now.steady_ns,
             now,
-            looked_ns: now.steady_ns,
-            excused_ns: 0,
+            clock: ShardClock::new(now),
             stopping_since: None,
             has_drained: false,
             core: None,
@@ -178,7 +172,8 @@ impl NetFeed {
     /// Takes connections in from the door, and holds those that there are against the clock. `is_stopping` ends all.
     pub fn turn(feed: &Shared<NetFeed>, is_stopping: bool) {
         let mut this = feed.borrow_mut();
-        this.look_at_clock();
+        let now = this.parts.clock.now();
+        this.now = this.clock.turn(now);
         if is_stopping && this.stopping_since.is_none() {
             this.stopping_since = Some(this.now.steady_ns);
         }
@@ -285,16 +280,6 @@ impl NetFeed {
             connection.wake();
         }
         self.connections.is_empty() || self.now.steady_ns - since > FAREWELL_MAX_NS
-    }
-
-    fn look_at_clock(&mut self) {
-        let Now { steady_ns, wall } = self.parts.clock.now();
-        let since_ns = steady_ns.saturating_sub(self.looked_ns);
-        self.looked_ns = steady_ns;
-        if since_ns > HELD_UP_MIN_NS {
-            self.excused_ns += since_ns;
-        }
-        self.now = Now { steady_ns: steady_ns - self.excused_ns, wall };
     }
 
     fn board(&self) -> &NetBoard {

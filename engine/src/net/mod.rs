@@ -11,6 +11,7 @@ pub mod feed;
 pub mod log;
 pub mod parts;
 pub mod reasons;
+pub mod shard_clock;
 pub mod spares;
 
 use crate::config::ListenLimits;
