@@ -7,7 +7,6 @@ use super::clocks::ShardClock;
 use super::connection::{Connection, serve};
 use super::parts::FeedParts;
 use super::reasons::Reason;
-use super::shard_clock::ShardClock;
 use super::spares::Spares;
 use super::transport::Transport;
 use super::{Handover, NetBoard};
