@@ -97,7 +97,8 @@ fn wrong_certificates_are_named_on_both_sides() {
     server.signal(libc::SIGTERM);
     let ended = server.end(PATIENCE).with_code(DONE);
     assert_eq!(ended.number_after("sessions, "), Some(5), "{}", ended.stderr);
-    assert!(ended.stderr.contains("the last: the client speaks no TLS"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("5 refused: TLS 5"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("127.0.0.1: the TLS handshake failed"), "{}", ended.stderr);
     job.same(&expected);
 }
 
@@ -157,7 +158,8 @@ fn tls_where_there_is_none_is_named() {
     assert!(ended.stderr.contains("the server speaks no TLS at this address"), "{}", ended.stderr);
     server.signal(libc::SIGTERM);
     let ended = server.end(PATIENCE).with_code(DONE);
-    assert!(ended.stderr.contains("1 refused; the last: the client speaks TLS"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("1 refused: TLS 1"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("127.0.0.1: the client speaks TLS, and this address takes none"), "{}", ended.stderr);
 }
 
 /// Sends nothing, under a name of its own.
