@@ -257,6 +257,7 @@ impl<'a> Elsewhere<'a> {
         let Ok(&LiveLane { next, durable, has_ended, .. }) = feed.lanes.open(id, 0, now_ns) else { return };
         feed.attempts.insert(id, hello.attempt);
         link.site = Some(home);
+        self.boards[home] = feed.lanes.frontier(now_ns);
         let watermark = feed.lanes.watermark(id);
         let place = Place { shards: sites.len() as u32, shard: home as u32, ..Place::default() };
         link.session.welcome(&Admission { next, durable, watermark, has_ended, room: 0, place });
