@@ -248,14 +248,18 @@ impl LiveLanes {
     /// What the shard may promise now, and has promised from now on: it never goes back. `others` is what the lanes of
     /// all other shards say.
     ///
-    /// The lowest watermark of its live lanes; without any, what the others wait for; if nobody is live, the engine's own
-    /// inputs; and if those have ended or there are none, the highest watermark that any lane ever had. Never infinity:
-    /// producers may come as long as the engine runs.
+    /// The lowest watermark of all live lanes, here and elsewhere; if nobody is live, the engine's own inputs; and if those
+    /// have ended or there are none, the highest watermark that any lane ever had. Never infinity: producers may come as
+    /// long as the engine runs.
+    ///
+    /// Lanes of other shards count although those shards promise for them too. Where a lane begins is what the shard has
+    /// promised in which it lives, and one of which nothing is durable may live in another shard after a crash: there its
+    /// events must not be late because others went on without it.
     pub fn promise(&mut self, others: LaneFrontier, now_ns: u64) -> EventTime {
         let own = self.frontier(now_ns);
         let highest = own.highest.max(others.highest);
         let begins = now_ns.saturating_sub(self.started_ns) <= self.idle_max_ns(None);
-        let target = match (own.live.or(others.live), self.files) {
+        let target = match (own.unite(others).live, self.files) {
             (Some(lanes), files) => lanes.min(files.unwrap_or(EventTime::MAX)),
             // Nobody has come yet; whoever comes at once should not be late.
             (None, Some(_)) if highest == EventTime::MIN && begins => EventTime::MIN,
@@ -372,6 +376,24 @@ mod tests {
         assert_eq!(lanes.promise(NOBODY, 0), EventTime(490));
         lanes.settle(&last);
         assert_eq!(lanes.promise(NOBODY, 0), EventTime(490));
+    }
+
+    /// After a crash nobody knows of the one elsewhere, and it may begin again in this shard.
+    #[test]
+    fn a_shard_with_lanes_of_its_own_waits_for_those_elsewhere() {
+        let mut here = lanes(false, 0);
+        let mut there = lanes(false, 0);
+        here.open(id(0), 0, 0).expect("room");
+        there.open(id(1), 0, 0).expect("room");
+        take(&mut here, 0, 500, 0);
+        let first = there.take(&Stamp::of_lane(7, 1, 0), Some(EventTime(300)), false, 0);
+        assert_eq!(here.promise(there.frontier(0), 0), EventTime(0), "nothing of the other lane is durable");
+        // A crash: what was promised is in the log of this shard, the lane elsewhere in none.
+        let mut again = lanes(false, here.promised().0);
+        assert_eq!(again.open(id(1), 0, 0).expect("room").watermark, EventTime(0));
+        there.settle(&first);
+        assert_eq!(here.promise(there.frontier(0), 0), EventTime(290), "the lowest of all that are live");
+        assert_eq!(here.promise(there.frontier(31 * SECOND), 0), EventTime(490), "the other one is silent");
     }
 
     #[test]

@@ -107,10 +107,11 @@ impl<'a> Elsewhere<'a> {
         self.is_stopping = true;
     }
 
-    /// Whether nothing more will come to the shards.
+    /// Whether nothing more will come to the shards. A stop before all lanes have come leaves what waits for them where
+    /// it is: no hello is heard any more, so nothing would ever be gathered, and nobody was told that it is durable.
     pub fn has_ended(&self) -> bool {
         let is_empty = self.feeds.iter().flatten().all(|feed| feed.queue.is_empty());
-        self.has_drained || (self.is_stopping && is_empty)
+        self.has_drained || (self.is_stopping && (is_empty || !self.is_everyone_known()))
     }
 
     /// One turn of clients, network, door and feeds.
@@ -256,6 +257,7 @@ impl<'a> Elsewhere<'a> {
         let Ok(&LiveLane { next, durable, has_ended, .. }) = feed.lanes.open(id, 0, now_ns) else { return };
         feed.attempts.insert(id, hello.attempt);
         link.site = Some(home);
+        self.boards[home] = feed.lanes.frontier(now_ns);
         let watermark = feed.lanes.watermark(id);
         let place = Place { shards: sites.len() as u32, shard: home as u32, ..Place::default() };
         link.session.welcome(&Admission { next, durable, watermark, has_ended, room: 0, place });

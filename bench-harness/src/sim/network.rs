@@ -188,6 +188,9 @@ impl Network {
             return Ok(());
         }
         if client.link.is_none() {
+            // No two connections begin within one microsecond, not even of two lives of a client: their attempts are told
+            // apart by its clock alone, and of two equal ones the server takes the one that it hears last.
+            self.now_ns += 1_000;
             let now = Now { steady_ns: self.now_ns, wall: EventTime((self.now_ns / 1_000).cast_signed()) };
             client.lane.connect(now);
             let session = ServerSession::new(self.weather.limits(), now);

@@ -342,6 +342,8 @@ impl NetFeed {
         }
         // What the old one sent and nobody has looked at comes again.
         self.forget_queued(lane);
+        // From its hello on nobody passes the lane.
+        self.board().show(self.lanes.frontier(self.now().steady_ns));
         let (watermark, room) = (self.lanes.watermark(lane), self.room());
         let (shards, shard) = (self.parts.boards.len() as u32, self.parts.index as u32);
         let place = Place { shards, shard, ..connection.borrow().place };
