@@ -5,11 +5,15 @@
 //! A busy core reads the completion queue from memory and never arms it, which costs nothing. The SQEs are
 //! [`super::uring`]'s; what the far end does with the byte is the core loop's.
 
+use futures_lite::future::poll_fn;
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Poll, Waker as TaskWaker};
 
 use super::error::DiskError;
 
@@ -21,9 +25,23 @@ pub struct Doorbell {
     far: Option<UnixStream>,
 }
 
-/// The far end, on the executor of the core that parks.
+/// The far end, on the executor of the core that parks. One task awaits the socket all the time, and cores that park look
+/// at what it has heard: an await that is given up costs memory until the executor has next looked at its ring, and a busy
+/// core parks and goes on many thousand times before that (until glommio ran out of references).
 #[derive(Debug)]
 pub struct BellListener {
+    heard: Rc<RefCell<Heard>>,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    has_rung: bool,
+    failure: Option<DiskError>,
+    waker: Option<TaskWaker>,
+}
+
+/// The two descriptors of the far end.
+struct FarEnd {
     awaited: glommio::net::UnixStream,
     taken: UnixStream,
 }
@@ -58,19 +76,60 @@ impl Doorbell {
 }
 
 impl BellListener {
-    /// Gets ready to listen; to be called inside the executor.
+    /// Begins to listen; to be called inside the executor.
     pub fn new(far: UnixStream) -> Result<BellListener, DiskError> {
         let second = far.try_clone().map_err(DiskError::ring("duplicate a socket"))?;
         // SAFETY: the descriptor was just duplicated and is given up by its only owner.
         let awaited = unsafe { glommio::net::UnixStream::from_raw_fd(second.into_raw_fd()) };
-        Ok(BellListener { awaited, taken: far })
+        let heard = Rc::new(RefCell::new(Heard::default()));
+        glommio::spawn_local(listen(FarEnd { awaited, taken: far }, Rc::clone(&heard))).detach();
+        Ok(BellListener { heard })
     }
 
-    /// Waits until the bell has rung, and takes every ring so far. May be dropped at any time: a ring stays.
+    /// Waits until the bell has rung since the last time. May be dropped at any time: a ring stays.
     pub async fn heard(&self) -> Result<(), DiskError> {
+        poll_fn(|context| {
+            let mut heard = self.heard.borrow_mut();
+            if let Some(failure) = heard.failure.take() {
+                return Poll::Ready(Err(failure));
+            }
+            if std::mem::take(&mut heard.has_rung) {
+                return Poll::Ready(Ok(()));
+            }
+            match &mut heard.waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Hears every ring until the near end is gone.
+async fn listen(far: FarEnd, heard: Rc<RefCell<Heard>>) {
+    loop {
+        let rung = far.take_rings().await;
+        let has_failed = rung.is_err();
+        let mut heard = heard.borrow_mut();
+        match rung {
+            Ok(()) => heard.has_rung = true,
+            Err(failure) => heard.failure = Some(failure),
+        }
+        if let Some(waker) = heard.waker.take() {
+            waker.wake();
+        }
+        if has_failed {
+            return;
+        }
+    }
+}
+
+impl FarEnd {
+    /// Waits for a ring, and takes all that there are.
+    async fn take_rings(&self) -> Result<(), DiskError> {
         let mut rings = [0; 64];
-        // Peeked first, since only a look can be abandoned without losing a ring; then there is something to take
-        // and the second call does not block.
+        // Peeked first; then there is something to take and the second call does not block.
         let seen = self.awaited.peek(&mut rings[..1]).await;
         let seen =
             seen.map_err(|error| DiskError::ring("await the doorbell")(std::io::Error::other(error.to_string())))?;
