@@ -22,8 +22,9 @@ use super::files::{LogDirectory, open_for_blocks};
 
 /// Jobs that may wait; each shard has at most one under way.
 const JOBS_MAX: usize = 1024;
-/// Zeros written at once: what the log writes meanwhile waits for one piece at most.
-const PIECE_SIZE: usize = 128 << 10;
+/// Zeros written at once where there is no time to lose, and where there is: what the log writes meanwhile waits for a piece.
+const PIECE_SIZE: usize = 1 << 20;
+const PIECE_SIZE_CALM: usize = 128 << 10;
 /// A new segment takes this share of the time in which the log filled the last one, unless others wait for theirs.
 const PACE_SHARE: u32 = 4;
 /// Longest pause between pieces.
@@ -255,16 +256,19 @@ fn prepare(
     let filled = open_for_blocks(&aside, direct, true).and_then(|(file, _)| {
         let bytes = zeros.bytes_mut(BufferIndex(0));
         bytes.fill(0);
-        let (started, mut offset) = (Instant::now(), 0);
+        let (started, mut offset, mut is_calm) = (Instant::now(), 0, false);
         while offset < size {
             if (pace.is_cancelled)() {
                 return Err(io::Error::from_raw_os_error(libc::ECANCELED));
             }
-            let length = (size - offset).min(PIECE_SIZE as u64) as usize;
+            let piece = if is_calm { PIECE_SIZE_CALM } else { PIECE_SIZE };
+            let length = (size - offset).min(piece as u64) as usize;
             file.write_all_at(&bytes[..length], offset)?;
             offset += length as u64;
             let due = pace.time.mul_f64(offset as f64 / size as f64);
-            if let Some(early) = due.checked_sub(started.elapsed()).filter(|early| !early.is_zero()) {
+            let early = due.saturating_sub(started.elapsed());
+            is_calm = !early.is_zero();
+            if is_calm {
                 (pace.pause)(early);
             }
         }
