@@ -148,9 +148,11 @@ struct Kills {
 fn kill_again_and_again(job: &Job, seed: u64, count: u64, options: &[&str], changes: &[&[&str]]) -> Kills {
     let mut random = Random::new(seed);
     let mut kills = Kills::default();
-    while kills.count < count {
+    // How far a job comes in a given time is the machine's affair: kills that come too early are made up for.
+    while kills.count < count || kills.resumes < count / 4 {
         kills.rounds += 1;
-        let until = count.min(kills.count + 2 + random.below(6));
+        assert!(kills.rounds <= 20 * count, "kills come too early: {kills:?}");
+        let until = count.max(kills.count + 2).min(kills.count + 2 + random.below(6));
         let mut durable = 0;
         // Starts in a row that found nothing; on a busy machine a start takes its time.
         let mut barren = 0;
@@ -184,7 +186,6 @@ fn kill_again_and_again(job: &Job, seed: u64, count: u64, options: &[&str], chan
         job.forget_outputs();
         fs::remove_dir_all(job.path("store")).expect("the store");
     }
-    assert!(kills.resumes >= count / 4, "most kills came too early: {kills:?}");
     kills
 }
 
