@@ -27,6 +27,8 @@ const PIECE_SIZE: usize = 1 << 20;
 const PIECE_SIZE_CALM: usize = 128 << 10;
 /// A new segment takes this share of the time in which the log filled the last one, unless others wait for theirs.
 const PACE_SHARE: u32 = 4;
+/// It never takes longer than this because of pauses: a log that was quiet may need it at once.
+const PACE_MAX: Duration = Duration::from_millis(250);
 /// Longest pause between pieces.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 
@@ -125,7 +127,7 @@ impl KeeperClient {
             request,
             log: Arc::clone(&self.log),
             direct: self.direct,
-            time: self.asked.map_or(Duration::ZERO, |asked| asked.elapsed() / PACE_SHARE),
+            time: self.asked.map_or(Duration::ZERO, |asked| (asked.elapsed() / PACE_SHARE).min(PACE_MAX)),
             reply: self.reply.clone(),
             waker: Arc::clone(&self.waker),
             cancelled: Arc::clone(&self.cancelled),
