@@ -5,6 +5,7 @@
 
 use crate::pane_log::LogCursor;
 use crate::partial::{Partial, PartialError};
+use crate::partial_ref::PartialRef;
 use crate::result::ResultBatch;
 use crate::time::EventTime;
 use crate::view::{View, ViewError, ViewPlan};
@@ -20,7 +21,7 @@ pub struct Coordinator {
     emitted: EventTime,
     /// What is written to the log; `None` without one.
     pub(crate) log: Option<LogCursor>,
-    /// Reused for every archive that is read or written.
+    /// Reused for everything that is written to the log or read back from it.
     pub(crate) partial: Partial,
 }
 
@@ -93,11 +94,8 @@ impl Coordinator {
         let failed = |error| CoordinatorError::Partial { shard, error };
         let views = &self.views;
         let stride = |view: u32| views.get(view as usize).map(|view| view.plan().layout.stride);
-        self.partial.read(bytes, stride).map_err(failed)?;
-        let mut partial = std::mem::take(&mut self.partial);
-        let merged = self.views[partial.view as usize].merge(shard, &mut partial);
-        self.partial = partial;
-        Ok(merged?)
+        let mut partial = PartialRef::open(bytes, stride).map_err(failed)?;
+        Ok(self.views[partial.view as usize].merge(shard, &mut partial)?)
     }
 
     /// Takes a shard's word that all its panes below `pulled` have been sent.

@@ -13,6 +13,9 @@ use std::collections::VecDeque;
 /// Panes keep a total for every slot if at least one in so many has events there.
 const BY_SLOT_SHARE: usize = 2;
 
+/// Rows copied and summed up at a time: source and target stay in the first-level cache.
+const CHUNK_ROWS: usize = 256;
+
 /// Panes, oldest first, with their totals.
 #[derive(Debug, Default)]
 pub struct Front {
@@ -23,8 +26,10 @@ pub struct Front {
     at: Vec<Place>,
     /// Panes taken since the front was filled.
     popped: u32,
-    /// The sum of what was seen of the panes while they come in, by slot.
+    /// The sum of what was seen of the panes while they come in, by slot; unless their totals lie by slot.
     running: Rows,
+    /// Memory of totals.
+    spare: Rows,
     /// Memory of a merge.
     numbers: Vec<u32>,
 }
@@ -70,20 +75,41 @@ impl Front {
         if !self.is_by_slot {
             self.at.resize(slots_end, NOWHERE);
         }
-        self.running.grow(layout, slots_end);
+        if !self.is_by_slot {
+            self.running.grow(layout, slots_end);
+        }
         for (index, (id, pane)) in panes.drain(..).enumerate().rev() {
             number(&mut self.numbers, pane.slots.len());
-            self.running.merge(layout, &pane.slots, &pane.rows, &self.numbers, MergeScope::AcrossPanes);
-            let pane = if self.is_by_slot { self.by_slot(id, pane) } else { self.linked(layout, index, id, pane) };
+            let pane = match self.is_by_slot {
+                true => self.by_slot(layout, slots_end, id, pane),
+                false => self.linked(layout, index, id, pane),
+            };
             self.panes.push_front(pane);
         }
         self.running.clear();
     }
 
-    fn by_slot(&self, id: PaneId, Pane { slots, rows: mut totals, .. }: Pane) -> FrontPane {
-        totals.clear();
-        totals.words.extend_from_slice(&self.running.words);
-        totals.sides.clone_from(&self.running.sides);
+    /// The totals of the pane after it, copied, and its own rows added: some at a time, while they are in the nearest cache.
+    fn by_slot(&mut self, layout: &RowLayout, slots_end: usize, id: PaneId, pane: Pane) -> FrontPane {
+        let Pane { slots, mut rows, .. } = pane;
+        let mut totals = std::mem::take(&mut self.spare);
+        match self.panes.front() {
+            None => totals.grow(layout, slots_end),
+            Some(after) => totals.sides.clone_from(&after.totals.sides),
+        }
+        let is_sorted = slots.is_sorted();
+        let copy = |totals: &mut Rows, end: usize| {
+            if let Some(after) = self.panes.front() {
+                totals.words.extend_from_slice(&after.totals.words[totals.words.len()..end * layout.stride]);
+            }
+        };
+        for (slots, numbers) in slots.chunks(CHUNK_ROWS).zip(self.numbers.chunks(CHUNK_ROWS)) {
+            copy(&mut totals, slots.last().filter(|_| is_sorted).map_or(slots_end, |&slot| slot as usize + 1));
+            totals.merge(layout, slots, &rows, numbers, MergeScope::AcrossPanes);
+        }
+        copy(&mut totals, slots_end);
+        rows.clear();
+        self.spare = rows;
         FrontPane { id, slots, totals, next: Vec::new() }
     }
 
@@ -94,6 +120,7 @@ impl Front {
         id: PaneId,
         Pane { slots, rows: mut totals, .. }: Pane,
     ) -> FrontPane {
+        self.running.merge(layout, &slots, &totals, &self.numbers, MergeScope::AcrossPanes);
         totals.clear();
         for &slot in &slots {
             totals.push_row(layout, self.running.row(layout, slot as usize), &self.running.sides, slot);

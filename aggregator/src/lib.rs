@@ -17,6 +17,7 @@ pub mod limits;
 pub mod pane_log;
 pub mod partial;
 pub mod partial_check;
+pub mod partial_ref;
 pub mod result;
 pub mod rows;
 pub mod sketch;

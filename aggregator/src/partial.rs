@@ -4,7 +4,8 @@
 //! partial is kept and how often it is asked for is not here.
 
 use crate::layout::RowLayout;
-use crate::rows::{Rows, Sides, copy_row};
+use crate::partial_ref::announcements;
+use crate::rows::{Sides, copy_row};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 
@@ -80,60 +81,8 @@ impl Partial {
         rkyv::api::high::to_bytes_in::<_, rancor::Error>(self, buffer).map_err(|e| PartialError::Archive(e.to_string()))
     }
 
-    /// Reads an archive after checking it, into `self`, whose memory is used again. Rows are as wide as
-    /// `stride` says of the view.
-    pub fn read(&mut self, bytes: &[u8], stride: impl Fn(u32) -> Option<usize>) -> Result<(), PartialError> {
-        let damaged = |e: rancor::Error| PartialError::Archive(e.to_string());
-        let archived = rkyv::access::<ArchivedPartial, rancor::Error>(bytes).map_err(damaged)?;
-        self.clear();
-        self.view = archived.view.to_native();
-        self.pane = archived.pane.to_native();
-        self.announced.extend(archived.announced.iter().map(|v| v.to_native()));
-        self.key_ends.extend(archived.key_ends.iter().map(|v| v.to_native()));
-        self.keys.extend_from_slice(&archived.keys);
-        self.retired.extend(archived.retired.iter().map(|v| v.to_native()));
-        self.slots.extend(archived.slots.iter().map(|v| v.to_native()));
-        self.words.extend(archived.words.iter().map(|v| v.to_native()));
-        if !archived.sides.items.is_empty() || !archived.sides.spills.is_empty() {
-            self.sides = rkyv::deserialize::<Sides, rancor::Error>(&archived.sides).map_err(damaged)?;
-        }
-        self.check(stride(self.view).ok_or(PartialError::Shape("a view that exists"))?)
-    }
-
     /// The announced slots with their keys.
     pub fn announcements(&self) -> impl Iterator<Item = (u32, &[u8])> {
-        (0..self.announced.len()).map(|index| self.announcement(index))
-    }
-
-    /// Announced slot `index` with its key.
-    pub fn announcement(&self, index: usize) -> (u32, &[u8]) {
-        let start = if index == 0 { 0 } else { self.key_ends[index - 1] as usize };
-        (self.announced[index], &self.keys[start..self.key_ends[index] as usize])
-    }
-
-    /// The rows, taken out.
-    pub fn take_rows(&mut self) -> Rows {
-        Rows { words: std::mem::take(&mut self.words), sides: std::mem::take(&mut self.sides) }
-    }
-
-    /// Gives its rows for `rows`, whose memory it keeps for others.
-    pub fn swap_rows(&mut self, rows: &mut Rows) {
-        std::mem::swap(&mut self.words, &mut rows.words);
-        std::mem::swap(&mut self.sides, &mut rows.sides);
-        self.words.clear();
-        self.sides.clear();
-    }
-
-    fn check(&self, stride: usize) -> Result<(), PartialError> {
-        if self.announced.len() != self.key_ends.len() {
-            return Err(PartialError::Shape("as many keys as announced slots"));
-        }
-        if self.words.len() != self.slots.len() * stride {
-            return Err(PartialError::Shape("one row per slot"));
-        }
-        if !self.key_ends.is_sorted() || self.key_ends.last().is_some_and(|&end| end as usize != self.keys.len()) {
-            return Err(PartialError::Shape("key ends in order, the last at the end of the keys"));
-        }
-        Ok(())
+        announcements(&self.announced, &self.key_ends, &self.keys)
     }
 }

@@ -84,6 +84,21 @@ pub struct Rows {
     pub sides: Sides,
 }
 
+/// Rows that lie elsewhere, for reading.
+#[derive(Clone, Copy, Debug)]
+pub struct RowsRef<'a> {
+    /// `stride` words per row.
+    pub words: &'a [u64],
+    /// What does not fit into words.
+    pub sides: &'a Sides,
+}
+
+impl<'a> From<&'a Rows> for RowsRef<'a> {
+    fn from(rows: &'a Rows) -> RowsRef<'a> {
+        RowsRef { words: &rows.words, sides: &rows.sides }
+    }
+}
+
 /// Copies one row into `target`, which then belongs to row `row` of `sides`: what lies beside the source is copied and
 /// named anew. `target` must be empty before, so that nothing lies beside it yet.
 pub fn copy_row(
@@ -167,7 +182,15 @@ impl Rows {
     /// State by state, so that the kind is resolved once per state and not once per row, in runs of rows that stay in
     /// the cache meanwhile. Commutative and associative in every state. Rows must exist; a row may be named several
     /// times in `into`.
-    pub fn merge(&mut self, layout: &RowLayout, into: &[u32], source: &Rows, from: &[u32], scope: MergeScope) {
+    pub fn merge<'a>(
+        &mut self,
+        layout: &RowLayout,
+        into: &[u32],
+        source: impl Into<RowsRef<'a>>,
+        from: &[u32],
+        scope: MergeScope,
+    ) {
+        let source = source.into();
         assert_eq!(into.len(), from.len());
         if !aggregate::merge_fused(layout, self, into, source, from) {
             for (into, from) in into.chunks(MERGE_ROWS).zip(from.chunks(MERGE_ROWS)) {
@@ -182,7 +205,7 @@ impl Rows {
         }
     }
 
-    fn merge_spills(&mut self, layout: &RowLayout, into: &[u32], source: &Rows, from: &[u32]) {
+    fn merge_spills(&mut self, layout: &RowLayout, into: &[u32], source: RowsRef<'_>, from: &[u32]) {
         for (&target, &origin) in into.iter().zip(from) {
             for state in 0..layout.states.len() {
                 if let Some(spill) = source.sides.spilled(origin, state) {

@@ -53,36 +53,39 @@ impl Pane {
         }
     }
 
-    /// Puts the rows into the order of their slots, so that all later passes go through memory in one direction.
-    /// `row_of` and `words` lend their memory; spills, which go by row, stay as they are, and so does the order then.
-    /// `all` is how many slots there are: the memory has room for totals of all of them, which the pane may become.
-    pub(crate) fn sort(&mut self, layout: &RowLayout, all: usize, row_of: &mut Vec<u32>, words: &mut Vec<u64>) {
+    /// Takes the rows whose slots it has been told, into the order of their slots, so that all later passes go through
+    /// memory in one direction. `row_of` lends its memory; spills, which go by row, stay as they are, and so does the order
+    /// then. `all` is how many slots there are: the memory has room for totals of all of them, which the pane may become.
+    pub(crate) fn take_words(&mut self, layout: &RowLayout, words: &[u64], all: usize, row_of: &mut Vec<u32>) {
+        let stride = layout.stride;
+        let rows = if all > SPREAD_MAX * self.slots.len() { self.slots.len() } else { all + all / 8 };
+        if self.rows.words.capacity() < rows * stride {
+            // New memory: growing would copy what nobody wants.
+            self.rows.words = Vec::with_capacity(rows * stride);
+        }
+        let target = &mut self.rows.words;
+        target.clear();
         if self.slots.is_sorted() || !self.rows.sides.spills.is_empty() {
+            target.extend_from_slice(words);
             return;
         }
         let slots_end = self.slots.iter().max().map_or(0, |&slot| slot as usize + 1);
-        words.clear();
-        let rows = if all > SPREAD_MAX * self.slots.len() { self.slots.len() } else { all + all / 8 };
-        words.reserve_exact(rows * layout.stride);
+        row_of.clear();
         if slots_end > SPREAD_MAX * self.slots.len() {
-            row_of.clear();
             row_of.extend(0..self.slots.len() as u32);
             row_of.sort_unstable_by_key(|&row| self.slots[row as usize]);
-            row_of.iter().for_each(|&row| words.extend_from_slice(self.rows.row(layout, row as usize)));
+            row_of.iter().for_each(|&row| target.extend_from_slice(&words[row as usize * stride..][..stride]));
             self.slots.sort_unstable();
         } else {
             // There is a place for every slot: no comparisons.
-            row_of.clear();
             row_of.resize(slots_end, NO_ROW);
             self.slots.iter().zip(0..).for_each(|(&slot, row)| row_of[slot as usize] = row);
             self.slots.clear();
             for (slot, &row) in row_of.iter().enumerate().filter(|(_, row)| **row != NO_ROW) {
                 self.slots.push(slot as u32);
-                words.extend_from_slice(self.rows.row(layout, row as usize));
+                target.extend_from_slice(&words[row as usize * stride..][..stride]);
             }
         }
-        std::mem::swap(&mut self.rows.words, words);
-        words.clear();
     }
 }
 

@@ -5,7 +5,8 @@
 use crate::aggregate;
 use crate::groups::{self, Groups};
 use crate::layout::RowLayout;
-use crate::partial::{OTHER_SLOT, Partial};
+use crate::partial::OTHER_SLOT;
+use crate::partial_ref::PartialRef;
 use crate::result::{OutputField, OutputSchema, ResultBatch};
 use crate::rows::MergeScope;
 use crate::slide::{Pane, Slide, number};
@@ -160,8 +161,8 @@ impl View {
     }
 
     /// Merges one shard's partial into its pane.
-    pub fn merge(&mut self, shard: usize, partial: &mut Partial) -> Result<(), ViewError> {
-        for &slot in &partial.retired {
+    pub fn merge(&mut self, shard: usize, partial: &mut PartialRef<'_>) -> Result<(), ViewError> {
+        for &slot in partial.retired {
             self.groups.retire(shard, slot);
         }
         // In the order of their keys, which is that of output: so the groups of a window lie in few runs.
@@ -191,12 +192,12 @@ impl View {
     }
 
     /// Adds each row to that of its slot.
-    fn merge_by_slot(&mut self, shard: usize, partial: &mut Partial, pane: &mut Pane) -> Result<(), ViewError> {
+    fn merge_by_slot(&mut self, shard: usize, partial: &PartialRef<'_>, pane: &mut Pane) -> Result<(), ViewError> {
         let layout = &self.plan.layout;
         let is_first = pane.slots.is_empty();
         pane.rows.grow(layout, self.groups.slots_end());
         self.into.clear();
-        for &slot in &partial.slots {
+        for &slot in partial.slots {
             let Some(ours) = self.groups.slot_of(shard, slot) else {
                 return Err(ViewError::UnknownSlot { view: self.plan.spec.name.clone(), shard, slot });
             };
@@ -218,14 +219,12 @@ impl View {
     }
 
     /// Adds the rows of `partial` to those that `into` says.
-    fn merge_into(&mut self, partial: &mut Partial, pane: &mut Pane) {
+    fn merge_into(&mut self, partial: &PartialRef<'_>, pane: &mut Pane) {
         number(&mut self.from, self.into.len());
-        let rows = partial.take_rows();
-        pane.rows.merge(&self.plan.layout, &self.into, &rows, &self.from, MergeScope::SamePane);
-        partial.words = rows.words;
+        pane.rows.merge(&self.plan.layout, &self.into, partial.rows(), &self.from, MergeScope::SamePane);
     }
 
-    fn merge_rows(&mut self, shard: usize, partial: &mut Partial, pane: &mut Pane) -> Result<(), ViewError> {
+    fn merge_rows(&mut self, shard: usize, partial: &mut PartialRef<'_>, pane: &mut Pane) -> Result<(), ViewError> {
         let is_first = pane.slots.is_empty();
         if !is_first {
             self.row_of.resize(self.groups.slots_end(), NO_ROW);
@@ -234,7 +233,7 @@ impl View {
             }
         }
         self.into.clear();
-        for &slot in &partial.slots {
+        for &slot in partial.slots {
             let Some(ours) = self.groups.slot_of(shard, slot) else {
                 return Err(ViewError::UnknownSlot { view: self.plan.spec.name.clone(), shard, slot });
             };
@@ -249,8 +248,8 @@ impl View {
         }
         if is_first {
             // The first partial of a pane becomes the pane.
-            partial.swap_rows(&mut pane.rows);
-            pane.sort(&self.plan.layout, self.groups.slots_end(), &mut self.order, &mut partial.words);
+            pane.rows.sides = std::mem::take(&mut partial.sides).into_owned();
+            pane.take_words(&self.plan.layout, partial.words, self.groups.slots_end(), &mut self.order);
         } else {
             for &slot in &pane.slots {
                 self.row_of[slot as usize] = NO_ROW;

@@ -169,7 +169,7 @@ fn merged(layout: &RowLayout, parts: &[&Rows]) -> Rows {
     let mut whole = Rows::default();
     whole.grow(layout, 1);
     for part in parts {
-        whole.merge(layout, &[0], part, &[0], MergeScope::SamePane);
+        whole.merge(layout, &[0], *part, &[0], MergeScope::SamePane);
     }
     whole
 }

@@ -2,9 +2,9 @@
 
 use super::{MergeContext, StateView};
 use crate::result::OutputColumn;
-use crate::rows::Rows;
+use crate::rows::{Rows, RowsRef};
 
-pub(super) fn merge(context: &MergeContext, target: &mut Rows, into: &[u32], source: &Rows, from: &[u32]) {
+pub(super) fn merge(context: &MergeContext, target: &mut Rows, into: &[u32], source: RowsRef<'_>, from: &[u32]) {
     let offset = context.state.offset;
     for (&into, &from) in into.iter().zip(from) {
         target.words[into as usize * context.stride + offset] += source.words[from as usize * context.stride + offset];

@@ -2,7 +2,7 @@
 
 use super::{MergeContext, StateView, push_bits, push_text};
 use crate::result::OutputColumn;
-use crate::rows::{Rows, Side};
+use crate::rows::{Rows, RowsRef, Side};
 use crate::spec::FieldType;
 
 /// Where a value stands: by event time, ties by lane order. Positions of different events differ, so the
@@ -35,7 +35,7 @@ pub(super) fn merge<const FIRST: bool>(
     context: &MergeContext,
     target: &mut Rows,
     into: &[u32],
-    source: &Rows,
+    source: RowsRef<'_>,
     from: &[u32],
 ) {
     let offset = context.state.offset;

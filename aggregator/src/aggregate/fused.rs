@@ -6,7 +6,7 @@
 
 use super::sum;
 use crate::layout::{RowLayout, StateKind};
-use crate::rows::{Rows, Sides};
+use crate::rows::{Rows, RowsRef, Sides};
 use crate::sketch::exact_sum::add_lanes;
 
 /// Words of a row that is merged here.
@@ -21,7 +21,7 @@ const LANES: usize = 4;
 type Row = [u64; STRIDE];
 
 /// As [`Rows::merge`] without spills; `false`, and nothing done, for other layouts.
-pub fn merge(layout: &RowLayout, target: &mut Rows, into: &[u32], source: &Rows, from: &[u32]) -> bool {
+pub fn merge(layout: &RowLayout, target: &mut Rows, into: &[u32], source: RowsRef<'_>, from: &[u32]) -> bool {
     use StateKind::{MaxF64, MinF64, Rows as Events, SumF64, Values};
     let is_fused = layout.states.iter().map(|state| state.kind).eq([Events, Values, SumF64, MinF64, MaxF64]);
     if !is_fused {

@@ -2,7 +2,7 @@
 
 use super::{MergeContext, StateView, push_bits, push_text};
 use crate::result::OutputColumn;
-use crate::rows::{Rows, Side};
+use crate::rows::{Rows, RowsRef, Side};
 use crate::spec::FieldType;
 
 /// Which end of the order a text state keeps.
@@ -28,7 +28,7 @@ pub(super) fn merge_i64<const MIN: bool>(
     context: &MergeContext,
     target: &mut Rows,
     into: &[u32],
-    source: &Rows,
+    source: RowsRef<'_>,
     from: &[u32],
 ) {
     let offset = context.state.offset;
@@ -44,7 +44,7 @@ pub(super) fn merge_f64<const MIN: bool>(
     context: &MergeContext,
     target: &mut Rows,
     into: &[u32],
-    source: &Rows,
+    source: RowsRef<'_>,
     from: &[u32],
 ) {
     let offset = context.state.offset;
@@ -61,7 +61,7 @@ pub(super) fn merge_text(
     end: MinMaxText,
     target: &mut Rows,
     into: &[u32],
-    source: &Rows,
+    source: RowsRef<'_>,
     from: &[u32],
 ) {
     let offset = context.state.offset;

@@ -19,7 +19,7 @@ pub use sum::SumOverflow;
 
 use crate::layout::{Output, RowLayout, State, StateKind};
 use crate::result::OutputColumn;
-use crate::rows::{MergeScope, Rows};
+use crate::rows::{MergeScope, Rows, RowsRef};
 use crate::spec::{FieldType, Function, OutputType};
 
 /// One state of one merge.
@@ -36,7 +36,7 @@ pub struct MergeContext {
 }
 
 /// Merges one state of the rows `from` of `source` into the rows `into` of `target`.
-pub fn merge(context: &MergeContext, target: &mut Rows, into: &[u32], source: &Rows, from: &[u32]) {
+pub fn merge(context: &MergeContext, target: &mut Rows, into: &[u32], source: RowsRef<'_>, from: &[u32]) {
     match context.state.kind {
         StateKind::Rows | StateKind::Values => count::merge(context, target, into, source, from),
         StateKind::SumI64 => sum::merge_i64(context, target, into, source, from),

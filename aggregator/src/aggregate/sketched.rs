@@ -3,7 +3,7 @@
 use super::{MergeContext, StateView, push_f64, push_text};
 use crate::key;
 use crate::result::OutputColumn;
-use crate::rows::{MergeScope, Rows, Side};
+use crate::rows::{MergeScope, Rows, RowsRef, Side};
 use crate::spec::FieldType;
 use std::fmt::Write;
 
@@ -20,7 +20,7 @@ pub fn top_key(field_type: FieldType, bits: u64) -> [u8; 8] {
     }
 }
 
-pub(super) fn merge(context: &MergeContext, target: &mut Rows, into: &[u32], source: &Rows, from: &[u32]) {
+pub(super) fn merge(context: &MergeContext, target: &mut Rows, into: &[u32], source: RowsRef<'_>, from: &[u32]) {
     let offset = context.state.offset;
     for (&into, &from) in into.iter().zip(from) {
         let handle = source.words[from as usize * context.stride + offset];

@@ -2,7 +2,7 @@
 
 use super::{MergeContext, StateView, push_bits, push_f64};
 use crate::result::OutputColumn;
-use crate::rows::Rows;
+use crate::rows::{Rows, RowsRef};
 use crate::sketch::exact_sum::{self, SuperSum};
 use crate::spec::FieldType;
 
@@ -15,7 +15,7 @@ pub struct SumOverflow {
     pub sum: i128,
 }
 
-pub(super) fn merge_i64(context: &MergeContext, target: &mut Rows, into: &[u32], source: &Rows, from: &[u32]) {
+pub(super) fn merge_i64(context: &MergeContext, target: &mut Rows, into: &[u32], source: RowsRef<'_>, from: &[u32]) {
     let offset = context.state.offset;
     for (&into, &from) in into.iter().zip(from) {
         let into = into as usize * context.stride + offset;
@@ -27,7 +27,7 @@ pub(super) fn merge_i64(context: &MergeContext, target: &mut Rows, into: &[u32],
     }
 }
 
-pub(super) fn merge_f64(context: &MergeContext, target: &mut Rows, into: &[u32], source: &Rows, from: &[u32]) {
+pub(super) fn merge_f64(context: &MergeContext, target: &mut Rows, into: &[u32], source: RowsRef<'_>, from: &[u32]) {
     let offset = context.state.offset;
     for (&row, &from) in into.iter().zip(from) {
         let into = row as usize * context.stride + offset;

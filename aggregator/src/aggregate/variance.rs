@@ -6,13 +6,13 @@
 use super::sum::read_i128;
 use super::{MergeContext, StateView, push_f64};
 use crate::result::OutputColumn;
-use crate::rows::Rows;
+use crate::rows::{Rows, RowsRef};
 use crate::sketch::exact_sum;
 use crate::sketch::variance::{Exact, variance_of};
 use crate::spec::FieldType;
 
 /// Merges 192-bit sums of squares of integers.
-pub(super) fn merge_i64(context: &MergeContext, target: &mut Rows, into: &[u32], source: &Rows, from: &[u32]) {
+pub(super) fn merge_i64(context: &MergeContext, target: &mut Rows, into: &[u32], source: RowsRef<'_>, from: &[u32]) {
     let offset = context.state.offset;
     for (&into, &from) in into.iter().zip(from) {
         let theirs = &source.words[from as usize * context.stride + offset..][..3];
@@ -28,7 +28,7 @@ pub(super) fn merge_i64(context: &MergeContext, target: &mut Rows, into: &[u32],
 }
 
 /// Merges exact sums of squares of doubles.
-pub(super) fn merge_f64(context: &MergeContext, target: &mut Rows, into: &[u32], source: &Rows, from: &[u32]) {
+pub(super) fn merge_f64(context: &MergeContext, target: &mut Rows, into: &[u32], source: RowsRef<'_>, from: &[u32]) {
     let offset = context.state.offset;
     for (&row, &from) in into.iter().zip(from) {
         let into = row as usize * context.stride + offset;

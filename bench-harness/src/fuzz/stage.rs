@@ -180,7 +180,7 @@ pub fn merge(plan: &ShardPlan, views: &mut [View], shard: usize, bytes: &Aligned
         partial.verify(&view.plan).and(if fits { Ok(()) } else { Err(PartialError::Shape("slots of the stage")) })
     });
     let merged = match verified {
-        Ok(()) => views[partial.view as usize].merge(shard, &mut partial).map_err(|error| error.to_string()),
+        Ok(()) => views[partial.view as usize].merge(shard, &mut partial.by_ref()).map_err(|error| error.to_string()),
         // What the archive's own check says names addresses.
         Err(PartialError::Archive(_)) => Err("damaged".to_owned()),
         Err(error) => Err(error.to_string()),

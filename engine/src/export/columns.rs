@@ -51,10 +51,14 @@ fn array(column: OutputColumn) -> Result<ArrayRef, String> {
         }
         OutputColumn::I64 { values, valid } => Arc::new(Int64Array::new(ScalarBuffer::from(values), nulls(&valid))),
         OutputColumn::F64 { mut values, mut valid } => {
-            // NaN is null and negative zero is zero, here as in text.
-            for (value, valid) in values.iter_mut().zip(&mut valid) {
-                *valid &= !value.is_nan();
-                *value = if *valid { *value + 0.0 } else { 0.0 };
+            // NaN is null and negative zero is zero, here as in text. Loops over one kind of value become vectors.
+            let has_nans = values.iter().fold(false, |any, value| any | value.is_nan());
+            values.iter_mut().for_each(|value| *value += 0.0);
+            if has_nans || !is_whole(&valid) {
+                for (value, valid) in values.iter_mut().zip(&mut valid) {
+                    *valid &= !value.is_nan();
+                    *value = if *valid { *value } else { 0.0 };
+                }
             }
             Arc::new(Float64Array::new(ScalarBuffer::from(values), nulls(&valid)))
         }
@@ -72,7 +76,12 @@ fn array(column: OutputColumn) -> Result<ArrayRef, String> {
 }
 
 fn nulls(valid: &[bool]) -> Option<NullBuffer> {
-    if valid.iter().all(|&valid| valid) { None } else { Some(NullBuffer::from(valid)) }
+    if is_whole(valid) { None } else { Some(NullBuffer::from(valid)) }
+}
+
+/// Whether every value is there. As a rule it is, so nothing is gained by looking one by one.
+fn is_whole(valid: &[bool]) -> bool {
+    valid.iter().fold(true, |all, &valid| all & valid)
 }
 
 /// Gathers rows until a record batch is full, so that batches, pages and row groups do not depend on the batches

@@ -4,6 +4,7 @@
 
 use super::aside::{Aside, Extent};
 use super::error::ExportError;
+use crate::disk::direct::DirectFile;
 use crate::disk::writeback::Writeback;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -68,7 +69,7 @@ pub(super) struct Sink {
     out: Out,
     buffer: Vec<u8>,
     passed_on: u64,
-    /// CRC-32C of what was passed on.
+    /// CRC-32C of what was passed on to a file aside.
     crc: u32,
     writeback: Writeback,
     prepared: bool,
@@ -220,36 +221,46 @@ impl Sink {
     }
 
     fn drain(&mut self) -> io::Result<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let result = self.pass_on(&buffer);
+        buffer.clear();
+        self.buffer = buffer;
+        result
+    }
+
+    fn pass_on(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Some(cause) = &self.failure {
             return Err(repeat(cause));
         }
         let result = match &mut self.out {
-            Out::Direct(writer) => writer.write_all(&self.buffer),
-            Out::Staged(staged) => staged.file.write_all(&self.buffer),
-            Out::Aside(aside) => aside.write(&self.buffer),
+            Out::Direct(writer) => writer.write_all(bytes),
+            Out::Staged(staged) => staged.file.write(bytes),
+            Out::Aside(aside) => aside.write(bytes),
         };
         if let Err(cause) = result {
             self.failure = Some(repeat(&cause));
             return Err(cause);
         }
-        self.passed_on += self.buffer.len() as u64;
-        let file = match &self.out {
-            Out::Direct(_) => None,
-            Out::Staged(staged) => Some(&staged.file),
-            Out::Aside(aside) => Some(aside.file()),
-        };
-        file.into_iter().for_each(|file| self.writeback.advance(file, self.passed_on));
-        self.crc = crc32c::crc32c_append(self.crc, &self.buffer);
-        self.buffer.clear();
+        self.passed_on += bytes.len() as u64;
+        if let Out::Aside(aside) = &self.out {
+            self.writeback.advance(aside.file(), self.passed_on);
+            self.crc = crc32c::crc32c_append(self.crc, bytes);
+        }
         Ok(())
     }
 }
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= BUFFER_SIZE {
+        if bytes.len() >= BUFFER_SIZE {
+            // Not copied once more.
             self.drain()?;
+            self.pass_on(bytes)?;
+        } else {
+            self.buffer.extend_from_slice(bytes);
+            if self.buffer.len() >= BUFFER_SIZE {
+                self.drain()?;
+            }
         }
         Ok(bytes.len())
     }
@@ -262,7 +273,7 @@ impl Write for Sink {
 
 /// A file being written beside its final place.
 struct Staged {
-    file: File,
+    file: DirectFile,
     temporary: PathBuf,
     path: PathBuf,
     made: MadeDirectories,
@@ -302,7 +313,7 @@ impl Staged {
             if file.metadata().is_ok_and(|metadata| metadata.nlink() == 0) {
                 continue;
             }
-            return Ok(Staged { file, temporary, path, made, committed: false });
+            return Ok(Staged { file: DirectFile::new(file), temporary, path, made, committed: false });
         }
         Err(ExportError::Busy { path })
     }
@@ -311,9 +322,10 @@ impl Staged {
     fn sync(&mut self) -> Result<(), ExportError> {
         if let Ok(replaced) = fs::metadata(&self.path) {
             // Best effort: whoever could read the old output can read the new one.
-            let _ = self.file.set_permissions(replaced.permissions());
+            let _ = self.file.file().set_permissions(replaced.permissions());
         }
-        self.file.sync_all().map_err(|cause| ExportError::from_commit(&self.path, "synced", cause))
+        self.file.flush().map_err(|cause| ExportError::from_write(&self.path, cause))?;
+        self.file.file().sync_all().map_err(|cause| ExportError::from_commit(&self.path, "synced", cause))
     }
 
     /// Then the name, then the directories that hold the names.

@@ -178,14 +178,13 @@ fn append_times(array: &ArrayRef, unit: Option<TimeUnit>, nulls: &Nulls, out: &m
     }
 }
 
-/// The common case in loops that vectorise: no nulls, and the least and the greatest are valid times, so all are.
+/// The common case in loops that vectorise: no nulls, and all lie between a least and a greatest that are valid times.
 fn append_valid_times(values: &[i64], unit: TimeUnit, out: &mut Vec<i64>) -> bool {
-    let (mut least, mut greatest) = (0, 0);
-    for value in values {
-        least = least.min(*value);
-        greatest = greatest.max(*value);
-    }
-    if unit.micros(least).is_none() || unit.micros(greatest).is_none() {
+    // One bit above all that is used on either side of zero. Sums and unions are vectors everywhere, comparisons of 64-bit
+    // numbers are not.
+    let used = values.iter().fold(0, |used, &value| used | (value ^ (value >> 63)) as u64);
+    let above = 1i64.checked_shl(u64::BITS - used.leading_zeros()).filter(|&above| above > 0);
+    if !above.is_some_and(|above| unit.micros(-above).is_some() && unit.micros(above).is_some()) {
         return false;
     }
     match unit {
