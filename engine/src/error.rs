@@ -118,7 +118,7 @@ pub enum EngineError {
     },
     /// Everything in the data directory is final, and producers would come for nothing.
     #[error(
-        "{}: its last run was drained: every window is final, and later events would all be late; use another data_dir",
+        "{}: its last run was drained: every window is final and in its outputs, and later events would all be late; use another data_dir",
         directory.display()
     )]
     Drained {

@@ -44,6 +44,25 @@ fn what_is_sent_gives_what_is_read() {
     }
 }
 
+/// What a drain gave out last may not have reached the outputs when it ended; the next run sees to it, and lets nobody in.
+#[test]
+fn a_drain_that_was_cut_short_is_completed() {
+    let job = Job::new(&[20_000], DURABLE);
+    let expected = job.expected();
+    let server = job.server();
+    start(&mut job.send(&[])).end(PATIENCE).with_code(DONE);
+    // No name can be had, so the run fails behind its last pull.
+    let output = job.path("out/quarters.csv");
+    fs::create_dir(&output).expect("a directory in the way");
+    server.signal(libc::SIGTERM);
+    server.end(PATIENCE).with_code(74);
+    fs::remove_dir(&output).expect("a way that is free");
+    let ended = start(&mut job.run("net.toml")).end(PATIENCE);
+    assert!(ended.stderr.contains("its last run was drained"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("listening on"), "{}", ended.stderr);
+    job.same(&expected);
+}
+
 #[test]
 fn open_windows_are_kept_over_a_stop() {
     let job = Job::new(&[8_000], "data_dir = \"store\"");

@@ -104,9 +104,14 @@ pub fn run(file: &Path, profile: &ProfileArgs, console: &Console) -> Result<(), 
     }
     let (door, inside) = crossbeam_channel::bounded(DOOR_MAX);
     let mut keys = Keys::load(&config.producers).map_err(EngineError::Keys)?;
-    let net = open_net(&config, &meaning, store.as_ref(), (topology.shards.len(), &mut keys, inside), console)?;
+    // A drain that was cut short still owes its outputs what it gave out last; after it nobody is let in.
+    let is_drained = listens(&config) && store.as_ref().is_some_and(|store| store.recovered.released == EventTime::MAX);
+    let net = match is_drained {
+        true => None,
+        false => open_net(&config, &meaning, store.as_ref(), (topology.shards.len(), &mut keys, inside), console)?,
+    };
     let reload = if keys.has_files() { Some(ReloadSignal::listen()?) } else { None };
-    let mut ingest = open_ways(&config, &meaning, door, &shared, console)?;
+    let mut ingest = if is_drained { None } else { open_ways(&config, &meaning, door, &shared, console)? };
     let net_counts = net.as_ref().map(|net| Arc::clone(&net.counts));
     let rows_resumed = store.as_ref().map_or(0, |store| store.recovered.rows);
     let lanes = inputs.into_iter().enumerate().map(|(lane, (plan, input))| {
@@ -165,7 +170,15 @@ pub fn run(file: &Path, profile: &ProfileArgs, console: &Console) -> Result<(), 
         console.say(&format!("network   {}", counts.text()));
     }
     ingest.iter().flat_map(Ingest::texts).for_each(|text| console.say(&format!("way in    {text}")));
-    Ok(())
+    match config.data_dir {
+        Some(directory) if is_drained => Err(EngineError::Drained { directory }.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether producers may come.
+fn listens(config: &EngineConfig) -> bool {
+    !config.listeners.is_empty() || !config.ways.is_empty()
 }
 
 /// Binds the addresses at which producers connect, and says where: a port may have been left to the system.
@@ -176,11 +189,8 @@ fn open_net(
     (shards, keys, inside): (usize, &mut Keys, Receiver<TcpStream>),
     console: &Console,
 ) -> Result<Option<NetPlan>, EngineError> {
-    if config.listeners.is_empty() && config.ways.is_empty() {
+    if !listens(config) {
         return Ok(None);
-    }
-    if let Some(store) = store.filter(|store| store.recovered.released == EventTime::MAX) {
-        return Err(EngineError::Drained { directory: store.directory.root().to_owned() });
     }
     let mut listeners = Vec::with_capacity(config.listeners.len());
     for listen in &config.listeners {
