@@ -128,9 +128,13 @@ impl Stranger {
     }
 
     fn hello(&mut self, fingerprint: u64, lane: u32) {
+        self.hello_of("stranger", 1, fingerprint, lane);
+    }
+
+    fn hello_of(&mut self, producer: &str, attempt: u64, fingerprint: u64, lane: u32) {
         let mut bytes = Vec::new();
-        let (producer, level) = ("stranger".to_owned(), Level::Durable);
-        Hello { version: 1, lane, fingerprint, level, attempt: 1, producer, credentials: Vec::new() }.write(&mut bytes);
+        let (producer, level) = (producer.to_owned(), Level::Durable);
+        Hello { version: 1, lane, fingerprint, level, attempt, producer, credentials: Vec::new() }.write(&mut bytes);
         self.say(&bytes);
     }
 
@@ -251,6 +255,20 @@ fn a_flood_of_refusals_is_a_few_lines_of_the_log() {
     assert!(ended.line_of("network").contains(&format!("protocol {flood}")), "{}", ended.stderr);
     let lines = ended.stderr.lines().filter(|line| line.starts_with("refused ")).count() as u64;
     assert!((1..=2 + took.as_secs() / 5).contains(&lines), "{lines} lines in {took:?}: {}", ended.stderr);
+}
+
+/// Attempts are counted by the clock of the client. One that was never let in counts on from the highest that was heard.
+#[test]
+fn a_producer_whose_clock_was_set_back_is_let_in() {
+    let served = Served::new("batch_size_max = \"64KiB\"");
+    let mut earlier = served.stranger();
+    earlier.hello_of("p", u64::MAX / 2, served.fingerprint, 0);
+    assert_eq!(earlier.hear(), Some(FrameKind::Welcome));
+    let sent = start(served.send(2_000).args(["--producer", "p"])).end(PATIENCE).with_code(DONE);
+    assert_eq!(sent.number_after("sent      "), Some(2_000), "{}", sent.stderr);
+    assert_eq!(earlier.refusal().0, Code::Superseded);
+    let ended = served.stop();
+    assert!(ended.line_of("ledger").contains("received 2000"), "{}", ended.stderr);
 }
 
 /// Batches that are announced and do not come hold the whole inbox, and lose it to somebody who sends.

@@ -409,7 +409,7 @@ impl Producer {
                     let is_new = refusal.sequence.is_some_and(|sequence| self.shed.insert(sequence));
                     self.metrics.batches_shed += u64::from(is_new);
                 }
-                ClientEvent::Refused(refusal) if refusal.code.is_retryable() => {
+                ClientEvent::Refused(refusal) if refusal.code.is_retryable() || self.lane.may_insist(&refusal) => {
                     self.drop_link(refusal.text);
                 }
                 ClientEvent::Refused(refusal) => {

@@ -326,7 +326,7 @@ impl NetFeed {
         let newest = self.attempts.get(&lane).copied().unwrap_or(0);
         let newer = Refusal::new(Code::Superseded, "a newer connection has taken the lane over");
         if attempt < newest {
-            return Err(newer);
+            return Err(Refusal { sequence: Some(newest), ..newer });
         }
         let limit = |error: corefold_shards::live_lanes::TooManyLanes| Refusal::new(Code::Limit, error.to_string());
         let LiveLane { next, durable, has_ended, .. } =

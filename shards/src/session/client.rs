@@ -6,7 +6,7 @@
 use super::frame::{self, FrameKind, FrameReader, HEADER_SIZE};
 use super::limits::Now;
 use super::message::{
-    self, CREDENTIALS_SIZE_MAX, Hello, Level, MessageError, NAME_SIZE_MAX, Progress, Refusal, Welcome,
+    self, CREDENTIALS_SIZE_MAX, Code, Hello, Level, MessageError, NAME_SIZE_MAX, Progress, Refusal, Welcome,
 };
 use super::{PROTOCOL_VERSION, credit_cost, producer_of};
 use crate::batch::wire::{Stamp, patch_stamp};
@@ -134,6 +134,8 @@ pub struct ClientLane {
     known: u64,
     has_ended: bool,
     attempt: u64,
+    /// Whether a server has ever let us in.
+    was_welcome: bool,
     connection: Option<Connection>,
     spares: Vec<AlignedBytes>,
 }
@@ -154,6 +156,7 @@ impl ClientLane {
             known: 0,
             has_ended: false,
             attempt: 0,
+            was_welcome: false,
             connection: None,
             spares: Vec::new(),
         }
@@ -246,7 +249,7 @@ impl ClientLane {
         let mut control = Vec::new();
         let LaneName { producer, lane, fingerprint, credentials, level } = self.name.clone();
         // By the wall clock, so that it grows over restarts too.
-        self.attempt = (self.attempt + 1).max(now.wall.0.max(0).cast_unsigned());
+        self.attempt = self.attempt.saturating_add(1).max(now.wall.0.max(0).cast_unsigned());
         let attempt = self.attempt;
         let version = PROTOCOL_VERSION;
         Hello { version, lane, fingerprint, level, attempt, producer, credentials }.write(&mut control);
@@ -278,6 +281,12 @@ impl ClientLane {
         self.connection.as_ref().is_some_and(|connection| connection.is_welcome)
     }
 
+    /// Whether the next connection will supersede the one for which this is refused: the clock was set back since an earlier
+    /// life of ours. Who was let in once stays superseded.
+    pub fn may_insist(&self, refusal: &Refusal) -> bool {
+        !self.was_welcome && refusal.code == Code::Superseded && refusal.sequence.is_some()
+    }
+
     /// Says goodbye once all that was offered is sent. The server answers when all of it is durable.
     pub fn leave(&mut self) {
         if let Some(connection) = &mut self.connection {
@@ -300,7 +309,13 @@ impl ClientLane {
         let payload = connection.reader.control();
         let wrong = |error: MessageError| ClientError::Protocol(error.to_string());
         match (connection.is_welcome, kind) {
-            (_, FrameKind::Refusal) => Ok(Some(ClientEvent::Refused(Refusal::read(payload).map_err(wrong)?))),
+            (_, FrameKind::Refusal) => {
+                let refusal = Refusal::read(payload).map_err(wrong)?;
+                if self.may_insist(&refusal) {
+                    self.attempt = self.attempt.max(refusal.sequence.unwrap_or(0));
+                }
+                Ok(Some(ClientEvent::Refused(refusal)))
+            }
             (false, FrameKind::Welcome) => {
                 let welcome = Welcome::read(payload).map_err(wrong)?;
                 self.on_welcome(&welcome)?;
@@ -337,6 +352,7 @@ impl ClientLane {
         let offered = self.next_sequence();
         // What was received and is not durable may still be lost with the server.
         self.known = welcome.durable;
+        self.was_welcome = true;
         self.has_ended |= welcome.has_ended && welcome.next <= offered;
         if let Some(connection) = &mut self.connection {
             connection.is_welcome = true;
