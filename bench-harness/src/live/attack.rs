@@ -18,6 +18,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Between two bytes of a slow frame.
 pub const SLOW_PAUSE: Duration = Duration::from_millis(100);
 
+/// Frames of one kind that may be answered in another way: those who start late run into a limit of time instead.
+const DOUBT_MAX: u64 = 10;
+
 /// Pause of an attacker whose frame the server was not seen to take.
 const MISSED_PAUSE: Duration = Duration::from_millis(5);
 
@@ -178,9 +181,9 @@ impl Toll {
         self.kinds.iter().map(|(_, seen, _)| seen).sum()
     }
 
-    /// Frames with which the server did not do what was expected, of all kinds.
-    pub fn missed(&self) -> u64 {
-        self.kinds.iter().map(|(_, _, missed)| missed).sum()
+    /// Whether the server has answered more of some kind in another way than a machine explains that is too busy for some.
+    pub fn is_in_doubt(&self) -> bool {
+        self.kinds.iter().any(|(_, seen, missed)| *missed > DOUBT_MAX + seen / 10)
     }
 
     /// Of kinds with one of these names.

@@ -107,7 +107,11 @@ pub fn hostile_clients(setting: &Setting) -> Checked<String> {
     let malice = Strangers::new(served.address(), stream().fingerprint(), BATCH_SIZE_MAX);
     let (plain, toll, ended) = besiege(setting, &served, order, malice, None)?;
     for (kinds, reasons) in [
-        (&["garbage", "batches without a hello", "damaged batches"][..], &[Reason::Protocol, Reason::Tls][..]),
+        (
+            &["garbage", "batches without a hello", "damaged batches", "floods of 1,000 pings"][..],
+            // Garbage may begin as TLS does.
+            &[Reason::Protocol, Reason::Tls][..],
+        ),
         (&["giant"], &[Reason::FrameSize]),
         (&["hellos for an unknown stream"], &[Reason::Stream]),
         (&["lying batches"], &[Reason::Batch]),
@@ -160,9 +164,7 @@ fn besiege(
     honest.close()?;
     let ended = served.stop(server)?;
     ensure(growth < GROWTH_MAX, || format!("memory grew by {} KiB", growth >> 10))?;
-    // The server has done with every frame what it does with such a one; a few may have met a machine that was too busy.
-    let missed = toll.missed();
-    ensure(missed <= toll.all() / 100, || format!("{missed} were not answered as they should be: {}", toll.text()))?;
+    ensure(!toll.is_in_doubt(), || format!("not answered as they should be: {}", toll.text()))?;
     let count = format!("received {sent} = aggregated {sent} + late 0");
     let ledger = ended.lines_of("ledger");
     ensure(ledger.iter().all(|line| line.contains(&count)), || format!("not `{count}`: {}", ended.stderr))?;
