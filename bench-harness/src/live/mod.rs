@@ -3,6 +3,7 @@
 //! A row gets a job whose undisturbed result is known, disturbs runs of it, and holds the outputs and the ledger
 //! against that result. What can be simulated in one thread is not here but in [`crate::local`].
 
+pub mod attack;
 pub mod calls;
 pub mod child;
 pub mod damage;
@@ -15,6 +16,7 @@ pub mod report;
 pub mod rows;
 pub mod strangers;
 pub mod system;
+pub mod tls_strangers;
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,4 @@
-//! System calls that no safe wrapper offers: signals, limits between fork and exec, the file system's emergency stop.
+//! System calls that no safe wrapper offers: signals, priorities, limits between fork and exec, the file system's emergency stop.
 //!
 //! Every `unsafe` of the fault suite but that of [`super::calls`] is here. What to do with them is not.
 
@@ -50,6 +50,12 @@ pub fn reset_on_close(socket: &TcpStream) -> io::Result<()> {
     let (size, value) = (size_of::<libc::linger>() as libc::socklen_t, (&raw const linger).cast());
     // SAFETY: the descriptor is open, and `linger` lives over the call, which reads `size` bytes of it.
     check(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, size) })
+}
+
+/// From now on the calling thread gives way to those of ordinary priority: beside one of them it gets a tenth of a core.
+pub fn lower_priority() {
+    // SAFETY: a plain system call; 0 is the calling thread.
+    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
 }
 
 /// Lets the child die with the thread that starts it, so that a check that is stopped leaves nothing running.

@@ -25,6 +25,9 @@ use std::time::Duration;
 /// Bytes read before others get their turn.
 const READ_BUDGET: usize = 1 << 20;
 
+/// What a read takes of it at least: whoever sends small frames only makes many of them.
+const READ_COST_MIN: usize = 1 << 12;
+
 /// How long a connection that is refused is still read from, so that the reason arrives and is not swept away.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -261,7 +264,7 @@ impl Serving<'_> {
         match self.transport.read(space, |space| read_now(self.stream, context, space)) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Look::Waits,
             Ok(count) if count > 0 => {
-                *budget = budget.saturating_sub(count);
+                *budget = budget.saturating_sub(count.max(READ_COST_MIN));
                 let filled = connection.session.filled(count, feed.now());
                 match filled {
                     Ok(None) => {}

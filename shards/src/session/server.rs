@@ -300,7 +300,12 @@ impl ServerSession {
             let is_large = matches!(error, FrameError::Size { size, max } if size > max);
             Refusal::new(if is_large { Code::Limit } else { Code::Protocol }, error.to_string())
         })?;
-        let Some(kind) = kind else { return Ok(None) };
+        let no_hello = || Refusal::new(Code::Protocol, "the first frame is no hello");
+        let Some(kind) = kind else {
+            // Before anything of it is read: of whoever has not said hello nobody counts the memory.
+            let is_batch = self.state == State::AwaitHello && self.reader.batch_ahead().is_some();
+            return if is_batch { Err(no_hello()) } else { Ok(None) };
+        };
         self.frame = None;
         let wrong = |error: MessageError| Refusal::new(Code::Protocol, error.to_string());
         match (self.state, kind) {
@@ -333,7 +338,7 @@ impl ServerSession {
                 }
                 Ok(None)
             }
-            (State::AwaitHello, _) => Err(Refusal::new(Code::Protocol, "the first frame is no hello")),
+            (State::AwaitHello, _) => Err(no_hello()),
             (_, kind) => Err(Refusal::new(Code::Protocol, format!("a client sends no {kind:?} here"))),
         }
     }

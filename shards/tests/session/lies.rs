@@ -98,6 +98,16 @@ fn each_lie_of_a_hello_is_named() {
     assert_eq!(refused(&mut open_server(0), &frame(FrameKind::Goodbye, &[1; 8])).0, Code::Protocol);
 }
 
+/// Its header is enough: no memory is taken for what it announces.
+#[test]
+fn a_batch_before_the_hello_is_refused_before_any_of_it_is_read() {
+    let mut server = ServerSession::new(LIMITS, at(0));
+    let header = &batch_frame(|_| {})[..16];
+    let said = refused(&mut server, header);
+    assert_eq!(said, (Code::Protocol, "the first frame is no hello".to_owned()));
+    assert!(server.space().is_none());
+}
+
 #[test]
 fn more_than_the_credit_is_refused_and_the_largest_batch_always_fits() {
     let mut server = open_server(0);
