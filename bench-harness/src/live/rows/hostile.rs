@@ -32,7 +32,7 @@ const ATTACK_MAX: Duration = Duration::from_secs(1_200);
 
 /// Bad frames that a second brings at most, without TLS and with it. At such a rate the attackers, which have no machine
 /// of their own here, leave the server what it needs; see [`Order::rate`].
-const RATE: u64 = 5_000;
+const RATE: u64 = 2_500;
 const TLS_RATE: u64 = 2_000;
 
 /// Attackers. With what the server has not let go of yet they stay below the connections of one address.
@@ -147,7 +147,7 @@ fn besiege(
     let honest = sender_by(served, "honest", certificate)?;
     let (mut sent, mut at) = (0, 0);
     let mut times = [Vec::new(), Vec::new()];
-    let calm_batches = if setting.quick { 50 } else { 2_000 };
+    let calm_batches = if setting.quick { 50 } else { 20_000 };
     for _ in 0..calm_batches {
         times[0].push(send_some(&honest, 100, &mut at)?);
         sent += 100;
