@@ -255,6 +255,10 @@ fn a_flood_of_refusals_is_a_few_lines_of_the_log() {
     assert!(ended.line_of("network").contains(&format!("protocol {flood}")), "{}", ended.stderr);
     let lines = ended.stderr.lines().filter(|line| line.starts_with("refused ")).count() as u64;
     assert!((1..=2 + took.as_secs() / 5).contains(&lines), "{lines} lines in {took:?}: {}", ended.stderr);
+    // The last line tells of all that had none.
+    let more =
+        ended.stderr.lines().filter_map(|line| line.split("; and ").nth(1)?.split(' ').next()?.parse::<u64>().ok());
+    assert_eq!(lines + more.sum::<u64>(), flood, "{}", ended.stderr);
 }
 
 /// Attempts are counted by the clock of the client. One that was never let in counts on from the highest that was heard.

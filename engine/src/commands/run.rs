@@ -154,6 +154,9 @@ pub fn run(file: &Path, profile: &ProfileArgs, console: &Console) -> Result<(), 
         }
     });
     display.clear();
+    if let Some(counts) = &net_counts {
+        net_log.turn(std::time::Duration::MAX, counts, |line| console.say(line));
+    }
     watch.finish(&shared, console);
     let done = launched?;
     let views: Vec<ViewLine<'_>> = config

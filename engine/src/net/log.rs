@@ -25,7 +25,7 @@ struct Told {
 
 impl NetLog {
     /// Says what there is to say at `now`, the time since any fixed moment. However many refusals there are, at most one
-    /// line of each reason comes every few seconds.
+    /// line of each reason comes every few seconds; what is left at [`Duration::MAX`].
     pub fn turn(&mut self, now: Duration, counts: &NetCounts, mut say: impl FnMut(&str)) {
         for (reason, told) in Reason::ALL.into_iter().zip(&mut self.told) {
             let count = counts.count(reason);
@@ -72,6 +72,7 @@ mod tests {
             }
         }
         assert_eq!(said, 2);
+        log.turn(Duration::MAX, &counts, |line| assert!(line.contains("; and 9999 more "), "{line}"));
         assert_eq!(counts.count(Reason::Protocol), 60_001);
     }
 
