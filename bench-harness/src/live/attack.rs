@@ -57,6 +57,9 @@ pub struct Order {
     pub fast: u64,
     /// Attackers that are slow.
     pub slow: u64,
+    /// Whether attackers run only while a core has nothing else to do. On a machine that always has, they come too late for
+    /// the answers that are expected.
+    pub gives_way: bool,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -91,7 +94,7 @@ pub struct Toll {
 }
 
 impl Attack {
-    /// Begins. Attackers give way to everybody else: see [`Order::rate`].
+    /// Begins.
     pub fn start(order: Order, malice: impl Malice) -> Attack {
         let zero = || AtomicU64::new(0);
         let zeros = || malice.kinds().iter().map(|_| zero()).collect();
@@ -102,7 +105,9 @@ impl Attack {
         let attack = |attacker: u64| {
             let state = Arc::clone(&state);
             std::thread::spawn(move || {
-                lower_priority();
+                if order.gives_way {
+                    lower_priority();
+                }
                 state.attack(attacker);
             })
         };

@@ -94,13 +94,14 @@ pub(super) fn send_some(sender: &Client, rows: u64, at: &mut i64) -> Checked<Dur
 }
 
 /// Row 18. Counted is every bad frame that the server was seen to have read, each on a connection of its own: after one the
-/// server listens to no other. The attackers have a lower priority and a rate, so that the honest client's times tell
-/// of the server under attack and not of how many cores the machine has. The times are told and not judged.
+/// server listens to no other. At full size the attackers make way for all others, and they have a rate, so that the honest
+/// client's times tell of the server under attack and not of how many cores the machine has. They are told and not judged.
 pub fn hostile_clients(setting: &Setting) -> Checked<String> {
     let base = setting.scratch.join("row-18");
     let job = SentJob::new(setting, &base.join("job"), 1, 2_000)?;
     let frames = setting.times(1_500, 1_000_000);
-    let order = Order { frames, rate: RATE, fast: FAST, slow: SLOW, seed: setting.seed ^ 18 };
+    let order =
+        Order { frames, rate: RATE, fast: FAST, slow: SLOW, gives_way: !setting.quick, seed: setting.seed ^ 18 };
 
     let plan = ServerPlan { limits: LIMITS.to_owned(), ..ServerPlan::local()? };
     let served = job.place(&base.join("place"), plan)?;
