@@ -74,8 +74,6 @@ impl Front {
         self.at.clear();
         if !self.is_by_slot {
             self.at.resize(slots_end, NOWHERE);
-        }
-        if !self.is_by_slot {
             self.running.grow(layout, slots_end);
         }
         for (index, (id, pane)) in panes.drain(..).enumerate().rev() {

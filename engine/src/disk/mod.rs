@@ -3,7 +3,6 @@
 //! [`Store`] owns the directory, [`SegmentKeeper`] creates segments off the cores, [`ShardDisk`] carries out what one
 //! shard's log asks for. What is written, and what a log's bytes mean, is `corefold_shards::wal`'s and not here.
 
-pub mod direct;
 pub mod directory;
 pub mod doorbell;
 pub mod error;
@@ -13,6 +12,7 @@ pub mod offline;
 pub mod options;
 pub mod probe;
 pub mod snapshots;
+pub mod uncached;
 pub mod uring;
 pub mod writeback;
 

@@ -4,7 +4,7 @@
 
 use super::aside::{Aside, Extent};
 use super::error::ExportError;
-use crate::disk::direct::DirectFile;
+use crate::disk::uncached::UncachedFile;
 use crate::disk::writeback::Writeback;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -195,8 +195,14 @@ impl Sink {
             return Ok(());
         }
         self.drain().map_err(|cause| self.write_error(cause))?;
+        let flushed = match &mut self.out {
+            Out::Direct(writer) => writer.flush(),
+            Out::Staged(staged) => staged.file.flush(),
+            Out::Aside(_) => Ok(()),
+        };
+        flushed.inspect_err(|cause| self.failure = Some(repeat(cause))).map_err(|cause| self.write_error(cause))?;
         match &mut self.out {
-            Out::Direct(writer) => writer.flush().map_err(|cause| ExportError::from_write(&self.name, cause))?,
+            Out::Direct(_) => {}
             Out::Staged(staged) => staged.sync()?,
             Out::Aside(aside) => aside.sync()?,
         }
@@ -237,10 +243,7 @@ impl Sink {
             Out::Staged(staged) => staged.file.write(bytes),
             Out::Aside(aside) => aside.write(bytes),
         };
-        if let Err(cause) = result {
-            self.failure = Some(repeat(&cause));
-            return Err(cause);
-        }
+        result.inspect_err(|cause| self.failure = Some(repeat(cause)))?;
         self.passed_on += bytes.len() as u64;
         if let Out::Aside(aside) = &self.out {
             self.writeback.advance(aside.file(), self.passed_on);
@@ -273,7 +276,7 @@ impl Write for Sink {
 
 /// A file being written beside its final place.
 struct Staged {
-    file: DirectFile,
+    file: UncachedFile,
     temporary: PathBuf,
     path: PathBuf,
     made: MadeDirectories,
@@ -313,7 +316,7 @@ impl Staged {
             if file.metadata().is_ok_and(|metadata| metadata.nlink() == 0) {
                 continue;
             }
-            return Ok(Staged { file: DirectFile::new(file), temporary, path, made, committed: false });
+            return Ok(Staged { file: UncachedFile::new(file), temporary, path, made, committed: false });
         }
         Err(ExportError::Busy { path })
     }
@@ -324,7 +327,6 @@ impl Staged {
             // Best effort: whoever could read the old output can read the new one.
             let _ = self.file.file().set_permissions(replaced.permissions());
         }
-        self.file.flush().map_err(|cause| ExportError::from_write(&self.path, cause))?;
         self.file.file().sync_all().map_err(|cause| ExportError::from_commit(&self.path, "synced", cause))
     }
 

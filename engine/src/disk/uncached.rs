@@ -14,9 +14,9 @@ const ALIGNMENT: usize = 4096;
 /// Bytes that are written together.
 const PIECE: usize = if cfg!(test) { 2 * ALIGNMENT } else { 1 << 20 };
 
-/// Writes a file from its beginning.
+/// Writes a file from its beginning; see the module.
 #[derive(Debug)]
-pub struct DirectFile {
+pub struct UncachedFile {
     file: File,
     /// What has come of the next piece.
     piece: AlignedVec<ALIGNMENT>,
@@ -34,10 +34,10 @@ enum Way {
     Cached,
 }
 
-impl DirectFile {
+impl UncachedFile {
     /// A writer of `file`, which is empty.
-    pub fn new(file: File) -> DirectFile {
-        DirectFile { file, piece: AlignedVec::new(), way: Way::Untried }
+    pub fn new(file: File) -> UncachedFile {
+        UncachedFile { file, piece: AlignedVec::new(), way: Way::Untried }
     }
 
     /// The file. What is still to be written is not in it.
@@ -73,13 +73,16 @@ impl DirectFile {
             let is_direct = fcntl_getfl(&self.file).and_then(|flags| fcntl_setfl(&self.file, flags | OFlags::DIRECT));
             self.way = if is_direct.is_ok() { Way::Direct } else { Way::Cached };
         }
-        match self.file.write_all(&self.piece) {
-            // The file system said that it can, and cannot. Nothing was written: it is told before the first byte.
-            Err(cause) if cause.kind() == ErrorKind::InvalidInput && self.way == Way::Direct => {
-                self.be_cached()?;
-                self.file.write_all(&self.piece)?;
+        let mut written = 0;
+        while written < PIECE {
+            match self.file.write(&self.piece[written..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => written += count,
+                Err(cause) if cause.kind() == ErrorKind::Interrupted => {}
+                // The file system said that it can, and cannot, or has left off where it cannot go on.
+                Err(cause) if cause.kind() == ErrorKind::InvalidInput && self.way == Way::Direct => self.be_cached()?,
+                Err(cause) => return Err(cause),
             }
-            result => result?,
         }
         self.piece.clear();
         Ok(())
@@ -105,7 +108,7 @@ mod tests {
     fn write(directory: &Path, step: usize, way: Way) -> Way {
         let bytes: Vec<u8> = (0..100 << 10).map(|at: u32| (at % 251) as u8).collect();
         let path = directory.join("file");
-        let mut out = DirectFile::new(File::create(&path).unwrap());
+        let mut out = UncachedFile::new(File::create(&path).unwrap());
         out.way = way;
         for (index, part) in bytes.chunks(step).enumerate() {
             out.write(part).unwrap();
@@ -133,7 +136,7 @@ mod tests {
     #[test]
     fn what_does_not_fill_a_piece_goes_through_the_page_cache() {
         let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-        let mut out = DirectFile::new(File::create(directory.path().join("file")).unwrap());
+        let mut out = UncachedFile::new(File::create(directory.path().join("file")).unwrap());
         out.write(&[1; PIECE - 1]).unwrap();
         assert_eq!(out.file().metadata().unwrap().len(), 0);
         out.flush().unwrap();
@@ -142,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_told() {
-        let mut out = DirectFile::new(File::options().write(true).open("/dev/full").unwrap());
+        let mut out = UncachedFile::new(File::options().write(true).open("/dev/full").unwrap());
         let cause = out.write(&[0; PIECE]).unwrap_err();
         assert_eq!(cause.kind(), ErrorKind::StorageFull);
     }
