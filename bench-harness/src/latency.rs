@@ -192,7 +192,7 @@ impl Site {
                 batches: u64::MAX,
             };
             shard.keep_snapshots(SnapshotWriter::new(config, Vec::new(), Vec::new()));
-            snapshots = keepers.1.client(store.shard_path(0), identity, Arc::clone(disk.waker()));
+            snapshots = keepers.1.client(store.shard_path(0), identity, Arc::clone(disk.bell()));
         }
         shard.attach_log(log);
         Ok(Site {

@@ -18,7 +18,6 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("shards/src/fold/block.rs", "rows by pointer, from finding them to folding into them"),
     ("shards/src/fold/kernels.rs", "rows by pointer in the hot loops"),
     ("shards/src/fold/view_fold.rs", "prefetch of rows"),
-    ("engine/src/disk/doorbell.rs", "an eventfd, and a descriptor given to the executor"),
     ("engine/src/disk/uring.rs", "the ring"),
     ("engine/src/disk/probe.rs", "system calls without a safe wrapper"),
     ("engine/src/disk/writeback.rs", "a system call without a safe wrapper"),

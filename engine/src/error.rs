@@ -89,6 +89,16 @@ pub enum EngineError {
         /// What to do.
         advice: &'static str,
     },
+    /// The core of a shard cannot wait for what it has to wait for.
+    #[error("shard {shard} cannot {operation}: {error}")]
+    Wait {
+        /// Number of the shard.
+        shard: usize,
+        /// What it wanted.
+        operation: &'static str,
+        /// The operating system's word.
+        error: std::io::Error,
+    },
     /// An address cannot be bound.
     #[error("cannot listen on {address}: {error}")]
     Listen {
@@ -174,6 +184,7 @@ impl EngineError {
             | EngineError::Drained { .. }
             | EngineError::Stopped
             | EngineError::Interrupted { .. }
+            | EngineError::Wait { .. }
             | EngineError::Bug(_) => ExitCode::Failure,
         }
     }

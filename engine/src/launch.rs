@@ -233,7 +233,7 @@ fn start_shards(
                     let directory = store.as_ref().map(|store| store.shard_path(index as u32).display().to_string());
                     let directory = directory.unwrap_or_default();
                     let shared = of_shard;
-                    ShardCore { index, shard, ends, disk, directory, start, store, snapshots, net, shared }.run().await;
+                    ShardCore { index, shard, ends, disk, directory, start, store, snapshots, net, shared }.run();
                 }
                 Err(error) => of_shard.fail(error),
             }

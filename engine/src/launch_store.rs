@@ -131,7 +131,7 @@ impl ShardParts {
         let snapshots = match self.snapshots {
             None => None,
             Some((plan, config)) => {
-                let client = plan.keeper.client(path, config.identity, Arc::clone(disk.waker()));
+                let client = plan.keeper.client(path, config.identity, Arc::clone(disk.bell()));
                 Some(ShardSnapshots {
                     client: client.ok_or(EngineError::Stopped)?,
                     config,

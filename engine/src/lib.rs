@@ -25,6 +25,7 @@ pub mod links;
 pub mod manifest;
 pub mod net;
 pub mod pane_core;
+pub mod poller;
 pub mod profile;
 pub mod progress;
 pub mod recover;

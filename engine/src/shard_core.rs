@@ -2,12 +2,14 @@
 //!
 //! What a step does is in `corefold_shards::shard`; this file moves values between it, the rings and the disk.
 
-use crate::disk::{BellListener, ShardDisk, SnapshotClient, Store};
+use crate::disk::{ShardDisk, SnapshotClient, Store};
 use crate::error::EngineError;
 use crate::guard::PanicGuard;
 use crate::links::{ARRIVALS_MAX, FromShard, PANES_CLOSED_MAX, ShardEnds, Shared, ToShard};
 use crate::net::feed::NetFeed;
 use crate::net::parts::FeedParts;
+use crate::net::sockets::Sockets;
+use crate::poller::Poller;
 use crate::profile::timeline::{Stage, Track};
 use crate::recover::{RecoverError, RecoveredShard, ShardStart, open_snapshot, witness_of};
 use crate::stall::StallClock;
@@ -16,24 +18,21 @@ use corefold_shards::shard::{BATCHES_PER_STEP_MAX, Inbox, Outbox, Shard, ShardEr
 use corefold_shards::snapshot::format::file_name;
 use corefold_shards::snapshot::{SnapshotConfig, SnapshotError, SnapshotWriter};
 use corefold_shards::wal::{RecordKind, ScanOptions, replay};
-use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// Looks without work before the core parks.
 const IDLE_LOOKS: u32 = 64;
 
-/// Shortest and longest sleep of a parked core. Arrivals are looked for after it; the disk rings a bell.
+/// Shortest and longest sleep of a parked core. Arrivals and orders are looked for after it; sockets and the disk end it.
 const PARK_MIN: Duration = Duration::from_micros(100);
 const PARK_MAX: Duration = Duration::from_millis(1);
 
-/// How often a busy core looks after its sockets, and the shortest sleep that makes it do so.
-const SOCKETS_EVERY: Duration = Duration::from_micros(500);
-const SOCKETS_PAUSE: Duration = Duration::from_micros(2);
+/// What the bell of the log's disk is called: no socket has this number.
+const BELL: u64 = u64::MAX;
 
 /// Records folded during replay between looks at the coordinator.
 const REPLAY_RECORDS: u32 = 16;
@@ -88,16 +87,21 @@ struct State {
     closing: bool,
     stall: StallClock,
     track: Track,
-    net: Option<Rc<RefCell<NetFeed>>>,
-    /// When the core last looked after its sockets.
-    rested: Instant,
+    poller: Poller,
+    net: Option<ShardNet>,
+}
+
+/// Producers elsewhere.
+struct ShardNet {
+    feed: NetFeed,
+    sockets: Sockets,
 }
 
 impl ShardCore {
     /// Replays, then serves until the coordinator says that all is out, or the engine stops.
-    pub async fn run(mut self) {
+    pub fn run(mut self) {
         let _guard = PanicGuard::new(&self.shared);
-        if let Err(error) = self.work().await {
+        if let Err(error) = self.work() {
             self.shared.fail(error);
         }
         // The disk drains its writes and closes its files when it goes.
@@ -105,7 +109,7 @@ impl ShardCore {
         self.ends.board.show_counts(self.shard.counts());
     }
 
-    async fn work(&mut self) -> Result<(), EngineError> {
+    fn work(&mut self) -> Result<(), EngineError> {
         let mut state = State {
             inbox: Inbox::default(),
             outbox: Outbox::default(),
@@ -115,8 +119,8 @@ impl ShardCore {
             closing: false,
             stall: StallClock::default(),
             track: self.shared.timeline.track(format!("shard {}", self.index)),
+            poller: Poller::new().map_err(self.failed_to("wait"))?,
             net: None,
-            rested: Instant::now(),
         };
         state.track.enter(Stage::Replay);
         self.take_snapshots()?;
@@ -124,17 +128,18 @@ impl ShardCore {
         self.end_replay()?;
         state.net = self.net.take().map(|parts| {
             parts.origins.iter().for_each(|(id, origin)| self.shard.know_lane(*id, origin.next));
-            Rc::new(RefCell::new(NetFeed::new(parts, self.shard.frontier())))
+            ShardNet { feed: NetFeed::new(parts, self.shard.frontier()), sockets: Sockets::default() }
         });
-        let far_end = self.disk.as_mut().and_then(ShardDisk::take_far_end);
-        let mut bell = far_end.map(BellListener::new).transpose()?;
+        if let Some(disk) = &self.disk {
+            state.poller.watch(disk.bell(), BELL).map_err(self.failed_to("watch the log's bell"))?;
+        }
         let mut idle_looks = 0;
         loop {
             if self.shared.has_failed() {
                 return Ok(());
             }
             state.track.enter(Stage::Gather);
-            let gathered = self.gather(&mut state)?;
+            let gathered = self.gather(&mut state, idle_looks == 0)?;
             state.track.enter(Stage::Step);
             let stepped = self.step(&mut state)?;
             state.track.enter(Stage::CarryOut);
@@ -144,7 +149,6 @@ impl ShardCore {
             }
             if gathered || stepped || carried {
                 idle_looks = 0;
-                self.give_way(&mut state).await;
                 continue;
             }
             self.check_stall(&mut state)?;
@@ -152,32 +156,17 @@ impl ShardCore {
             if idle_looks > IDLE_LOOKS {
                 let writes = self.disk.as_ref().is_some_and(ShardDisk::is_busy);
                 state.track.enter(if writes { Stage::WaitDisk } else { Stage::WaitInput });
-                self.park(idle_looks - IDLE_LOOKS, &mut bell, &state.net).await?;
+                self.park(idle_looks - IDLE_LOOKS, &mut state)?;
             }
         }
     }
 
-    /// Lets others on this core have their turn.
-    async fn give_way(&self, state: &mut State) {
-        if state.net.is_none() {
-            return glommio::executor().yield_if_needed().await;
-        }
-        // Connections live on this core too, and it hears of their sockets only when nothing can run. (A short
-        // preemption timer of the executor would do as well, but with it sleeps of parked cores were lost.)
-        if state.rested.elapsed() < SOCKETS_EVERY {
-            return futures_lite::future::yield_now().await;
-        }
-        glommio::timer::sleep(SOCKETS_PAUSE).await;
-        state.rested = Instant::now();
-    }
-
-    /// Takes what has come in; true if there was anything.
-    fn gather(&mut self, state: &mut State) -> Result<bool, EngineError> {
+    /// Takes what has come in; true if there was anything. `polls`: asks the kernel what sockets are ready, which waits do
+    /// too.
+    fn gather(&mut self, state: &mut State, polls: bool) -> Result<bool, EngineError> {
         let before = (state.inbox.arrivals.len(), state.inbox.completions.len());
-        if let Some(net) = &state.net {
-            NetFeed::turn(net, self.shared.lifecycle.is_stopped());
-        }
-        let mut net = state.net.as_ref().map(|net| net.borrow_mut());
+        let has_spoken = self.serve_sockets(state, polls)?;
+        let mut net = state.net.as_mut().map(|net| &mut net.feed);
         while state.inbox.arrivals.len() < BATCHES_PER_STEP_MAX {
             let Ok(arrival) = self.ends.arrivals.pop() else { break };
             let arrival = match &mut net {
@@ -190,14 +179,28 @@ impl ShardCore {
             net.gather(&mut state.inbox.arrivals, BATCHES_PER_STEP_MAX);
             self.shared.progress.rows.fetch_add(std::mem::take(&mut net.rows), Ordering::Relaxed);
         }
-        drop(net);
         let ordered = self.gather_orders(state);
         if let Some(disk) = &mut self.disk {
             disk.reap(&mut state.inbox.completions)?;
         }
         let snapshots = self.snapshots.as_ref().map(|snapshots| &snapshots.client);
         let ordered = ordered | snapshots.is_some_and(|client| client.reap(&mut state.inbox.snapshot_completions));
-        Ok(ordered || before != (state.inbox.arrivals.len(), state.inbox.completions.len()))
+        Ok(has_spoken || ordered || before != (state.inbox.arrivals.len(), state.inbox.completions.len()))
+    }
+
+    /// Moves bytes between sockets and sessions; true if there was a socket to look at.
+    fn serve_sockets(&self, state: &mut State, polls: bool) -> Result<bool, EngineError> {
+        let Some(ShardNet { feed, sockets }) = &mut state.net else { return Ok(false) };
+        if polls {
+            let ready = state.poller.wait(Duration::ZERO).map_err(self.failed_to("look at its sockets"))?;
+            ready.for_each(|ready| sockets.note(ready));
+        }
+        for (socket, transport, connection) in feed.turn(self.shared.lifecycle.is_stopped()) {
+            if let Err(error) = sockets.add(socket, transport, Rc::clone(&connection), &state.poller) {
+                feed.give_up(&connection, &error);
+            }
+        }
+        Ok(sockets.serve(feed))
     }
 
     /// Takes what the coordinator wants; true if there was anything.
@@ -244,8 +247,7 @@ impl ShardCore {
         if safe > 0 {
             self.ends.board.batches_safe.fetch_add(safe, Ordering::Relaxed);
         }
-        if let Some(net) = &state.net {
-            let mut net = net.borrow_mut();
+        if let Some(ShardNet { feed: net, .. }) = &mut state.net {
             net.write(&mut outbox.written);
             net.acknowledge(&outbox.acknowledged);
             net.take_spent(&mut outbox.spent_verified);
@@ -290,7 +292,7 @@ impl ShardCore {
         if !self.shard.has_settled() || !state.inbox.arrivals.is_empty() || !state.answers.is_empty() {
             return false;
         }
-        let is_net_drained = state.net.as_ref().is_none_or(|net| net.borrow_mut().is_drained());
+        let is_net_drained = state.net.as_mut().is_none_or(|net| net.feed.is_drained());
         if is_net_drained && self.ends.arrivals.is_abandoned() && self.ends.arrivals.is_empty() {
             self.ends.board.show_drained();
         }
@@ -317,35 +319,27 @@ impl ShardCore {
         Err(EngineError::LogStalled { whose, directory, reason })
     }
 
-    /// Sleeps until the disk rings or for a while that grows with idleness.
-    async fn park(
-        &mut self,
-        times: u32,
-        bell: &mut Option<BellListener>,
-        net: &Option<Rc<RefCell<NetFeed>>>,
-    ) -> Result<(), EngineError> {
+    /// Sleeps until a socket is ready or the disk rings, or for a while that grows with idleness.
+    fn park(&mut self, times: u32, state: &mut State) -> Result<(), EngineError> {
+        let busy = self.disk.as_mut().filter(|disk| disk.is_busy());
+        let is_armed = busy.is_some();
+        if busy.is_some_and(|disk| !disk.arm()) || state.net.as_ref().is_some_and(|net| net.sockets.has_ready()) {
+            return Ok(());
+        }
         let sleep = PARK_MIN.saturating_mul(times).min(PARK_MAX);
-        let timer = async {
-            let timer = glommio::timer::sleep(sleep);
-            match net {
-                None => timer.await,
-                Some(net) => futures_lite::future::race(timer, arrival(net)).await,
-            }
-        };
-        match (&mut self.disk, bell) {
-            (Some(disk), Some(bell)) if disk.is_busy() => {
-                if disk.arm()? {
-                    // The timer is there for arrivals, which ring no bell.
-                    let timer = async {
-                        timer.await;
-                        Ok(())
-                    };
-                    futures_lite::future::race(bell.heard(), timer).await?;
-                }
-            }
-            _ => timer.await,
+        let ready = state.poller.wait(sleep).map_err(self.failed_to("wait"))?;
+        if let Some(net) = &mut state.net {
+            ready.for_each(|ready| net.sockets.note(ready));
+        }
+        if let Some(disk) = self.disk.as_mut().filter(|_| is_armed) {
+            disk.disarm();
         }
         Ok(())
+    }
+
+    fn failed_to(&self, operation: &'static str) -> impl FnOnce(std::io::Error) -> EngineError + use<> {
+        let shard = self.index;
+        move |error| EngineError::Wait { shard, operation, error }
     }
 
     /// Takes the snapshots in with which the shard begins.
@@ -445,19 +439,6 @@ impl ShardCore {
             std::thread::sleep(PARK_MIN);
         }
     }
-}
-
-/// Resolves when a batch of a producer elsewhere waits.
-async fn arrival(net: &Rc<RefCell<NetFeed>>) {
-    std::future::poll_fn(|context| {
-        let mut net = net.borrow_mut();
-        if net.has_work() {
-            return Poll::Ready(());
-        }
-        net.watch(context.waker());
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Arrivals are taken by the live loop alone.

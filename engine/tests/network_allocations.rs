@@ -1,10 +1,10 @@
-//! A batch that comes over a socket costs its shard's core no heap allocation: an allocator that counts, under a whole engine
-//! that listens, while a client sends. What the executor itself takes to wait for sockets and timers is told apart, by where it was asked for.
+//! A batch that comes over a socket costs its shard's core no heap allocation, with and without TLS, under load and where
+//! each batch is waited for: an allocator that counts, under a whole engine that listens, while clients send.
 //!
 //! A binary of its own, since an allocator is the whole program's. The same below sockets is `shards/tests/allocations.rs`.
 
 use corefold_aggregator::spec::{Field, FieldType, StreamSpec};
-use corefold_client::{AlignedBytes, ClientConfig, Metrics, Producer};
+use corefold_client::{AlignedBytes, ClientConfig, Metrics, Producer, TlsConfig, TlsFiles};
 use corefold_engine::cli::profile::ProfileArgs;
 use corefold_engine::commands::{Console, run};
 use corefold_engine::progress::ProgressStyleWanted;
@@ -16,9 +16,13 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
+
+#[path = "job/pki.rs"]
+mod pki;
 
 // ---- the allocator ------------------------------------------------------------------------------------------
 
@@ -111,9 +115,6 @@ fn thread_called(name: &str) -> Option<i32> {
 /// Whom memory was for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Asker {
-    /// The executor, to have a task woken later: a source of readiness, a timer, their wakers. It asks with each wait and not
-    /// with a batch, and a core that is kept busy waits for nothing.
-    Wait,
     /// Answers to pulls, whose number and size depend on how far behind the coordinator is; they go round too.
     Pull,
     /// A buffer for a batch.
@@ -131,8 +132,6 @@ fn asker(trace: &str) -> Asker {
         Asker::Pull
     } else if is_of(&["ServerSession>::space", "session::server::{impl#0}::space"]) {
         Asker::Buffer
-    } else if is_of(&["glommio::timer::", "glommio::reactor::", "glommio::net::", "glommio::sys::"]) {
-        Asker::Wait
     } else {
         Asker::Other
     }
@@ -159,7 +158,11 @@ fields = { key = "i64", value = "f64" }
 
 [[sources]]
 stream = "events"
-tcp = { listen = "ADDRESS" }
+tcp = { listen = "PLAIN" }
+
+[[sources]]
+stream = "events"
+tcp = { listen = "SEALED", tls = { cert = "server.pem", key = "server.key" } }
 
 [[views]]
 name = "by_key"
@@ -169,15 +172,16 @@ window = { size = "10s", slide = "1s" }
 aggregates = ["count()", "sum(value)", "min(value)", "max(value)"]
 "#;
 
-/// Batches before anything is counted: all has been done several times, and memory goes round.
+/// Batches of each client before anything is counted: all has been done several times, and memory goes round.
 const WARM_UP: i64 = 400;
 
-/// Batches that are counted.
+/// Batches that are counted: sent as fast as they are taken, and each when the one before it is durable.
 const COUNTED: i64 = 2_000;
+const WAITED_FOR: i64 = 1_000;
 
 /// A queue or an answer that is larger than ever grows by doubling, a few times in a life, and when that is depends on what else
 /// the machine does. What comes with batches, or with pulls, comes more often.
-const GROWTH_MAX: usize = COUNTED as usize / 20;
+const GROWTH_MAX: usize = WAITED_FOR as usize / 20;
 
 /// Batches that the client has under way: so many buffers may be made, each once, whenever it is that all are first used.
 const INFLIGHT: usize = 64;
@@ -197,11 +201,11 @@ fn stream() -> StreamSpec {
     }
 }
 
-/// A part of a second of events.
-fn batch(number: i64) -> AlignedBytes {
+/// A part of a second of events; without rows, the end of a lane.
+fn batch(number: i64, rows: i64) -> AlignedBytes {
     let mut columns = ColumnSet::new(&[FieldType::I64, FieldType::F64]);
     let step = SECOND / BATCHES_PER_SECOND;
-    for row in 0..ROWS {
+    for row in 0..rows {
         columns.times.push(1_000_000_000 * SECOND + number * step + row * step / ROWS);
         columns.columns[0].push_i64(Some((row * 31 + number * 17) % GROUPS));
         columns.columns[1].push_f64(Some(row as f64));
@@ -213,59 +217,90 @@ fn batch(number: i64) -> AlignedBytes {
 
 fn send(producer: &mut Producer, numbers: std::ops::Range<i64>) {
     for number in numbers {
-        producer.send(batch(number), ROWS as u64, 0).expect("a server that takes it");
+        producer.send(batch(number, ROWS), ROWS as u64, 0).expect("a server that takes it");
     }
     producer.flush().expect("a server that makes it durable");
 }
 
-#[test]
-fn a_batch_over_a_socket_allocates_nothing_on_its_shard() {
-    let directory = tempfile::tempdir().expect("a directory");
-    // A port that was free a moment ago.
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
-    let config = directory.path().join("engine.toml");
-    let store = format!("data_dir = \"{}\"", directory.path().join("store").display());
-    let text = CONFIG.replace("ADDRESS", &free.to_string()).replace("data_dir = \"store\"", &store);
-    fs::write(&config, text).expect("a new file");
-    let engine = std::thread::spawn(move || {
-        let profile_for = corefold_aggregator::time::Duration::from_micros(SECOND).expect("a second");
-        let profile = ProfileArgs { profile: false, profile_for, profile_dir: "none".into() };
-        let console = Console { quiet: true, progress: ProgressStyleWanted::Nothing };
-        run::run(&config, &profile, &console).map_err(|error| error.to_string())
-    });
-    let mut client = ClientConfig::new(&free.to_string(), "p", stream().fingerprint());
-    client.give_up_after = Some(Duration::from_secs(60));
-    client.limits.batches_max = INFLIGHT;
-    let mut producer = match Producer::connect(client) {
-        Ok(producer) => producer,
-        Err(error) => panic!("{error}; the engine: {:?}", engine.is_finished().then(|| engine.join())),
-    };
-    let shard = thread_called("shard").expect("the shard's thread");
+/// An address that was free a moment ago.
+fn free_address() -> String {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+    socket.local_addr().expect("an address").to_string()
+}
 
-    send(&mut producer, 0..WARM_UP);
-    WATCHED.store(shard, Ordering::SeqCst);
-    send(&mut producer, WARM_UP..WARM_UP + COUNTED);
+/// Where each memory of the watched thread was asked for while `work` went on.
+fn watch(thread: i32, work: impl FnOnce()) -> Vec<Backtrace> {
+    WATCHED.store(thread, Ordering::SeqCst);
+    work();
     WATCHED.store(0, Ordering::SeqCst);
-    let Metrics { batches_durable, connections, .. } = producer.close().expect("a goodbye");
+    std::mem::take(&mut *TRACES.lock().expect("no panic"))
+}
 
-    // SAFETY: a signal to this process, which the engine above listens to.
-    assert_eq!(unsafe { libc::kill(libc::getpid(), libc::SIGTERM) }, 0);
-    assert_eq!(engine.join().expect("no panic"), Ok(()));
-    assert_eq!((batches_durable, connections), ((WARM_UP + COUNTED) as u64, 1));
-
-    let traces = std::mem::take(&mut *TRACES.lock().expect("no panic"));
+/// Fails if more was asked for than queues grow by.
+fn check(what: &str, traces: &[Backtrace]) {
     let mut asked: BTreeMap<Asker, (usize, String)> = BTreeMap::new();
-    for trace in &traces {
+    for trace in traces {
         let text = trace.to_string();
         asked.entry(asker(&text)).or_insert((0, text)).0 += 1;
     }
     let count = |asker| asked.get(&asker).map_or(0, |(count, _)| *count);
     let first = |asker| asked.get(&asker).map_or("", |(_, text)| text);
-    let others = count(Asker::Other);
-    assert!(others < GROWTH_MAX, "one of {others} in {COUNTED} batches:\n{}", first(Asker::Other));
-    assert!(count(Asker::Buffer) <= INFLIGHT, "{} buffers in {COUNTED} batches", count(Asker::Buffer));
-    let pulls = count(Asker::Pull);
-    assert!(pulls < GROWTH_MAX, "{pulls} for pulls in {COUNTED} batches:\n{}", first(Asker::Pull));
-    // All that is told apart has been seen, or nothing is shown.
-    assert!(count(Asker::Wait) > 0, "the executor waits for sockets and timers");
+    let (others, pulls, buffers) = (count(Asker::Other), count(Asker::Pull), count(Asker::Buffer));
+    assert!(others < GROWTH_MAX, "{what}: one of {others}:\n{}", first(Asker::Other));
+    assert!(pulls < GROWTH_MAX, "{what}: {pulls} for pulls:\n{}", first(Asker::Pull));
+    assert!(buffers <= INFLIGHT, "{what}: {buffers} buffers");
+}
+
+/// Starts an engine that listens at both addresses.
+fn start(directory: &Path, plain: &str, sealed: &str) -> std::thread::JoinHandle<Result<(), String>> {
+    let config = directory.join("engine.toml");
+    let store = format!("data_dir = \"{}\"", directory.join("store").display());
+    let text = CONFIG.replace("PLAIN", plain).replace("SEALED", sealed).replace("data_dir = \"store\"", &store);
+    fs::write(&config, text).expect("a new file");
+    std::thread::spawn(move || {
+        let profile_for = corefold_aggregator::time::Duration::from_micros(SECOND).expect("a second");
+        let profile = ProfileArgs { profile: false, profile_for, profile_dir: "none".into() };
+        let console = Console { quiet: true, progress: ProgressStyleWanted::Nothing };
+        run::run(&config, &profile, &console).map_err(|error| error.to_string())
+    })
+}
+
+#[test]
+fn a_batch_over_a_socket_allocates_nothing_on_its_shard() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let authority = pki::Authority::new("test");
+    authority.publish(directory.path(), "ca").sign(directory.path(), "server", "server", &pki::HERE);
+    let trusted = TlsFiles { ca: directory.path().join("ca.pem"), ..TlsFiles::default() };
+    let trusted = TlsConfig::load(&trusted).expect("an authority");
+    let (plain, sealed) = (free_address(), free_address());
+    let engine = start(directory.path(), &plain, &sealed);
+    let mut numbers = 0..;
+    for (name, address, tls) in [("plain", &plain, None), ("tls", &sealed, Some(trusted))] {
+        let mut config = ClientConfig::new(address, name, stream().fingerprint());
+        config.give_up_after = Some(Duration::from_secs(60));
+        config.limits.batches_max = INFLIGHT;
+        config.tls = tls;
+        let mut producer = match Producer::connect(config) {
+            Ok(producer) => producer,
+            Err(error) => panic!("{error}; the engine: {:?}", engine.is_finished().then(|| engine.join())),
+        };
+        let shard = thread_called("shard").expect("the shard's thread");
+        let mut next = |count: i64| {
+            let first = numbers.next().expect("there are enough");
+            let last = (1..count).map_while(|_| numbers.next()).last().unwrap_or(first);
+            first..last + 1
+        };
+        send(&mut producer, next(WARM_UP));
+        let busy = watch(shard, || send(&mut producer, next(COUNTED)));
+        let waited_for = watch(shard, || (0..WAITED_FOR).for_each(|_| send(&mut producer, next(1))));
+        // The next one's windows do not wait for this lane.
+        producer.end(batch(0, 0)).expect("a server that makes it durable");
+        let Metrics { batches_durable, connections, .. } = producer.close().expect("a goodbye");
+        assert_eq!((batches_durable, connections), ((WARM_UP + COUNTED + WAITED_FOR) as u64, 1));
+        check(&format!("{name}, {COUNTED} batches"), &busy);
+        check(&format!("{name}, {WAITED_FOR} batches, each waited for"), &waited_for);
+    }
+    // SAFETY: a signal to this process, which the engine above listens to.
+    assert_eq!(unsafe { libc::kill(libc::getpid(), libc::SIGTERM) }, 0);
+    assert_eq!(engine.join().expect("no panic"), Ok(()));
 }

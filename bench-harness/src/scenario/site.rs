@@ -73,7 +73,7 @@ impl Site {
             let config =
                 SnapshotConfig { identity, plan: plan.shards.fingerprint(), wal_bytes: u64::MAX, batches: u64::MAX };
             shard.keep_snapshots(SnapshotWriter::new(config, Vec::new(), Vec::new()));
-            snapshots = keepers.1.client(store.shard_path(0), identity, disk.waker().clone());
+            snapshots = keepers.1.client(store.shard_path(0), identity, disk.bell().clone());
         }
         shard.attach_log(log);
         Ok(Site {

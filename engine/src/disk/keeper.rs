@@ -16,7 +16,7 @@ use corefold_shards::wal::{BlockPool, BufferIndex, DiskCompletion, DiskRequest, 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 
 use super::directory::random_bytes;
-use super::doorbell::Waker;
+use super::doorbell::Doorbell;
 use super::error::DiskError;
 use super::files::{LogDirectory, open_for_blocks};
 
@@ -49,7 +49,7 @@ pub struct KeeperClient {
     cancelled: Arc<AtomicBool>,
     log: Arc<LogDirectory>,
     direct: bool,
-    waker: Arc<Waker>,
+    bell: Arc<Doorbell>,
     under_way: usize,
     /// When a new segment was asked for last.
     asked: Option<Instant>,
@@ -73,7 +73,7 @@ enum Job {
         /// How long it may take.
         time: Duration,
         reply: Sender<Answer>,
-        waker: Arc<Waker>,
+        bell: Arc<Doorbell>,
         cancelled: Arc<AtomicBool>,
     },
     Stop,
@@ -93,7 +93,7 @@ impl SegmentKeeper {
     }
 
     /// Access for one shard.
-    pub fn client(&self, log: LogDirectory, direct: bool, waker: Arc<Waker>) -> KeeperClient {
+    pub fn client(&self, log: LogDirectory, direct: bool, bell: Arc<Doorbell>) -> KeeperClient {
         let (reply, answers) = crossbeam_channel::bounded(4);
         KeeperClient {
             jobs: self.jobs.clone(),
@@ -102,7 +102,7 @@ impl SegmentKeeper {
             cancelled: Arc::new(AtomicBool::new(false)),
             log: Arc::new(log),
             direct,
-            waker,
+            bell,
             under_way: 0,
             asked: None,
         }
@@ -129,7 +129,7 @@ impl KeeperClient {
             direct: self.direct,
             time: self.asked.map_or(Duration::ZERO, |asked| (asked.elapsed() / PACE_SHARE).min(PACE_MAX)),
             reply: self.reply.clone(),
-            waker: Arc::clone(&self.waker),
+            bell: Arc::clone(&self.bell),
             cancelled: Arc::clone(&self.cancelled),
         };
         match self.jobs.try_send(job) {
@@ -182,7 +182,7 @@ impl Drop for KeeperClient {
 fn run(queue: &Receiver<Job>, stop: &AtomicBool) {
     // One piece of zeros, aligned for direct writes; the header of a segment is built in its first bytes.
     let mut zeros = BlockPool::new(1, PIECE_SIZE);
-    while let Ok(Job::Carry { request, log, direct, time, reply, waker, cancelled }) = queue.recv() {
+    while let Ok(Job::Carry { request, log, direct, time, reply, bell, cancelled }) = queue.recv() {
         let is_cancelled = || stop.load(Ordering::Relaxed) || cancelled.load(Ordering::Relaxed);
         let pause = |longest: Duration| {
             if queue.is_empty() {
@@ -197,7 +197,7 @@ fn run(queue: &Receiver<Job>, stop: &AtomicBool) {
         };
         // The shard may be gone; then nobody needs the answer.
         let _ = reply.try_send(answer);
-        waker.wake();
+        bell.ring();
         if stop.load(Ordering::Relaxed) {
             return;
         }

@@ -17,7 +17,7 @@ pub mod uring;
 pub mod writeback;
 
 pub use directory::{Store, StoreLock};
-pub use doorbell::{BellListener, Doorbell, Waker};
+pub use doorbell::Doorbell;
 pub use error::DiskError;
 pub use files::{LogDirectory, LogFiles};
 pub use keeper::SegmentKeeper;

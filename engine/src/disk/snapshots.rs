@@ -3,7 +3,7 @@
 //! What is written and when is `corefold_shards::snapshot`'s. The log's writes do not pass here.
 
 use super::directory::sync_directory;
-use super::doorbell::Waker;
+use super::doorbell::Doorbell;
 use super::error::DiskError;
 use super::probe::forget_cached;
 use corefold_shards::snapshot::format::{HEADER_SIZE, file_name, parse_file_name};
@@ -45,7 +45,7 @@ pub struct SnapshotClient {
 struct Place {
     directory: PathBuf,
     identity: LogIdentity,
-    waker: Arc<Waker>,
+    bell: Arc<Doorbell>,
 }
 
 #[derive(Debug)]
@@ -76,10 +76,10 @@ impl SnapshotKeeper {
     }
 
     /// Access for the shard whose files lie in `directory`.
-    pub fn client(&self, directory: PathBuf, identity: LogIdentity, waker: Arc<Waker>) -> Option<SnapshotClient> {
+    pub fn client(&self, directory: PathBuf, identity: LogIdentity, bell: Arc<Doorbell>) -> Option<SnapshotClient> {
         let (reply, answers) = crossbeam_channel::unbounded();
         let jobs = self.jobs.clone()?;
-        Some(SnapshotClient { jobs, reply, answers, place: Arc::new(Place { directory, identity, waker }) })
+        Some(SnapshotClient { jobs, reply, answers, place: Arc::new(Place { directory, identity, bell }) })
     }
 }
 
@@ -118,7 +118,7 @@ fn run(queue: &Receiver<Job>) {
         if let Some(answer) = carry(request, &place, &mut open) {
             // The shard may be gone; then nobody needs the answer.
             let _ = reply.send(answer);
-            place.waker.wake();
+            place.bell.ring();
         }
     }
 }

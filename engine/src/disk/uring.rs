@@ -16,7 +16,7 @@ use corefold_shards::wal::{BlockShare, BufferIndex, DiskCompletion, DiskRequest,
 use io_uring::{IoUring, opcode, squeue, types};
 
 use super::directory::StoreLock;
-use super::doorbell::{Doorbell, Waker};
+use super::doorbell::Doorbell;
 use super::error::DiskError;
 use super::files::{LogDirectory, open_for_blocks};
 use super::keeper::{KeeperClient, SegmentKeeper};
@@ -25,9 +25,7 @@ use super::probe::{Filesystem, LockedMemory, build_ring};
 
 const TAG_WRITE: u64 = 1 << 32;
 const TAG_SYNC: u64 = 2 << 32;
-const TAG_BELL_POLL: u64 = 3 << 32;
-const TAG_BELL_SEND: u64 = 4 << 32;
-const TAG_PROBE: u64 = 5 << 32;
+const TAG_PROBE: u64 = 3 << 32;
 const TAG_MASK: u64 = !0xFFFF_FFFF;
 
 /// Slots for fixed files: the lock, the current segment, spares, and segments whose last writes are under way.
@@ -48,8 +46,7 @@ pub struct ShardDisk {
     refused: Vec<DiskCompletion>,
     keeper: KeeperClient,
     waiting: VecDeque<DiskRequest>,
-    bell: Doorbell,
-    is_armed: bool,
+    bell: Arc<Doorbell>,
     report: DiskReport,
     share: BlockShare,
     _lock: Arc<StoreLock>,
@@ -91,10 +88,10 @@ impl ShardDisk {
         }
         let entries = (2 * share.count() + 8).next_power_of_two() as u32;
         let ring = build_ring(entries)?;
-        let bell = Doorbell::new()?;
-        ring.submitter().register_eventfd(bell.waker().descriptor()).map_err(DiskError::ring("register an eventfd"))?;
+        let bell = Arc::new(Doorbell::new()?);
+        ring.submitter().register_eventfd(bell.descriptor()).map_err(DiskError::ring("register an eventfd"))?;
         let direct = options.direct && is_sync;
-        let client = keeper.client(log.clone(), direct, Arc::clone(bell.waker()));
+        let client = keeper.client(log.clone(), direct, Arc::clone(&bell));
         let mut disk = ShardDisk {
             writes: vec![None; share.count()],
             ring,
@@ -106,7 +103,6 @@ impl ShardDisk {
             keeper: client,
             waiting: VecDeque::new(),
             bell,
-            is_armed: false,
             report: DiskReport { direct, fixed_buffers: false, fixed_files: false, dsync: false, notes: Vec::new() },
             share,
             _lock: Arc::clone(lock),
@@ -131,14 +127,9 @@ impl ShardDisk {
         &self.report
     }
 
-    /// The end of the doorbell to be awaited; can be taken once.
-    pub fn take_far_end(&mut self) -> Option<std::os::unix::net::UnixStream> {
-        self.bell.take_far_end()
-    }
-
-    /// Signals the bell from another thread.
-    pub fn waker(&self) -> &Arc<Waker> {
-        self.bell.waker()
+    /// What rings when something has finished, if it is armed.
+    pub fn bell(&self) -> &Arc<Doorbell> {
+        &self.bell
     }
 
     /// Takes requests over; one system call for all writes together.
@@ -199,36 +190,21 @@ impl ShardDisk {
         Ok(())
     }
 
-    /// Arms the doorbell before the core parks: the next completion rings it once. `false`: something has finished
-    /// already, so reap instead of parking. To be called only after a step that brought nothing: what the last reap
-    /// has handed out rings no more.
-    pub fn arm(&mut self) -> Result<bool, DiskError> {
-        if self.has_completions() {
-            return Ok(false);
-        }
-        if self.is_armed {
-            return Ok(true);
-        }
-        // The order matters: what finishes after `clear` signals, what finished before it is seen by the second look.
-        self.bell.waker().clear();
+    /// Arms the doorbell before the core parks: whatever finishes rings it. `false`: something has finished already, so
+    /// reap instead of parking. The bell may also ring once for what was reaped long ago.
+    pub fn arm(&mut self) -> bool {
+        // The order matters: what finishes after this rings, what finished before it is seen by the look.
         self.ring.completion().enable_eventfd();
-        if self.has_completions() {
-            self.ring.completion().disable_eventfd();
-            return Ok(false);
+        let can_park = !self.has_completions();
+        if !can_park {
+            self.disarm();
         }
-        let poll = opcode::PollAdd::new(types::Fd(self.bell.waker().descriptor()), libc::POLLIN as u32)
-            .build()
-            .flags(squeue::Flags::IO_HARDLINK)
-            .user_data(TAG_BELL_POLL);
-        static RING: [u8; 1] = [1];
-        let send = opcode::Send::new(types::Fd(self.bell.near_descriptor()), RING.as_ptr(), 1)
-            .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-            .build()
-            .user_data(TAG_BELL_SEND);
-        self.push(&[poll, send])?;
-        self.is_armed = true;
-        self.enter()?;
-        Ok(true)
+        can_park
+    }
+
+    /// Has the kernel ring no more. The core is awake.
+    pub fn disarm(&mut self) {
+        self.ring.completion().disable_eventfd();
     }
 
     /// Whether writes or work on segments are under way.
@@ -245,16 +221,13 @@ impl ShardDisk {
             if out.len() > before || !self.is_busy() || Instant::now() >= deadline {
                 return Ok(());
             }
-            self.bell.waker().clear();
-            self.ring.completion().enable_eventfd();
-            if !self.has_completions() {
+            self.bell.clear();
+            if self.arm() {
                 let left = deadline.saturating_duration_since(Instant::now());
-                let mut poll = libc::pollfd { fd: self.bell.waker().descriptor(), events: libc::POLLIN, revents: 0 };
+                let mut poll = libc::pollfd { fd: self.bell.descriptor(), events: libc::POLLIN, revents: 0 };
                 // SAFETY: one valid `pollfd`, as the count says.
                 unsafe { libc::poll(&mut poll, 1, left.as_millis().clamp(1, 1000) as i32) };
-            }
-            if !self.is_armed {
-                self.ring.completion().disable_eventfd();
+                self.disarm();
             }
         }
     }
@@ -430,7 +403,7 @@ impl ShardDisk {
     fn push(&mut self, entries: &[squeue::Entry]) -> Result<(), DiskError> {
         for _ in 0..2 {
             // SAFETY: what the entries point to outlives them: buffers belong to `share`, files and descriptors to
-            // `segments`, `bell` or the caller that waits, and none of these goes before its completion was taken.
+            // `segments` or the caller that waits, and none of these goes before its completion was taken.
             if unsafe { self.ring.submission().push_multiple(entries) }.is_ok() {
                 return Ok(());
             }
@@ -449,14 +422,8 @@ impl ShardDisk {
     }
 
     fn take_entry(&mut self, user_data: u64, result: i32, out: &mut Vec<DiskCompletion>) {
-        match user_data & TAG_MASK {
-            TAG_BELL_SEND => {
-                self.is_armed = false;
-                self.ring.completion().disable_eventfd();
-                return;
-            }
-            TAG_WRITE | TAG_SYNC => {}
-            _ => return,
+        if !matches!(user_data & TAG_MASK, TAG_WRITE | TAG_SYNC) {
+            return;
         }
         let index = (user_data & !TAG_MASK) as usize;
         let is_write = user_data & TAG_MASK == TAG_WRITE;

@@ -1,10 +1,10 @@
 //! Batches of producers elsewhere on the core of one shard: from connections to its inbox, stamped; and what became of
 //! them back to the connections.
 //!
-//! Bytes and sockets are [`super::connection`]'s. What is decided here about results stands in the stamps.
+//! Bytes and sockets are [`super::sockets`]'. What is decided here about results stands in the stamps.
 
 use super::clocks::ShardClock;
-use super::connection::{Connection, serve};
+use super::connection::Connection;
 use super::parts::FeedParts;
 use super::reasons::Reason;
 use super::spares::Spares;
@@ -18,10 +18,10 @@ use corefold_shards::session::{Admission, Code, LANE_END, Now, Place, Received, 
 use corefold_shards::shard::Arrival;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Waker;
 
 /// How often the shard's promise is worked out anew, and how often connections are held against the clock.
 const PROMISE_EVERY_NS: u64 = 200_000;
@@ -64,7 +64,6 @@ pub struct NetFeed {
     clock: ShardClock,
     stopping_since: Option<u64>,
     has_drained: bool,
-    core: Option<Waker>,
     /// Rows that came, for the progress display; the core takes them.
     pub rows: u64,
 }
@@ -94,7 +93,6 @@ impl NetFeed {
             clock: ShardClock::new(now),
             stopping_since: None,
             has_drained: false,
-            core: None,
             rows: 0,
         }
     }
@@ -144,9 +142,12 @@ impl NetFeed {
         connection.held = 0;
         self.lanes.hear(connection.lane, self.now().steady_ns);
         self.queue.push_back(Queued { from: Rc::clone(from), received, has_expired });
-        if let Some(core) = self.core.take() {
-            core.wake();
-        }
+    }
+
+    /// A connection that came cannot be served.
+    pub fn give_up(&mut self, connection: &Shared<Connection>, error: &std::io::Error) {
+        self.parts.counts.refuse(Reason::System, connection.borrow().address(), &error.to_string());
+        self.close(connection);
     }
 
     /// The socket of a connection is gone.
@@ -165,41 +166,26 @@ impl NetFeed {
 
     // ---- for the core
 
-    /// Has the core woken when a batch comes.
-    pub fn watch(&mut self, waker: &Waker) {
-        self.core = Some(waker.clone());
-    }
-
-    /// Whether a batch waits for the core.
-    pub fn has_work(&self) -> bool {
-        !self.queue.is_empty() || !self.parts.intake.is_empty()
-    }
-
-    /// Takes connections in from the door, and holds those that there are against the clock. `is_stopping` ends all.
-    pub fn turn(feed: &Shared<NetFeed>, is_stopping: bool) {
-        let mut this = feed.borrow_mut();
-        let now = this.parts.clock.now();
-        this.clock.look(now);
-        if is_stopping && this.stopping_since.is_none() {
-            this.stopping_since = Some(this.now().steady_ns);
+    /// Takes connections in from the door, and holds those that there are against the clock. `is_stopping` ends all. Returns
+    /// what came: the sockets are the caller's.
+    pub fn turn(&mut self, is_stopping: bool) -> Vec<(TcpStream, Transport, Shared<Connection>)> {
+        self.clock.look(self.parts.clock.now());
+        if is_stopping && self.stopping_since.is_none() {
+            self.stopping_since = Some(self.now().steady_ns);
         }
         let mut admitted = Vec::new();
-        while let Ok(handover) = this.parts.intake.try_recv() {
-            admitted.push(this.admit(handover));
+        while let Ok(handover) = self.parts.intake.try_recv() {
+            admitted.push(self.admit(handover));
         }
-        if this.now().steady_ns - this.checked_ns >= CHECK_EVERY_NS {
-            this.checked_ns = this.now().steady_ns;
-            this.check_connections();
+        if self.now().steady_ns - self.checked_ns >= CHECK_EVERY_NS {
+            self.checked_ns = self.now().steady_ns;
+            self.check_connections();
         }
-        if this.now().steady_ns >= this.wake_ns {
-            this.wake_ns = u64::MAX;
-            this.wake_blocked();
+        if self.now().steady_ns >= self.wake_ns {
+            self.wake_ns = u64::MAX;
+            self.wake_blocked();
         }
-        drop(this);
-        // A task begins to run where it is spawned.
-        for (socket, transport, connection) in admitted {
-            glommio::spawn_local(serve(socket, transport, connection, Rc::clone(feed))).detach();
-        }
+        admitted
     }
 
     /// What a batch or a promise of the engine's own inputs becomes beside producers elsewhere: nobody promises alone.
@@ -296,7 +282,7 @@ impl NetFeed {
         &self.parts.boards[self.parts.index]
     }
 
-    fn admit(&mut self, handover: Handover) -> (std::net::TcpStream, Transport, Shared<Connection>) {
+    fn admit(&mut self, handover: Handover) -> (TcpStream, Transport, Shared<Connection>) {
         let Handover { lane, stream, attempt, .. } = handover;
         let (socket, transport, mut connection) = Connection::new(handover);
         connection.session.hand_over(self.now());

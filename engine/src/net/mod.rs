@@ -1,7 +1,7 @@
 //! Producers elsewhere: from connections to batches in a shard's inbox, and acknowledgements back.
 //!
 //! The [`door`] accepts, hears hellos and finds the shard of each lane; a connection then lives on that shard's core
-//! ([`connection`]), where a [`feed`] stamps its batches. The protocol is `corefold_shards::session`, what a lane may
+//! ([`connection`], [`sockets`]), where a [`feed`] stamps its batches. The protocol is `corefold_shards::session`, what a lane may
 //! promise `corefold_shards::live_lanes`: neither is here.
 
 pub mod access;
@@ -17,6 +17,7 @@ pub mod parts;
 pub mod quota;
 pub mod reasons;
 pub mod records;
+pub mod sockets;
 pub mod spares;
 pub mod tls;
 pub mod transport;

@@ -1,11 +1,11 @@
 //! The records of an established TLS 1.3 session: opened where they were read to, sealed one at a time.
 //!
-//! Keys come from rustls's handshake and its key schedule, and its ciphers do the work. Only where the bytes lie is
-//! decided here: rustls would copy each record once more and take memory for it. The handshake is in [`super::tls`].
+//! Keys come from rustls's handshake and its key schedule; its ciphers open, and those of *ring*, which are the same, seal.
+//! Only where the bytes lie is decided here: rustls would copy each record once more and take memory for it. The handshake is
+//! in [`super::tls`].
 
-use rustls::crypto::cipher::{
-    InboundOpaqueMessage, MessageDecrypter, MessageEncrypter, OutboundChunks, OutboundPlainMessage,
-};
+use ring::aead;
+use rustls::crypto::cipher::{InboundOpaqueMessage, Iv, MessageDecrypter, Nonce, make_tls13_aad};
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
 use rustls::{
@@ -79,7 +79,7 @@ pub struct Records {
     opener: Box<dyn MessageDecrypter>,
     /// Records opened and sealed with the present keys.
     opened: u64,
-    sealer: Box<dyn MessageEncrypter>,
+    sealer: Sealer,
     sealed: u64,
     idle_records: u8,
 }
@@ -103,7 +103,7 @@ impl Records {
             _ => return Err(RecordError::Unexpected("of another version than 1.3")),
         };
         let ((sealed, tx), (opened, rx)) = (secrets.tx, secrets.rx);
-        let (opener, sealer) = (opener(suite, rx)?, sealer(suite, tx)?);
+        let (opener, sealer) = (opener(suite, rx)?, Sealer::new(tx)?);
         Ok(Records { keys, suite, opener, opened, sealer, sealed, idle_records: 0 })
     }
 
@@ -186,15 +186,45 @@ impl Records {
         let message: [u8; KEY_UPDATE_SIZE] = [KEY_UPDATE, 0, 0, 1, 0];
         self.seal_as(ContentType::Handshake, &message, out)?;
         let (sealed, secrets) = self.keys.update_tx_secret()?;
-        (self.sealer, self.sealed) = (sealer(self.suite, secrets)?, sealed);
+        (self.sealer, self.sealed) = (Sealer::new(secrets)?, sealed);
         Ok(())
     }
 
     fn seal_as(&mut self, typ: ContentType, data: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
-        let (version, payload) = (ProtocolVersion::TLSv1_3, OutboundChunks::Single(data));
-        let record = self.sealer.encrypt(OutboundPlainMessage { typ, version, payload }, self.sealed)?;
+        self.sealer.seal(typ, data, self.sealed, out)?;
         self.sealed += 1;
-        out.extend_from_slice(&record.encode());
+        Ok(())
+    }
+}
+
+/// Makes records where they are to lie.
+struct Sealer {
+    key: aead::LessSafeKey,
+    iv: Iv,
+}
+
+impl Sealer {
+    fn new(secrets: ConnectionTrafficSecrets) -> Result<Sealer, RecordError> {
+        let cipher = match secrets {
+            ConnectionTrafficSecrets::Aes128Gcm { .. } => &aead::AES_128_GCM,
+            ConnectionTrafficSecrets::Aes256Gcm { .. } => &aead::AES_256_GCM,
+            _ => &aead::CHACHA20_POLY1305,
+        };
+        let (key, iv) = key_and_iv(secrets)?;
+        let key = aead::UnboundKey::new(cipher, key.as_ref()).map_err(|_| rustls::Error::EncryptError)?;
+        Ok(Sealer { key: aead::LessSafeKey::new(key), iv })
+    }
+
+    /// Appends record `number` to `out`: header, then data and kind, encrypted, then the tag (RFC 8446, section 5.2).
+    fn seal(&self, typ: ContentType, data: &[u8], number: u64, out: &mut Vec<u8>) -> Result<(), RecordError> {
+        let header = make_tls13_aad(data.len() + 1 + self.key.algorithm().tag_len());
+        out.extend_from_slice(&header);
+        let start = out.len();
+        out.extend_from_slice(data);
+        out.push(u8::from(typ));
+        let nonce = aead::Nonce::assume_unique_for_key(Nonce::new(&self.iv, number).0);
+        let sealed = self.key.seal_in_place_separate_tag(nonce, aead::Aad::from(header), &mut out[start..]);
+        out.extend_from_slice(sealed.map_err(|_| rustls::Error::EncryptError)?.as_ref());
         Ok(())
     }
 }
@@ -207,17 +237,7 @@ fn opener(
     Ok(suite.aead_alg.decrypter(key, iv))
 }
 
-fn sealer(
-    suite: &Tls13CipherSuite,
-    secrets: ConnectionTrafficSecrets,
-) -> Result<Box<dyn MessageEncrypter>, RecordError> {
-    let (key, iv) = key_and_iv(secrets)?;
-    Ok(suite.aead_alg.encrypter(key, iv))
-}
-
-fn key_and_iv(
-    secrets: ConnectionTrafficSecrets,
-) -> Result<(rustls::crypto::cipher::AeadKey, rustls::crypto::cipher::Iv), RecordError> {
+fn key_and_iv(secrets: ConnectionTrafficSecrets) -> Result<(rustls::crypto::cipher::AeadKey, Iv), RecordError> {
     match secrets {
         ConnectionTrafficSecrets::Aes128Gcm { key, iv }
         | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
