@@ -25,7 +25,7 @@ runs=(
   "fold-cardinality 90 fold --param keys=uniform cardinality=1,1k,50k,1M"
   "fold-key-types 40 fold --param key=i64,string --repeats 3"
   "fold-wal 30 fold-wal"
-  "latency-load 130 latency --param rate=1M,2M,5M,10M events=10M"
+  "latency-load 130 latency --param rate=1M,2M,5M,10M events=10M device_block=192k"
   "result-latency 140 result-latency --param pull_interval=10ms,50ms,100ms --repeats 3"
   "engine-arrow 60 engine --param durability=none,os,sync"
   "engine-formats 90 engine --param format=arrow,parquet,csv,ndjson events=5M --repeats 3"
