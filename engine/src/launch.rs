@@ -354,8 +354,6 @@ fn start_core<F: Future<Output = ()> + 'static>(
     let starting = Starting { shared: Arc::clone(shared), what: what.to_owned(), started: false };
     let body = move || {
         starting.succeed();
-        // Who may not ask for it goes on with turns as they are.
-        let _ = crate::slice::shorten();
         body()
     };
     // No spinning before parking: cores may be shared.

@@ -31,7 +31,6 @@ pub mod progress;
 pub mod recover;
 pub mod salvage;
 pub mod shard_core;
-pub mod slice;
 pub mod source;
 pub mod sql;
 pub mod stall;
