@@ -213,6 +213,10 @@ impl NetFeed {
 
     /// Moves batches into the inbox, up to `room` of them, and what can be promised besides.
     pub fn gather(&mut self, arrivals: &mut VecDeque<Arrival>, room: usize) {
+        if !self.queue.is_empty() {
+            // What came since the turn began may be younger than its look at the clock, and its deadline too.
+            self.clock.look(self.parts.clock.now());
+        }
         if self.now().steady_ns.saturating_sub(self.promised_ns) >= PROMISE_EVERY_NS {
             self.promise();
         }
