@@ -321,9 +321,12 @@ impl ShardCore {
 
     /// Sleeps until a socket is ready or the disk rings, or for a while that grows with idleness.
     fn park(&mut self, times: u32, state: &mut State) -> Result<(), EngineError> {
+        if state.net.as_ref().is_some_and(|net| net.sockets.has_ready()) {
+            return Ok(());
+        }
         let busy = self.disk.as_mut().filter(|disk| disk.is_busy());
         let is_armed = busy.is_some();
-        if busy.is_some_and(|disk| !disk.arm()) || state.net.as_ref().is_some_and(|net| net.sockets.has_ready()) {
+        if busy.is_some_and(|disk| !disk.arm()) {
             return Ok(());
         }
         let sleep = PARK_MIN.saturating_mul(times).min(PARK_MAX);

@@ -1,8 +1,8 @@
 //! Producers elsewhere: from connections to batches in a shard's inbox, and acknowledgements back.
 //!
-//! The [`door`] accepts, hears hellos and finds the shard of each lane; a connection then lives on that shard's core
-//! ([`connection`], [`sockets`]), where a [`feed`] stamps its batches. The protocol is `corefold_shards::session`, what a lane may
-//! promise `corefold_shards::live_lanes`: neither is here.
+//! The [`door`] accepts, hears hellos and finds the shard of each lane; a [`connection`] then lives on that shard's core,
+//! which moves its bytes ([`sockets`]) and where a [`feed`] stamps its batches. The protocol is `corefold_shards::session`,
+//! what a lane may promise `corefold_shards::live_lanes`: neither is here.
 
 pub mod access;
 pub mod certificates;
