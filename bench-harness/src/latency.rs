@@ -9,6 +9,7 @@ use crate::entropy::{Entropy, Zipf};
 use crate::local::plan::LocalPlan;
 use clap::Args;
 use corefold_aggregator::time::{Duration, EventTime};
+use corefold_engine::background::Background;
 use corefold_engine::disk::{DiskOptions, SegmentKeeper, ShardDisk, SnapshotClient, SnapshotKeeper, Store};
 use corefold_engine::feed::ParsedTask;
 use corefold_engine::feed::lanes::{DealtLane, LaneStart};
@@ -176,7 +177,7 @@ impl Site {
         arguments: &LatencyArguments,
         with_snapshots: bool,
     ) -> Result<Site, Box<dyn Error>> {
-        let keepers = (SegmentKeeper::start()?, SnapshotKeeper::start()?);
+        let keepers = (SegmentKeeper::start(Background::default())?, SnapshotKeeper::start(Background::default())?);
         let identity = LogIdentity { store: store.uuid(), shard: 0 };
         let resume = ResumePoint::fresh();
         let log = Appender::start(AppenderConfig::new(identity, Durability::Sync), resume.clone());

@@ -113,6 +113,7 @@ impl CoordinatorCore {
                 match answer {
                     FromShard::Partial(bytes) => {
                         self.coordinator.on_partial(index, &bytes)?;
+                        give_way();
                         // A full ring costs the shard one allocation, no more.
                         let _ = shard.orders.push(ToShard::Spent(bytes));
                     }
@@ -161,6 +162,7 @@ impl CoordinatorCore {
                 track.enter(Stage::WaitRoom);
             }
             let sent = send(exports, ExportMessage::Rows { view, batch }, shared);
+            give_way();
             track.enter(Stage::Emit);
             sent.map_err(Stop::Engine)
         });
@@ -217,6 +219,12 @@ impl CoordinatorCore {
         }
         Ok(())
     }
+}
+
+/// Lets others that wait for this core have it, such as the door: a slide of many groups takes milliseconds, and a scheduler
+/// would let it have them.
+fn give_way() {
+    std::thread::yield_now();
 }
 
 /// Sends to the exporter. A slow exporter slows the coordinator, and through it the shards.

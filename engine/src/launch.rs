@@ -2,6 +2,7 @@
 //!
 //! What each thread does is in its own file.
 
+use crate::background::Background;
 use crate::coordinator_core::CoordinatorCore;
 use crate::error::EngineError;
 use crate::export_core::{EXPORTS_MAX, ExportBoard, ExportCore, SpentRows, ViewOutputs, ViewSummary};
@@ -66,6 +67,8 @@ pub struct EnginePlan {
     pub store: Option<StorePlan>,
     /// Where producers elsewhere come in; `None` if none may.
     pub net: Option<NetPlan>,
+    /// Where exporter and door run.
+    pub background: Background,
 }
 
 /// What a finished engine tells.
@@ -103,7 +106,9 @@ pub fn launch(
     let exporter = ExportCore::new(plan.outputs, ends, plan.keeps_unfinished, Arc::clone(&board), Arc::clone(shared));
     let drops_unfinished = !plan.keeps_unfinished;
     let (ends_exporter, exporter_ended) = crossbeam_channel::bounded(0);
+    let background = plan.background.clone();
     let exporter = spawn("exporter", move || {
+        background.enter();
         let _ends_exporter: Sender<()> = ends_exporter;
         exporter.run()
     })?;
@@ -133,7 +138,10 @@ pub fn launch(
         if let Some(net) = net {
             let shared = Arc::clone(shared);
             let door = Door::new(net.plan, net.shards, net.clock, shared);
-            spawn("door", move || door.run())?;
+            spawn("door", move || {
+                plan.background.enter();
+                door.run();
+            })?;
         }
         shared.lifecycle.advance(Lifecycle::Running).map_err(|_| EngineError::Stopped)?;
         start_feed(FeedPlan { plans: plan.plans, lanes: plan.lanes, routing: plan.routing }, count, dealer_ends, shared)

@@ -4,6 +4,7 @@
 //! is not here.
 
 pub mod assemble;
+pub mod background;
 pub mod cli;
 pub mod commands;
 pub mod config;

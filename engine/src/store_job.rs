@@ -2,6 +2,7 @@
 //!
 //! What lies in the directory besides is [`crate::disk`]'s and [`crate::recover`]'s.
 
+use crate::background::Background;
 use crate::cli::job::AggregateJob;
 use crate::config::{Durability, EngineConfig, ViewConfig};
 use crate::disk::{SegmentKeeper, SnapshotKeeper, Store};
@@ -137,7 +138,7 @@ fn input_facts(input: &Input) -> Result<Value, SourceError> {
 }
 
 /// How the logs of a job are kept.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct LogPlan {
     /// What durable means.
     pub durability: Durability,
@@ -145,6 +146,8 @@ pub struct LogPlan {
     pub segment_size: u64,
     /// When snapshots are taken; `None` for a job that keeps its whole log and no pane log.
     pub snapshots: Option<SnapshotsWanted>,
+    /// Where the threads run that write segments and snapshots.
+    pub background: Background,
 }
 
 /// When snapshots are taken, and how long merged panes are kept.
@@ -170,7 +173,7 @@ pub fn open_store(
     lanes: usize,
     delay_of: impl Fn(u32) -> Duration,
 ) -> Result<(StorePlan, u16), RecoverError> {
-    let LogPlan { durability, segment_size, snapshots } = log;
+    let LogPlan { durability, segment_size, snapshots, background } = log;
     let mut facts = job;
     facts.0.insert(PARTS.into(), json!(parts));
     let text = Value::Object(facts.0.clone()).to_string();
@@ -201,12 +204,15 @@ pub fn open_store(
         config.supply.segment_size_first = config.supply.segment_size_first.min(segment_size);
         config
     });
-    let keeper = Arc::new(SegmentKeeper::start()?);
+    let keeper = Arc::new(SegmentKeeper::start(background.clone())?);
     let snapshots = match snapshots {
         None => None,
-        Some(SnapshotsWanted { wal_bytes, batches, pane_retention, .. }) => {
-            Some(SnapshotPlan { keeper: Arc::new(SnapshotKeeper::start()?), wal_bytes, batches, pane_retention })
-        }
+        Some(SnapshotsWanted { wal_bytes, batches, pane_retention, .. }) => Some(SnapshotPlan {
+            keeper: Arc::new(SnapshotKeeper::start(background)?),
+            wal_bytes,
+            batches,
+            pane_retention,
+        }),
     };
     Ok((StorePlan { directory, keeper, recovered, log, snapshots }, parts))
 }
@@ -221,7 +227,8 @@ mod tests {
         let scratch = tempfile::tempdir().expect("a directory");
         let path = scratch.path().join("store");
         let open = |parts| {
-            let log = LogPlan { durability: Durability::Os, segment_size: 64 << 20, snapshots: None };
+            let background = Background::default();
+            let log = LogPlan { durability: Durability::Os, segment_size: 64 << 20, snapshots: None, background };
             open_store(&path, JobText(Map::new()), parts, log, 1, |_| Duration::ZERO).expect("opens").1
         };
         assert_eq!(open(4), 4);

@@ -9,6 +9,8 @@ pub struct Topology {
     pub coordinator: usize,
     /// The core of each shard.
     pub shards: Vec<usize>,
+    /// All cores that the process may use.
+    pub allowed: Vec<usize>,
     /// What the user should know, such as cores that are shared.
     pub warnings: Vec<String>,
 }
@@ -88,7 +90,12 @@ impl Topology {
             }
         }
         let shards = (0..count).map(|shard| free[shard % free.len()]).collect();
-        Ok(Topology { coordinator, shards, warnings })
+        Ok(Topology { coordinator, shards, allowed, warnings })
+    }
+
+    /// Cores that no shard has; none where each has one.
+    pub fn without_shards(&self) -> Vec<usize> {
+        self.allowed.iter().copied().filter(|core| !self.shards.contains(core)).collect()
     }
 }
 
@@ -102,7 +109,7 @@ mod tests {
         assert_eq!(map(&[0, 1, 2, 3], ShardsWanted::Auto).shards, [1, 2, 3]);
         assert_eq!(
             map(&[4, 6], ShardsWanted::Count(1)),
-            Topology { coordinator: 4, shards: vec![6], warnings: vec![] }
+            Topology { coordinator: 4, shards: vec![6], allowed: vec![4, 6], warnings: vec![] }
         );
         let crowded = map(&[0, 1], ShardsWanted::Count(3));
         assert_eq!(crowded.shards, [1, 0, 1]);

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use corefold_engine::background::Background;
 use corefold_engine::disk::probe::{Filesystem, io_uring};
 use corefold_engine::disk::{DiskError, DiskOptions, SegmentKeeper, ShardDisk, Store};
 use corefold_engine::poller::Poller;
@@ -68,7 +69,7 @@ fn recover(store: &Store) -> (Recovered, Vec<Vec<u8>>) {
 impl Rig {
     fn open(root: &Path, options: DiskOptions) -> (Rig, Vec<Vec<u8>>) {
         let store = Store::open(root).unwrap();
-        let keeper = SegmentKeeper::start().unwrap();
+        let keeper = SegmentKeeper::start(Background::default()).unwrap();
         let (recovered, records) = recover(&store);
         let appender = Appender::start(config(&store, options.durability), recovered.resume.clone());
         let log = store.log_directory(0).unwrap();

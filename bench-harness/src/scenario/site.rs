@@ -9,6 +9,7 @@ use super::folding::emit;
 use crate::local::plan::LocalPlan;
 use corefold_aggregator::coordinator::Coordinator;
 use corefold_aggregator::time::EventTime;
+use corefold_engine::background::Background;
 use corefold_engine::disk::{DiskError, DiskOptions, SegmentKeeper, ShardDisk, SnapshotClient, SnapshotKeeper, Store};
 use corefold_engine::links::PANES_CLOSED_MAX;
 use corefold_shards::shard::{Inbox, Outbox, Shard};
@@ -59,7 +60,11 @@ pub fn disk_error(error: DiskError) -> BenchError {
 impl Site {
     /// A shard with an empty log in `store`.
     pub fn open(store: &Store, plan: &LocalPlan, options: SiteOptions) -> Result<Site, BenchError> {
-        let keepers = (SegmentKeeper::start().map_err(disk_error)?, SnapshotKeeper::start().map_err(disk_error)?);
+        let background = Background::default;
+        let keepers = (
+            SegmentKeeper::start(background()).map_err(disk_error)?,
+            SnapshotKeeper::start(background()).map_err(disk_error)?,
+        );
         let identity = LogIdentity { store: store.uuid(), shard: 0 };
         let resume = ResumePoint::fresh();
         let log = Appender::start(AppenderConfig::new(identity, options.durability), resume.clone());

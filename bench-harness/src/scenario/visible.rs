@@ -15,6 +15,7 @@ use super::reference::{self, Windows};
 use super::{BenchError, Metric, Prepared, Round, Scenario, Setting};
 use crate::local::plan::LocalPlan;
 use corefold_aggregator::result::{OutputColumn, ResultBatch};
+use corefold_engine::background::Background;
 use corefold_engine::error::EngineError;
 use corefold_engine::export::{ExportError, ExportSummary, Exporter};
 use corefold_engine::export_core::ViewOutputs;
@@ -137,6 +138,7 @@ impl Prepared for PreparedVisible {
             pull_interval: self.pull_interval,
             store: None,
             net: None,
+            background: Background::default(),
         };
         let shared: Arc<Shared<EngineError>> = Arc::default();
         launch(plan, &shared, &mut |_| ()).map_err(BenchError::failed("the engine"))?;

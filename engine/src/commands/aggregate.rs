@@ -5,6 +5,7 @@
 use super::signals::StopSignal;
 use super::{CommandError, Console, check_machine};
 use crate::assemble::{self, ViewRequest};
+use crate::background::Background;
 use crate::cli::job::{AggregateJob, OutputTarget};
 use crate::config::SEGMENT_SIZE_DEFAULT;
 use crate::error::EngineError;
@@ -106,6 +107,7 @@ pub fn aggregate(job: &AggregateJob) -> Result<(), CommandError> {
         pull_interval: job.pull_interval,
         store,
         net: None,
+        background: Background::default(),
     };
     let launched = launch(plan, &shared, &mut |shared| {
         display.show(&shared.progress);
@@ -220,7 +222,8 @@ fn open_job_store(
     let delay = asked.stream.delay_max;
     let lanes = asked.inputs.len();
     // Results appear at the end of the input, so all of it is kept until then: the log alone tells everything.
-    let log = LogPlan { durability: job.durability, segment_size: SEGMENT_SIZE_DEFAULT, snapshots: None };
+    let background = Background::default();
+    let log = LogPlan { durability: job.durability, segment_size: SEGMENT_SIZE_DEFAULT, snapshots: None, background };
     Ok(open_store(directory, text, parts, log, lanes, move |_| delay)?)
 }
 

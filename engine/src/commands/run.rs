@@ -6,6 +6,7 @@ use super::profiling::ProfileWatch;
 use super::signals::{ReloadSignal, StopSignal};
 use super::{CommandError, Console, check_machine};
 use crate::assemble::{self, ViewRequest};
+use crate::background::Background;
 use crate::cli::profile::ProfileArgs;
 use crate::config::SourceConfig;
 use crate::config::error::Faults;
@@ -68,6 +69,7 @@ pub fn run(file: &Path, profile: &ProfileArgs, console: &Console) -> Result<(), 
     };
     let topology = Topology::of_this_machine(assemble::shards_wanted(config.shards), coordinator)?;
     topology.warnings.iter().for_each(|text| console.say(&format!("warning: {text}")));
+    let background = Background::beside(&topology);
     let routing = assemble::routing(config.routing);
 
     let inputs = find_inputs(&config)?;
@@ -90,7 +92,7 @@ pub fn run(file: &Path, profile: &ProfileArgs, console: &Console) -> Result<(), 
                 pane_retention: config.pane_retention,
             };
             let (durability, segment_size) = (config.durability, config.segment_size);
-            let log = LogPlan { durability, segment_size, snapshots: Some(snapshots) };
+            let log = LogPlan { durability, segment_size, snapshots: Some(snapshots), background: background.clone() };
             let (store, parts) = open_store(directory, job, parts, log, lanes, delay_of)?;
             (Some(store), parts)
         }
@@ -131,6 +133,7 @@ pub fn run(file: &Path, profile: &ProfileArgs, console: &Console) -> Result<(), 
         topology,
         store,
         net,
+        background,
     };
     let mut net_log = NetLog::default();
     let launched = launch(plan, &shared, &mut |shared| {

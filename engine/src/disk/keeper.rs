@@ -19,16 +19,16 @@ use super::directory::random_bytes;
 use super::doorbell::Doorbell;
 use super::error::DiskError;
 use super::files::{LogDirectory, open_for_blocks};
+use crate::background::Background;
 
 /// Jobs that may wait; each shard has at most one under way.
 const JOBS_MAX: usize = 1024;
 /// Zeros written at once where there is no time to lose, and where there is: what the log writes meanwhile waits for a piece.
 const PIECE_SIZE: usize = 1 << 20;
 const PIECE_SIZE_CALM: usize = 128 << 10;
-/// A new segment takes this share of the time in which the log filled the last one, unless others wait for theirs.
-const PACE_SHARE: u32 = 4;
-/// It never takes longer than this because of pauses: a log that was quiet may need it at once.
-const PACE_MAX: Duration = Duration::from_millis(250);
+/// A new segment takes as long as the log takes to fill one, but no longer than this because of pauses, and neither where
+/// others wait for theirs nor where the log has none left.
+const PACE_MAX: Duration = Duration::from_secs(1);
 /// Longest pause between pieces.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 
@@ -51,8 +51,10 @@ pub struct KeeperClient {
     direct: bool,
     bell: Arc<Doorbell>,
     under_way: usize,
-    /// When a new segment was asked for last.
-    asked: Option<Instant>,
+    /// When a new segment was asked for last, and of which size.
+    asked: Option<(Instant, u64)>,
+    /// Whether the log writes to its last segment, and will wait for the next.
+    is_urgent: Arc<AtomicBool>,
 }
 
 /// What came of a job.
@@ -72,6 +74,8 @@ enum Job {
         direct: bool,
         /// How long it may take.
         time: Duration,
+        /// No longer than it must, after all.
+        is_urgent: Arc<AtomicBool>,
         reply: Sender<Answer>,
         bell: Arc<Doorbell>,
         cancelled: Arc<AtomicBool>,
@@ -80,14 +84,17 @@ enum Job {
 }
 
 impl SegmentKeeper {
-    /// Starts the thread.
-    pub fn start() -> Result<SegmentKeeper, DiskError> {
+    /// Starts the thread, where `background` says.
+    pub fn start(background: Background) -> Result<SegmentKeeper, DiskError> {
         let (jobs, queue) = crossbeam_channel::bounded(JOBS_MAX);
         let stop = Arc::new(AtomicBool::new(false));
         let stop_seen = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("corefold-segments".to_owned())
-            .spawn(move || run(&queue, &stop_seen))
+            .spawn(move || {
+                background.enter();
+                run(&queue, &stop_seen);
+            })
             .map_err(DiskError::ring("start the thread that creates segments"))?;
         Ok(SegmentKeeper { jobs, stop, thread: Some(thread) })
     }
@@ -105,6 +112,7 @@ impl SegmentKeeper {
             bell,
             under_way: 0,
             asked: None,
+            is_urgent: Arc::new(AtomicBool::new(false)),
         }
     }
 }
@@ -123,11 +131,13 @@ impl Drop for SegmentKeeper {
 impl KeeperClient {
     /// Hands a job over; `false` if the queue is full: try again later.
     pub fn try_send(&mut self, request: DiskRequest) -> bool {
+        self.is_urgent.store(false, Ordering::Relaxed);
         let job = Job::Carry {
             request,
             log: Arc::clone(&self.log),
             direct: self.direct,
-            time: self.asked.map_or(Duration::ZERO, |asked| (asked.elapsed() / PACE_SHARE).min(PACE_MAX)),
+            time: self.pace_of(&request),
+            is_urgent: Arc::clone(&self.is_urgent),
             reply: self.reply.clone(),
             bell: Arc::clone(&self.bell),
             cancelled: Arc::clone(&self.cancelled),
@@ -135,8 +145,8 @@ impl KeeperClient {
         match self.jobs.try_send(job) {
             Ok(()) => {
                 self.under_way += 1;
-                if matches!(request, DiskRequest::Prepare { .. }) {
-                    self.asked = Some(Instant::now());
+                if let DiskRequest::Prepare { size, .. } = request {
+                    self.asked = Some((Instant::now(), size));
                 }
                 true
             }
@@ -149,6 +159,21 @@ impl KeeperClient {
                     .is_ok()
             }
         }
+    }
+
+    /// A segment is asked for whenever one is full, so the time between two is what the log takes for one; longer for a larger.
+    fn pace_of(&self, request: &DiskRequest) -> Duration {
+        match (*request, self.asked) {
+            (DiskRequest::Prepare { size, .. }, Some((asked, size_then))) => {
+                asked.elapsed().mul_f64(size as f64 / size_then.max(1) as f64).min(PACE_MAX)
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// The log has begun its last segment: the job under way is to take no more time than it must.
+    pub fn hurry(&self) {
+        self.is_urgent.store(true, Ordering::Relaxed);
     }
 
     /// The next finished job.
@@ -182,10 +207,10 @@ impl Drop for KeeperClient {
 fn run(queue: &Receiver<Job>, stop: &AtomicBool) {
     // One piece of zeros, aligned for direct writes; the header of a segment is built in its first bytes.
     let mut zeros = BlockPool::new(1, PIECE_SIZE);
-    while let Ok(Job::Carry { request, log, direct, time, reply, bell, cancelled }) = queue.recv() {
+    while let Ok(Job::Carry { request, log, direct, time, is_urgent, reply, bell, cancelled }) = queue.recv() {
         let is_cancelled = || stop.load(Ordering::Relaxed) || cancelled.load(Ordering::Relaxed);
         let pause = |longest: Duration| {
-            if queue.is_empty() {
+            if queue.is_empty() && !is_urgent.load(Ordering::Relaxed) {
                 std::thread::sleep(longest.min(PAUSE_MAX));
             }
         };

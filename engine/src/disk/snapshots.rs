@@ -6,6 +6,7 @@ use super::directory::sync_directory;
 use super::doorbell::Doorbell;
 use super::error::DiskError;
 use super::probe::forget_cached;
+use crate::background::Background;
 use corefold_shards::snapshot::format::{HEADER_SIZE, file_name, parse_file_name};
 use corefold_shards::snapshot::{SnapshotCompletion, SnapshotRequest, SnapshotSource, verify};
 use corefold_shards::wal::LogIdentity;
@@ -65,12 +66,15 @@ struct Open {
 }
 
 impl SnapshotKeeper {
-    /// Starts the thread.
-    pub fn start() -> Result<SnapshotKeeper, DiskError> {
+    /// Starts the thread, where `background` says.
+    pub fn start(background: Background) -> Result<SnapshotKeeper, DiskError> {
         let (jobs, queue) = crossbeam_channel::bounded(JOBS_MAX);
         let thread = std::thread::Builder::new()
             .name("corefold-snapshots".to_owned())
-            .spawn(move || run(&queue))
+            .spawn(move || {
+                background.enter();
+                run(&queue);
+            })
             .map_err(DiskError::ring("start the thread that writes snapshots"))?;
         Ok(SnapshotKeeper { jobs: Some(jobs), thread: Some(thread) })
     }

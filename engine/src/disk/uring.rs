@@ -368,6 +368,9 @@ impl ShardDisk {
             self.refused.push(DiskCompletion::Write { segment, offset, buffer, result: Err(libc::EBADF) });
             return Ok(());
         };
+        if self.segments.iter().all(|other| other.segment <= segment) {
+            self.keeper.hurry();
+        }
         let start = self.share.start_of(buffer);
         let flags = if sync && self.report.dsync { libc::RWF_DSYNC } else { 0 };
         let (by_slot, by_file) = (open.slot.map(types::Fixed), types::Fd(open.file.as_raw_fd()));

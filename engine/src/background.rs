@@ -1,0 +1,76 @@
+//! Threads beside the cores: what a running engine has them do, such as writing results, snapshots and zeros, may wait; what
+//! the cores do may not.
+//!
+//! Cores are pinned by their executors. Reader, parsers and ways in are not in the background: they feed the cores.
+
+use crate::topology::Topology;
+use rustix::process::{getpriority_process, setpriority_process};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+/// How much nicer than the cores such a thread is: a core that wakes gets its processor at once, and a tenth of it is left.
+const NICER_BY: i32 = 10;
+
+/// The largest niceness that Linux knows.
+const NICEST: i32 = 19;
+
+/// Where and how urgently the threads beside the cores run; by default anywhere and as urgently as all others.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Background {
+    cores: Vec<usize>,
+    is_nicer: bool,
+}
+
+impl Background {
+    /// Off the cores of shards where there is another, and behind everything that runs there.
+    pub fn beside(topology: &Topology) -> Background {
+        Background { cores: topology.without_shards(), is_nicer: true }
+    }
+
+    /// To be called by the thread itself, before its work. What the system refuses is left as it was: that may cost time, and
+    /// nothing else.
+    pub fn enter(&self) {
+        if !self.cores.is_empty() {
+            let mut set = CpuSet::new();
+            self.cores.iter().filter(|&&core| core < CpuSet::MAX_CPU).for_each(|&core| set.set(core));
+            let _ = sched_setaffinity(None, &set);
+        }
+        if self.is_nicer
+            && let Ok(niceness) = getpriority_process(None)
+        {
+            // Linux keeps a niceness for each thread; 0 is the one that asks.
+            let _ = setpriority_process(None, niceness.saturating_add(NICER_BY).min(NICEST));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::ShardsWanted;
+    use rustix::thread::sched_getaffinity;
+
+    /// What a thread finds of itself after it entered.
+    fn entered(background: Background) -> (Vec<usize>, i32) {
+        let thread = std::thread::spawn(move || {
+            background.enter();
+            let set = sched_getaffinity(None).expect("a mask");
+            let cores = (0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect();
+            (cores, getpriority_process(None).expect("a niceness"))
+        });
+        thread.join().expect("no panic")
+    }
+
+    #[test]
+    fn a_thread_leaves_the_cores_of_shards_and_gives_way_to_them() {
+        let topology = Topology::of_this_machine(ShardsWanted::Count(1), None).expect("a core");
+        let niceness = getpriority_process(None).expect("a niceness");
+        let (all, same) = entered(Background::default());
+        assert_eq!(same, niceness);
+        let (cores, nicer) = entered(Background::beside(&topology));
+        assert_eq!(nicer, (niceness + NICER_BY).min(NICEST));
+        let is_alone = all.len() == 1;
+        let expected: Vec<_> = all.into_iter().filter(|core| is_alone || !topology.shards.contains(core)).collect();
+        assert_eq!(cores, expected);
+        assert_eq!(getpriority_process(None).expect("a niceness"), niceness, "the thread that asked is as it was");
+    }
+}
