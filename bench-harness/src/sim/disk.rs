@@ -69,7 +69,7 @@ enum Step {
 const PREPARE: &[Step] =
     &[Step::ClearAside, Step::Create, Step::Zeros, Step::Header, Step::Sync, Step::Name, Step::SyncNames];
 const RECYCLE: &[Step] = &[Step::TakeName, Step::SyncNames, Step::Header, Step::Sync, Step::Name, Step::SyncNames];
-const REMOVE: &[Step] = &[Step::Delete, Step::SyncNames];
+const REMOVE: &[Step] = &[Step::TakeName, Step::SyncNames, Step::Delete];
 
 /// How a step ended.
 enum Stepped {
@@ -304,6 +304,7 @@ impl LogDisk {
     ) -> Result<Stepped, Down> {
         let (segment, size) = match job.request {
             DiskRequest::Prepare { segment, size } | DiskRequest::Recycle { segment, size, .. } => (segment, size),
+            DiskRequest::Remove { segment } => (segment, 0),
             _ => (SegmentId::NONE, 0),
         };
         let aside = self.aside(segment);
@@ -333,10 +334,11 @@ impl LogDisk {
             (Step::Sync, _, Some(file)) => self.unless_it_fails(faults, entropy, || files.sync(file)),
             (Step::Name, ..) => files.rename(aside, self.path(segment)).map(|_| Stepped::Done),
             (Step::SyncNames, ..) => self.unless_it_fails(faults, entropy, || files.sync_directory(self.directory)),
-            // A segment whose name went with an attempt that failed later is gone as wanted.
-            (Step::Delete, DiskRequest::Remove { segment }, _) => {
-                files.remove(self.path(segment)).map(|_| Stepped::Done)
+            // The name may have gone with an attempt that failed later.
+            (Step::TakeName, DiskRequest::Remove { .. }, _) => {
+                files.rename(self.path(segment), aside).map(|_| Stepped::Done)
             }
+            (Step::Delete, ..) => files.remove(aside).map(|_| Stepped::Done),
             _ => Ok(Stepped::Failed(ENOENT)),
         }
     }

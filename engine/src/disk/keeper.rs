@@ -3,7 +3,7 @@
 //!
 //! When a segment is wanted is the appender's decision and not made here.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -31,6 +31,9 @@ const PIECE_SIZE_CALM: usize = 128 << 10;
 const PACE_MAX: Duration = Duration::from_secs(1);
 /// Longest pause between pieces.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
+/// A segment that is deleted shrinks by so much at once, and then there is a pause unless there is other work.
+const SHRINK_STEP: u64 = 1 << 20;
+const SHRINK_PAUSE: Duration = Duration::from_millis(2);
 
 /// The thread's owner: dropping it ends the thread after the job at hand.
 #[derive(Debug)]
@@ -250,12 +253,7 @@ fn carry(request: &DiskRequest, log: &LogDirectory, direct: bool, zeros: &mut Bl
             recycle(log, from, segment, size, direct, zeros, &mut source_gone)
         }
         DiskRequest::Remove { segment } => {
-            let removed = match fs::remove_file(log.segment_path(segment)) {
-                // An attempt before this one took the name away but could not make that durable.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                removed => removed,
-            };
-            let result = removed.and_then(|()| sync(log)).map_err(|error| errno(&error));
+            let result = remove(log, segment, pace).map_err(|error| errno(&error));
             return Answer { completion: DiskCompletion::Removed { segment, result }, file: None };
         }
         DiskRequest::Write { .. } | DiskRequest::Close { .. } => unreachable!("the ring's work, not the keeper's"),
@@ -338,6 +336,31 @@ fn recycle(
     made
 }
 
+/// Deletes a segment: first its name, durably, then its bytes piece by piece. A file system that tells the disk what has
+/// become free (`discard`) would hold up the log for milliseconds if it told all at once.
+fn remove(log: &LogDirectory, segment: SegmentId, pace: &Pace<'_>) -> io::Result<()> {
+    let aside = log.temporary_path(segment);
+    // Where there is none, an attempt before this one has come so far.
+    let unless_gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    unless_gone(fs::rename(log.segment_path(segment), &aside))?;
+    sync(log)?;
+    // A file that does not shrink goes as it is.
+    if let Ok(file) = OpenOptions::new().write(true).open(&aside) {
+        let mut size = file.metadata().map_or(0, |metadata| metadata.len());
+        while size > SHRINK_STEP && !(pace.is_cancelled)() {
+            size -= SHRINK_STEP;
+            if file.set_len(size).is_err() {
+                break;
+            }
+            (pace.pause)(SHRINK_PAUSE);
+        }
+    }
+    unless_gone(fs::remove_file(&aside))
+}
+
 /// Writes the header, makes all of it durable, and gives the file its name.
 fn baptise(
     log: &LogDirectory,
@@ -381,5 +404,56 @@ fn failure(request: &DiskRequest, errno: i32, source_gone: bool) -> DiskCompleti
             DiskCompletion::Write { segment, offset, buffer, result: Err(errno) }
         }
         DiskRequest::Close { .. } => unreachable!("has no completion"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use corefold_shards::wal::LogIdentity;
+    use std::cell::RefCell;
+
+    /// Removes a segment of `size` bytes; returns its size at each pause, and how much of it is left in the end.
+    fn removed(size: u64, is_cancelled: bool, attempts: usize) -> (Vec<u64>, usize) {
+        let directory = tempfile::tempdir().unwrap();
+        let log = LogDirectory::new(directory.path().to_owned(), LogIdentity { store: [7; 16], shard: 0 });
+        let segment = SegmentId::parse_file_name("00000000000000000003.wal").unwrap();
+        File::create(log.segment_path(segment)).unwrap().set_len(size).unwrap();
+        let sizes = RefCell::new(Vec::new());
+        let pause = |_| {
+            assert!(!log.segment_path(segment).exists(), "the name goes first");
+            sizes.borrow_mut().push(fs::metadata(log.temporary_path(segment)).unwrap().len());
+        };
+        let pace = Pace { time: Duration::ZERO, pause: &pause, is_cancelled: &|| is_cancelled };
+        for _ in 0..attempts {
+            remove(&log, segment, &pace).unwrap();
+        }
+        (sizes.take(), fs::read_dir(directory.path()).unwrap().count())
+    }
+
+    #[test]
+    fn a_segment_that_is_deleted_shrinks_first_unless_there_is_no_time() {
+        let step = SHRINK_STEP;
+        assert_eq!(removed(3 * step + 1, false, 1), (vec![2 * step + 1, step + 1, 1], 0));
+        assert_eq!(removed(step, false, 2), (vec![], 0), "what is gone already is no failure");
+        assert_eq!(removed(3 * step, true, 1), (vec![], 0));
+    }
+
+    #[test]
+    fn a_segment_takes_as_long_as_the_log_takes_to_fill_one() {
+        let keeper = SegmentKeeper::start(Background::default()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let log = LogDirectory::new(directory.path().to_owned(), LogIdentity { store: [7; 16], shard: 0 });
+        let mut client = keeper.client(log, false, Arc::new(Doorbell::new().unwrap()));
+        let segment = SegmentId::parse_file_name("00000000000000000003.wal").unwrap();
+        let prepare = |size| DiskRequest::Prepare { segment, size };
+        assert_eq!(client.pace_of(&prepare(64)), Duration::ZERO, "nothing is known of the log yet");
+        let earlier = Instant::now().checked_sub(Duration::from_millis(100)).unwrap();
+        client.asked = Some((earlier, 64));
+        let (same, double) = (client.pace_of(&prepare(64)), client.pace_of(&prepare(128)));
+        assert!(same >= Duration::from_millis(100) && double >= 2 * Duration::from_millis(100), "{same:?} {double:?}");
+        client.asked = Some((earlier, 1));
+        assert_eq!(client.pace_of(&prepare(64)), PACE_MAX);
+        assert_eq!(client.pace_of(&DiskRequest::Remove { segment }), Duration::ZERO);
     }
 }
