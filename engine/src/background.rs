@@ -17,13 +17,21 @@ const NICEST: i32 = 19;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Background {
     cores: Vec<usize>,
-    is_nicer: bool,
+    is_apart: bool,
 }
 
 impl Background {
     /// Off the cores of shards where there is another, and behind everything that runs there.
     pub fn beside(topology: &Topology) -> Background {
-        Background { cores: topology.without_shards(), is_nicer: true }
+        Background { cores: topology.without_shards(), is_apart: true }
+    }
+
+    /// Lets others that wait for this core have it, for the coordinator: it shares its core with these threads and with
+    /// producers on the same machine, and a slide of many groups takes milliseconds, which the scheduler would let it have.
+    pub fn give_way(&self) {
+        if self.is_apart {
+            std::thread::yield_now();
+        }
     }
 
     /// To be called by the thread itself, before its work. What the system refuses is left as it was: that may cost time, and
@@ -34,7 +42,7 @@ impl Background {
             self.cores.iter().filter(|&&core| core < CpuSet::MAX_CPU).for_each(|&core| set.set(core));
             let _ = sched_setaffinity(None, &set);
         }
-        if self.is_nicer
+        if self.is_apart
             && let Ok(niceness) = getpriority_process(None)
         {
             // Linux keeps a niceness for each thread; 0 is the one that asks.

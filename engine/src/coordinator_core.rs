@@ -3,6 +3,7 @@
 //! What a pull or a window means is in `corefold_aggregator::coordinator`; files are written by the exporter's
 //! thread.
 
+use crate::background::Background;
 use crate::error::EngineError;
 use crate::export_core::{CommitPoint, ExportBoard, ExportMessage, SpentRows};
 use crate::guard::PanicGuard;
@@ -40,6 +41,8 @@ pub struct CoordinatorCore {
     pub board: Arc<ExportBoard>,
     /// Time between pulls.
     pub pull_interval: Duration,
+    /// Whether others may wait for this core.
+    pub background: Background,
     /// Shared by all threads.
     pub shared: Arc<Shared<EngineError>>,
 }
@@ -113,7 +116,7 @@ impl CoordinatorCore {
                 match answer {
                     FromShard::Partial(bytes) => {
                         self.coordinator.on_partial(index, &bytes)?;
-                        give_way();
+                        self.background.give_way();
                         // A full ring costs the shard one allocation, no more.
                         let _ = shard.orders.push(ToShard::Spent(bytes));
                     }
@@ -154,7 +157,7 @@ impl CoordinatorCore {
         if self.shards.iter().any(|shard| shard.orders.slots() == 0) {
             return Ok(());
         }
-        let Self { coordinator, exports, spent, shared, .. } = self;
+        let Self { coordinator, exports, spent, shared, background, .. } = self;
         let release = coordinator.emit(|view, batch: &mut ResultBatch| {
             count(&shared.progress, batch);
             let batch = std::mem::replace(batch, spent.take(view));
@@ -162,7 +165,7 @@ impl CoordinatorCore {
                 track.enter(Stage::WaitRoom);
             }
             let sent = send(exports, ExportMessage::Rows { view, batch }, shared);
-            give_way();
+            background.give_way();
             track.enter(Stage::Emit);
             sent.map_err(Stop::Engine)
         });
@@ -219,12 +222,6 @@ impl CoordinatorCore {
         }
         Ok(())
     }
-}
-
-/// Lets others that wait for this core have it, such as the door: a slide of many groups takes milliseconds, and a scheduler
-/// would let it have them.
-fn give_way() {
-    std::thread::yield_now();
 }
 
 /// Sends to the exporter. A slow exporter slows the coordinator, and through it the shards.

@@ -67,7 +67,7 @@ pub struct EnginePlan {
     pub store: Option<StorePlan>,
     /// Where producers elsewhere come in; `None` if none may.
     pub net: Option<NetPlan>,
-    /// Where exporter and door run.
+    /// Where exporter and door run, and whether the coordinator gives way to them.
     pub background: Background,
 }
 
@@ -124,6 +124,7 @@ pub fn launch(
         spent,
         board,
         pull_interval: plan.pull_interval,
+        background: plan.background.clone(),
         shared: Arc::clone(shared),
     };
     let mut cores = vec![start_core("the coordinator", plan.topology.coordinator, shared, move || coordinator.run())?];

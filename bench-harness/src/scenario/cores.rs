@@ -4,6 +4,8 @@
 //! threads is not here.
 
 use super::BenchError;
+use corefold_engine::background::Background;
+use corefold_engine::topology::Topology;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::fs;
 use std::path::Path;
@@ -39,6 +41,13 @@ impl Cores {
     /// How many physical cores there are.
     pub fn physical(&self) -> usize {
         self.order.iter().filter(|core| core.first_thread == core.id).count().max(1)
+    }
+
+    /// Off the core at `place` of the order, as the engine has it for the threads beside its shards.
+    pub fn beside(&self, place: usize) -> Background {
+        let Some(core) = self.order.get(place).filter(|_| self.pins) else { return Background::default() };
+        let allowed: Vec<usize> = self.order.iter().map(|core| core.id).collect();
+        Background::beside(&Topology { coordinator: core.id, shards: vec![core.id], allowed, warnings: Vec::new() })
     }
 
     /// Pins the calling thread to the core at `place` of the order, until the pin is dropped.

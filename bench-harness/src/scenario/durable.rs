@@ -155,7 +155,8 @@ impl PreparedDurable {
         let root = self.place.0.join("store");
         remove(&root)?;
         let store = Store::open(&root).map_err(disk_error)?;
-        let options = SiteOptions { durability: self.durability, reuses_log: true, snapshots: false };
+        let background = self.setting.cores.beside(0);
+        let options = SiteOptions { durability: self.durability, reuses_log: true, snapshots: false, background };
         let mut site = Site::open(&store, &self.plan, options)?;
         let mut beside = Beside::start(&self.plan, &self.setting.cores, 1)?;
         // After the threads of the disk have started: those may run anywhere.

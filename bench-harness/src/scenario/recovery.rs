@@ -16,6 +16,7 @@ use super::{BenchError, Metric, Prepared, Round, Scenario, Setting};
 use crate::local::plan::LocalPlan;
 use corefold_aggregator::coordinator::Coordinator;
 use corefold_aggregator::time::EventTime;
+use corefold_engine::background::Background;
 use corefold_engine::disk::Store;
 use corefold_engine::links::PANES_CLOSED_MAX;
 use corefold_engine::recover::{RecoveredShard, recover, take_start_of};
@@ -71,7 +72,12 @@ impl Scenario for Recovery {
 /// Puts all events into the log of a new store, and returns how many bytes of batches that were.
 fn write_log(root: &Path, plan: &LocalPlan, events: &Events, rows: usize) -> Result<u64, BenchError> {
     let store = Store::open(root).map_err(disk_error)?;
-    let options = SiteOptions { durability: Durability::Sync, reuses_log: false, snapshots: false };
+    let options = SiteOptions {
+        durability: Durability::Sync,
+        reuses_log: false,
+        snapshots: false,
+        background: Background::default(),
+    };
     let mut site = Site::open(&store, plan, options)?;
     let batches = question::batches(plan, events, rows)?;
     let (count, bytes) = (batches.len(), batches.iter().map(|batch| batch.len() as u64).sum());

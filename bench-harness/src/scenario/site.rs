@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 const PULL_EVERY: Duration = Duration::from_millis(100);
 
 /// What a site is made with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SiteOptions {
     /// What "durable" means.
     pub durability: Durability,
@@ -32,6 +32,8 @@ pub struct SiteOptions {
     pub reuses_log: bool,
     /// Whether the shard can take snapshots; it takes none by itself.
     pub snapshots: bool,
+    /// Where the threads of its disks run.
+    pub background: Background,
 }
 
 /// A shard with its disks.
@@ -60,7 +62,7 @@ pub fn disk_error(error: DiskError) -> BenchError {
 impl Site {
     /// A shard with an empty log in `store`.
     pub fn open(store: &Store, plan: &LocalPlan, options: SiteOptions) -> Result<Site, BenchError> {
-        let background = Background::default;
+        let background = || options.background.clone();
         let keepers = (
             SegmentKeeper::start(background()).map_err(disk_error)?,
             SnapshotKeeper::start(background()).map_err(disk_error)?,

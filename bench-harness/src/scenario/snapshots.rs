@@ -16,6 +16,7 @@ use super::{BenchError, Metric, Prepared, Round, Scenario, Setting};
 use crate::local::plan::LocalPlan;
 use corefold_aggregator::coordinator::Coordinator;
 use corefold_aggregator::time::EventTime;
+use corefold_engine::background::Background;
 use corefold_engine::disk::Store;
 use corefold_engine::recover::open_snapshot;
 use corefold_shards::batch::AlignedBytes;
@@ -77,7 +78,12 @@ impl Prepared for PreparedSnapshots {
         let root = self.place.0.join("store");
         remove(&root)?;
         let store = Store::open(&root).map_err(disk_error)?;
-        let options = SiteOptions { durability: Durability::Sync, reuses_log: false, snapshots: true };
+        let options = SiteOptions {
+            durability: Durability::Sync,
+            reuses_log: false,
+            snapshots: true,
+            background: Background::default(),
+        };
         let mut site = Site::open(&store, &self.plan, options)?;
         let _pin: Pin = self.setting.cores.pin(0)?;
         self.fill(&mut site)?;
