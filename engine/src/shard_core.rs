@@ -31,6 +31,9 @@ const IDLE_LOOKS: u32 = 64;
 const PARK_MIN: Duration = Duration::from_micros(100);
 const PARK_MAX: Duration = Duration::from_millis(1);
 
+/// How long a core with producers to serve and writes under way goes on before it gives way to the kernel.
+const AWAKE_MAX: Duration = Duration::from_micros(100);
+
 /// What the bell of the log's disk is called: no socket has this number.
 const BELL: u64 = u64::MAX;
 
@@ -82,6 +85,8 @@ struct State {
     /// Answers that found the ring full.
     answers: VecDeque<FromShard>,
     started: Instant,
+    /// When the core slept last, or gave way.
+    awake_since: Instant,
     finishing: bool,
     /// Whether the last snapshot has been asked for.
     closing: bool,
@@ -115,6 +120,7 @@ impl ShardCore {
             outbox: Outbox::default(),
             answers: VecDeque::new(),
             started: Instant::now(),
+            awake_since: Instant::now(),
             finishing: false,
             closing: false,
             stall: StallClock::default(),
@@ -149,6 +155,7 @@ impl ShardCore {
             }
             if gathered || stepped || carried {
                 idle_looks = 0;
+                self.give_way(&mut state);
                 continue;
             }
             self.check_stall(&mut state)?;
@@ -331,6 +338,7 @@ impl ShardCore {
         }
         let sleep = PARK_MIN.saturating_mul(times).min(PARK_MAX);
         let ready = state.poller.wait(sleep).map_err(self.failed_to("wait"))?;
+        state.awake_since = Instant::now();
         if let Some(net) = &mut state.net {
             ready.for_each(|ready| net.sockets.note(ready));
         }
@@ -338,6 +346,16 @@ impl ShardCore {
             disk.disarm();
         }
         Ok(())
+    }
+
+    /// The kernel ends a synced write in a thread of its own on this core. One that has producers to serve does not sleep for
+    /// milliseconds; without this the write would not be heard of until it does, or until the scheduler's next tick.
+    fn give_way(&self, state: &mut State) {
+        let is_writing = state.net.is_some() && self.disk.as_ref().is_some_and(ShardDisk::is_writing);
+        if is_writing && state.awake_since.elapsed() >= AWAKE_MAX {
+            std::thread::yield_now();
+            state.awake_since = Instant::now();
+        }
     }
 
     fn failed_to(&self, operation: &'static str) -> impl FnOnce(std::io::Error) -> EngineError + use<> {

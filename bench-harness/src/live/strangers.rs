@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Pings of a flood. A flood counts as one bad frame, that which ends it.
+/// Pings of a flood, far more than are allowed. A flood counts as one bad frame, that which ends it.
 const FLOOD: usize = 1_000;
 
 /// Bytes that a frame announces which comes too slowly.
@@ -112,8 +112,6 @@ impl Strangers {
             FLOODED => {
                 frame.clear();
                 (0..FLOOD).for_each(|_| write_ping(&mut frame));
-                // So that the server has read all of them when it says that it is enough.
-                frame.extend([0xFF; HEADER_SIZE]);
                 Answer::Refused(Code::Protocol)
             }
             EARLY => Answer::Refused(Code::Protocol),

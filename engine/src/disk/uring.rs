@@ -207,6 +207,11 @@ impl ShardDisk {
         self.ring.completion().disable_eventfd();
     }
 
+    /// Whether writes are under way that go past the page cache.
+    pub fn is_writing(&self) -> bool {
+        self.inflight > 0 && self.report.direct
+    }
+
     /// Whether writes or work on segments are under way.
     pub fn is_busy(&self) -> bool {
         self.inflight > 0 || self.keeper.under_way() > 0 || !self.waiting.is_empty()

@@ -16,8 +16,9 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::rc::Rc;
 
-/// Bytes read before the shard gets its turn.
+/// Bytes read before the shard gets its turn, and before another connection does.
 const READ_BUDGET: usize = 1 << 20;
+const READ_BUDGET_EACH: usize = 1 << 18;
 
 /// What a read takes of it at least: whoever sends small frames only makes many of them.
 const READ_COST_MIN: usize = 1 << 12;
@@ -134,7 +135,11 @@ impl Sockets {
                 mark.clear();
             }
             let lingered = served.lingers_until_ns.is_some();
-            match served.turn(feed, &mut budget) {
+            let share = budget.min(READ_BUDGET_EACH);
+            let mut rest = share;
+            let look = served.turn(feed, &mut rest);
+            budget -= share - rest;
+            match look {
                 Look::Waits => {}
                 Look::Goes => served.connection.borrow_mut().wake(),
                 Look::Over => {

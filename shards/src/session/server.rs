@@ -27,6 +27,9 @@ pub enum ServerEvent {
     Goodbye,
 }
 
+/// Pings that a client may send within a second. It needs one in many.
+const PINGS_MAX: u32 = 64;
+
 /// A batch as it came. Its columns are not verified.
 #[derive(Debug)]
 pub struct Received {
@@ -92,6 +95,8 @@ pub struct ServerSession {
     spoke_ns: u64,
     /// When the frame that is being read began, and how many bytes of it came.
     frame: Option<(u64, u64)>,
+    /// When the second began in which pings are counted, and how many came.
+    pings: (u64, u32),
 }
 
 impl ServerSession {
@@ -119,6 +124,7 @@ impl ServerSession {
             heard_ns: now.steady_ns,
             spoke_ns: now.steady_ns,
             frame: None,
+            pings: (now.steady_ns, 0),
         }
     }
 
@@ -332,6 +338,7 @@ impl ServerSession {
             }
             (State::Open, FrameKind::Ping) => {
                 message::read_bare(self.reader.control()).map_err(wrong)?;
+                self.count_ping(now)?;
                 // One answer for all that came since the last one was written.
                 if self.out_at == self.out.len() {
                     message::write_ping(&mut self.out);
@@ -341,6 +348,17 @@ impl ServerSession {
             (State::AwaitHello, _) => Err(no_hello()),
             (_, kind) => Err(Refusal::new(Code::Protocol, format!("a client sends no {kind:?} here"))),
         }
+    }
+
+    /// Pings take no credit, so they have a limit of their own.
+    fn count_ping(&mut self, now: Now) -> Result<(), Refusal> {
+        let (since_ns, count) = self.pings;
+        let is_over = now.steady_ns.saturating_sub(since_ns) >= 1_000_000_000;
+        self.pings = if is_over { (now.steady_ns, 1) } else { (since_ns, count + 1) };
+        if self.pings.1 > PINGS_MAX {
+            return Err(Refusal::new(Code::Protocol, format!("more than {PINGS_MAX} pings came within a second")));
+        }
+        Ok(())
     }
 
     fn take_batch(&mut self, now: Now) -> Result<ServerEvent, Refusal> {
