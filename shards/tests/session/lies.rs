@@ -262,6 +262,19 @@ fn told(lie: &[u8]) -> Result<Option<ClientEvent>, ClientError> {
 }
 
 #[test]
+fn pings_take_no_credit_and_have_a_limit() {
+    let (mut ping, mut server) = (Vec::new(), open_server(0));
+    write_ping(&mut ping);
+    let many = |count: usize| ping.repeat(count);
+    feed_server(&mut server, &many(64), at(SECOND)).expect("as many as a second may bring");
+    feed_server(&mut server, &many(64), at(2 * SECOND)).expect("in the next one as many again");
+    feed_server(&mut server, &many(1), at(3 * SECOND - 1)).expect_err("one more before it is over");
+    assert!(server.is_closed());
+    let refusal = feed_server(&mut open_server(0), &many(65), at(0)).expect_err("too many");
+    assert_eq!((refusal.code, refusal.text.as_str()), (Code::Protocol, "more than 64 pings came within a second"));
+}
+
+#[test]
 fn servers_that_lie_are_named() {
     let progress = |received, written, durable| {
         let mut bytes = Vec::new();
