@@ -137,13 +137,16 @@ impl Supply {
             return;
         }
         let removable = removable_count(&self.spans, self.floor.min(durable), durable);
-        self.pending = if self.spares.len() < self.config.spares_kept {
+        // Before one that is to go has gone, none behind it can be reused; but a log without a spare comes first.
+        let is_in_the_way = removable > 0 && self.front_is_odd();
+        let wants_spare = self.spares.len() < self.config.spares_kept;
+        self.pending = if wants_spare && (self.spares.is_empty() || !is_in_the_way) {
             let oldest = self.spans.front().filter(|span| removable > 0 && span.size == self.config.segment_size);
             Some(match oldest {
                 Some(oldest) => DiskRequest::Recycle { from: oldest.segment, segment: self.next, size: oldest.size },
                 None => DiskRequest::Prepare { segment: self.next, size: self.size_next },
             })
-        } else if removable > self.config.spares_kept || (removable > 0 && self.front_is_odd()) {
+        } else if removable > self.config.spares_kept || is_in_the_way {
             self.spans.front().map(|oldest| DiskRequest::Remove { segment: oldest.segment })
         } else {
             None
