@@ -137,10 +137,13 @@ impl Supply {
             return;
         }
         let removable = removable_count(&self.spans, self.floor.min(durable), durable);
-        // Before one that is to go has gone, none behind it can be reused; but a log without a spare comes first.
+        // Before one that is to go has gone, none behind it can be reused; but a log without a spare comes first, unless none
+        // could be made: what goes makes room.
         let is_in_the_way = removable > 0 && self.front_is_odd();
         let wants_spare = self.spares.len() < self.config.spares_kept;
-        self.pending = if wants_spare && (self.spares.is_empty() || !is_in_the_way) {
+        let has_no_room = self.failure.is_some_and(|failure| failure.segment == self.next);
+        let comes_first = self.spares.is_empty() && !has_no_room;
+        self.pending = if wants_spare && (comes_first || !is_in_the_way) {
             let oldest = self.spans.front().filter(|span| removable > 0 && span.size == self.config.segment_size);
             Some(match oldest {
                 Some(oldest) => DiskRequest::Recycle { from: oldest.segment, segment: self.next, size: oldest.size },
@@ -207,5 +210,66 @@ impl Supply {
         let (since_ns, attempts) = self.failure.map_or((0, 0), |failure| (failure.since_ns, failure.attempts));
         self.failure = Some(Stall { segment, errno, since_ns, attempts: attempts + 1 });
         self.failed_unseen = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: u64 = 4096;
+    const LARGE: u64 = 2 * SMALL;
+
+    /// A log whose segments have these sizes, each with one entry, of which all but the last are safe elsewhere.
+    fn supply(sizes: &[u64], spares: usize) -> Supply {
+        let config =
+            SupplyConfig { segment_size: LARGE, segment_size_first: SMALL, spares_kept: 2, retry_after_ns: 10 };
+        let number = |at: usize| SegmentId(1 + at as u64);
+        let span = |(at, &size): (usize, &u64)| {
+            let (first_lsn, end_lsn) = (Lsn(at as u64), Lsn(at as u64 + 1));
+            SegmentSpan { segment: number(at), size, first_lsn, end_lsn }
+        };
+        let spare = |at| Spare { segment: number(sizes.len() + at), salt: 0, size: LARGE };
+        let spans = sizes.iter().enumerate().map(span).collect();
+        let next = number(sizes.len() + spares);
+        let mut supply = Supply::new(config, spans, (0..spares).map(spare).collect(), next, SMALL);
+        supply.release(Lsn(sizes.len() as u64));
+        supply
+    }
+
+    fn asked(supply: &mut Supply, now_ns: u64) -> Option<DiskRequest> {
+        let mut out = Vec::new();
+        supply.poll(now_ns, Lsn(u64::MAX), &mut out);
+        out.pop()
+    }
+
+    #[test]
+    fn what_is_in_the_way_goes_before_a_second_spare_is_made() {
+        let remove = DiskRequest::Remove { segment: SegmentId(1) };
+        let recycle = |next| DiskRequest::Recycle { from: SegmentId(1), segment: SegmentId(next), size: LARGE };
+        let prepare = DiskRequest::Prepare { segment: SegmentId(4), size: SMALL };
+        assert_eq!(asked(&mut supply(&[SMALL, LARGE, LARGE], 2), 0), Some(remove));
+        assert_eq!(asked(&mut supply(&[SMALL, LARGE, LARGE], 1), 0), Some(remove));
+        assert_eq!(
+            asked(&mut supply(&[SMALL, LARGE, LARGE], 0), 0),
+            Some(prepare),
+            "without a spare the log would wait"
+        );
+        assert_eq!(asked(&mut supply(&[LARGE, LARGE], 1), 0), Some(recycle(4)));
+        assert_eq!(asked(&mut supply(&[LARGE, LARGE], 2), 0), None);
+    }
+
+    #[test]
+    fn what_is_in_the_way_makes_room_where_no_segment_can_be_made() {
+        let mut supply = supply(&[SMALL, LARGE, LARGE], 0);
+        let next = SegmentId(4);
+        assert_eq!(asked(&mut supply, 0), Some(DiskRequest::Prepare { segment: next, size: SMALL }));
+        supply.complete(&DiskCompletion::PrepareFailed { segment: next, errno: 28, source_gone: false });
+        assert_eq!(asked(&mut supply, 0), None, "not at once");
+        let oldest = SegmentId(1);
+        assert_eq!(asked(&mut supply, 10), Some(DiskRequest::Remove { segment: oldest }));
+        supply.complete(&DiskCompletion::Removed { segment: oldest, result: Err(5) });
+        assert_eq!(asked(&mut supply, 10), None);
+        assert_eq!(asked(&mut supply, 20), Some(DiskRequest::Prepare { segment: next, size: SMALL }), "in turn");
     }
 }
