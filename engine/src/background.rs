@@ -7,8 +7,8 @@ use crate::topology::Topology;
 use rustix::process::{getpriority_process, setpriority_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-/// How much nicer than the cores such a thread is: a core that wakes gets its processor at once, and a tenth of it is left.
-const NICER_BY: i32 = 10;
+/// How much nicer than the coordinator such a thread is on its core: that gets it at once when it wakes, and a quarter is left.
+const NICER_BY: i32 = 5;
 
 /// The largest niceness that Linux knows.
 const NICEST: i32 = 19;
@@ -21,7 +21,8 @@ pub struct Background {
 }
 
 impl Background {
-    /// Off the cores of shards where there is another, and behind everything that runs there.
+    /// Off the cores of shards, and behind the coordinator on its own. Where shards have all cores they run as others do: with
+    /// little processor time, cores that look for work would leave them none.
     pub fn beside(topology: &Topology) -> Background {
         Background { cores: topology.without_shards(), is_apart: true }
     }
@@ -41,12 +42,10 @@ impl Background {
             let mut set = CpuSet::new();
             self.cores.iter().filter(|&&core| core < CpuSet::MAX_CPU).for_each(|&core| set.set(core));
             let _ = sched_setaffinity(None, &set);
-        }
-        if self.is_apart
-            && let Ok(niceness) = getpriority_process(None)
-        {
-            // Linux keeps a niceness for each thread; 0 is the one that asks.
-            let _ = setpriority_process(None, niceness.saturating_add(NICER_BY).min(NICEST));
+            if let Ok(niceness) = getpriority_process(None) {
+                // Linux keeps a niceness for each thread; 0 is the one that asks.
+                let _ = setpriority_process(None, niceness.saturating_add(NICER_BY).min(NICEST));
+            }
         }
     }
 }
@@ -75,7 +74,10 @@ mod tests {
         let (all, same) = entered(Background::default());
         assert_eq!(same, niceness);
         let (cores, nicer) = entered(Background::beside(&topology));
-        assert_eq!(nicer, (niceness + NICER_BY).min(NICEST));
+        assert_eq!(
+            nicer,
+            if topology.without_shards().is_empty() { niceness } else { (niceness + NICER_BY).min(NICEST) }
+        );
         let is_alone = all.len() == 1;
         let expected: Vec<_> = all.into_iter().filter(|core| is_alone || !topology.shards.contains(core)).collect();
         assert_eq!(cores, expected);

@@ -32,7 +32,7 @@ const PARK_MIN: Duration = Duration::from_micros(100);
 const PARK_MAX: Duration = Duration::from_millis(1);
 
 /// How long a core with producers to serve and writes under way goes on before it gives way to the kernel.
-const AWAKE_MAX: Duration = Duration::from_micros(100);
+const AWAKE_MAX: Duration = Duration::from_micros(250);
 
 /// What the bell of the log's disk is called: no socket has this number.
 const BELL: u64 = u64::MAX;
@@ -353,7 +353,8 @@ impl ShardCore {
     fn give_way(&self, state: &mut State) {
         let is_writing = state.net.is_some() && self.disk.as_ref().is_some_and(ShardDisk::is_writing);
         if is_writing && state.awake_since.elapsed() >= AWAKE_MAX {
-            std::thread::yield_now();
+            // Not a yield, which gives up the rest of a turn: with little processor time to be had that is nearly all of it.
+            std::thread::sleep(Duration::from_nanos(1));
             state.awake_since = Instant::now();
         }
     }
