@@ -159,7 +159,7 @@ impl PreparedDurable {
         let options = SiteOptions { durability: self.durability, reuses_log: true, snapshots: false, background };
         let mut site = Site::open(&store, &self.plan, options)?;
         let mut beside = Beside::start(&self.plan, &self.setting.cores, 1)?;
-        // After the threads of the disk have started: those may run anywhere.
+        // After the threads of the disk have started, which have a place of their own.
         let _pin = self.setting.cores.pin(0)?;
         let mut pace = Pace::new(self.clock, self.batches.len())?;
         let (mut durable, mut allocated, mut counted) = (None, 0, 0);
