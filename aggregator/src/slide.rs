@@ -138,6 +138,19 @@ impl Slide {
         self.spent.pop().unwrap_or_default()
     }
 
+    /// Puts the rows of a pane that came in several pieces into the order of their slots, see [`Pane::take_words`].
+    pub(crate) fn put_in_order(&mut self, layout: &RowLayout, pane: &mut Pane, all: usize, order: &mut Vec<u32>) {
+        if pane.slots.is_sorted() || !pane.rows.sides.spills.is_empty() {
+            return;
+        }
+        let mut sorted = self.take_spent();
+        std::mem::swap(&mut sorted.slots, &mut pane.slots);
+        std::mem::swap(&mut sorted.rows.sides, &mut pane.rows.sides);
+        sorted.take_words(layout, &pane.rows.words, all, order);
+        std::mem::swap(&mut sorted, pane);
+        self.recycle(sorted);
+    }
+
     /// The oldest pane held.
     pub fn oldest(&self) -> Option<PaneId> {
         self.front.oldest().or_else(|| self.back.first().map(|(id, _)| *id))

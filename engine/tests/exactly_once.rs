@@ -146,10 +146,10 @@ fn killed_and_stopped_again_and_again() {
             let life = Duration::from_micros(random.below(longest.as_micros() as u64));
             // Ever longer lives, so that each round ends.
             longest = longest * 5 / 4;
-            let running = start(&mut job.command("durable.toml"));
+            let mut running = start(&mut job.command("durable.toml"));
             let ended = if attempt % 3 == 1 {
                 std::thread::sleep(life);
-                running.signal(libc::SIGTERM);
+                running.ask_to_stop(PATIENCE);
                 stops += 1;
                 running.end(PATIENCE)
             } else {
@@ -289,15 +289,10 @@ fn an_older_manifest_is_refused_and_harms_nothing() {
 
 /// A run that is asked to stop before its end; its manifest, if it was.
 fn stopped_early(job: &Job, life: Duration, manifest: &Path) -> Option<Vec<u8>> {
-    let running = start(&mut job.command("durable.toml"));
+    let mut running = start(&mut job.command("durable.toml"));
     std::thread::sleep(life);
-    running.signal(libc::SIGTERM);
-    let ended = running.end(PATIENCE);
-    if ended.signal == Some(libc::SIGTERM) {
-        // It was not listening yet.
-        return None;
-    }
-    ended.with_code(DONE);
+    running.ask_to_stop(PATIENCE);
+    running.end(PATIENCE).with_code(DONE);
     open_part(manifest, "/out/csv/")?;
     fs::read(manifest).ok()
 }

@@ -8,6 +8,7 @@
 use crate::batch::VerifiedBatch;
 use crate::batch::wire::{AlignedBytes, LOCAL_PRODUCER, Stamp};
 use crate::counters::ShardCounts;
+use crate::fold::pane::PaneCursor;
 use crate::fold::view_fold::{FoldError, ShardView, ViewFold};
 use crate::lane_notes::LaneNotes;
 use crate::late::LateRows;
@@ -16,7 +17,7 @@ use crate::snapshot::{Adopted, SnapshotCompletion, SnapshotRequest, SnapshotWrit
 use crate::wal::{Appender, DiskCompletion, DiskRequest, Lsn, WalError};
 use corefold_aggregator::partial::{Partial, PartialError};
 use corefold_aggregator::spec::Field;
-use corefold_aggregator::time::{EventTime, PaneId};
+use corefold_aggregator::time::EventTime;
 use rkyv::util::AlignedVec;
 use std::collections::VecDeque;
 
@@ -24,7 +25,11 @@ use std::collections::VecDeque;
 pub const BATCHES_PER_STEP_MAX: usize = 8;
 
 /// Partials under way to the coordinator: answering stops until some are given back.
-pub const PARTIALS_MAX: usize = 16;
+pub const PARTIALS_MAX: usize = 32;
+
+/// Rows of a partial: what both sides copy it from and to stays in a core's own cache, and batches do not wait for the rest
+/// of its pane.
+pub const PARTIAL_ROWS: usize = 4096;
 
 /// Bytes of them.
 const PARTIAL_BYTES_MAX: usize = 8 << 20;
@@ -189,6 +194,7 @@ pub struct Shard {
     pub(crate) adopted_record: Vec<u8>,
     pull: Option<PullState>,
     pub(crate) partial: Partial,
+    partial_rows: usize,
     partial_buffers: Vec<AlignedVec>,
     /// Sizes of partials under way, which come back in the order in which they went.
     partials_out: VecDeque<usize>,
@@ -209,7 +215,7 @@ pub(crate) struct Pending {
 struct PullState {
     up_to: EventTime,
     view: usize,
-    from: PaneId,
+    from: PaneCursor,
 }
 
 impl Shard {
@@ -241,6 +247,7 @@ impl Shard {
             adopted_record: Vec::new(),
             pull: None,
             partial: Partial::default(),
+            partial_rows: PARTIAL_ROWS,
             partial_buffers: Vec::new(),
             partials_out: VecDeque::new(),
             partial_bytes_out: 0,
@@ -252,10 +259,12 @@ impl Shard {
     pub fn step(&mut self, now_ns: u64, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), ShardError> {
         self.take_completions(now_ns, inbox)?;
         self.release_acknowledgements(outbox);
+        let before = self.accepted();
         self.take_arrivals(inbox, outbox)?;
         // Without a log, and for frontiers that wait for nothing, this is the moment.
         self.release_acknowledgements(outbox);
-        self.answer_pull(inbox, outbox)?;
+        // A closed pane has no more rows than it had events: so panes never go slower than they come.
+        self.answer_pull(self.accepted() - before, inbox, outbox)?;
         self.take_snapshot(inbox, outbox)?;
         if let Some(log) = &mut self.log {
             log.poll(now_ns, &mut outbox.requests);
@@ -295,6 +304,11 @@ impl Shard {
     /// The log, if there is one.
     pub fn log_mut(&mut self) -> Option<&mut Appender> {
         self.log.as_mut()
+    }
+
+    /// Makes partials of so many rows: for tests and simulations of few groups.
+    pub fn set_partial_rows(&mut self, rows: usize) {
+        self.partial_rows = rows.max(1);
     }
 
     /// Gives the shard its log after replay, before the first arrival.
@@ -403,7 +417,8 @@ impl Shard {
         Ok(())
     }
 
-    fn answer_pull(&mut self, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), ShardError> {
+    /// Goes on answering: a partial's worth of rows, and `rows` more.
+    fn answer_pull(&mut self, mut rows: usize, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), ShardError> {
         let back = self.partials_out.drain(..inbox.spent_partials.len());
         self.partial_bytes_out -= back.sum::<usize>();
         self.partial_buffers.append(&mut inbox.spent_partials);
@@ -416,6 +431,7 @@ impl Shard {
             debug_assert!(up_to <= self.frontier, "nobody pulls beyond what this shard has published");
             self.pull = Some(PullState { up_to, view: 0, from: self.unanswered(0) });
         }
+        rows += self.partial_rows;
         while let Some(pull) = self.pull {
             if pull.view == self.views.len() {
                 outbox.pulled = Some(pull.up_to);
@@ -423,13 +439,16 @@ impl Shard {
                 self.pull = None;
                 return Ok(());
             }
-            if self.has_many_out() {
+            if self.has_many_out() || rows == 0 {
                 return Ok(());
             }
             let view = &mut self.views[pull.view];
-            let next = match view.write_partial(pull.view as u32, pull.from, pull.up_to, &mut self.partial) {
-                None => Some(PullState { view: pull.view + 1, from: self.unanswered(pull.view + 1), ..pull }),
-                Some(next) => {
+            let written =
+                view.write_partial(pull.view as u32, pull.from, pull.up_to, self.partial_rows, &mut self.partial);
+            self.pull = Some(match written {
+                None => PullState { view: pull.view + 1, from: self.unanswered(pull.view + 1), ..pull },
+                Some(from) => {
+                    rows = rows.saturating_sub(self.partial.slots.len());
                     let buffer = self.partial_buffers.pop().unwrap_or_default();
                     let archived = self.partial.archive(buffer);
                     view.return_sides(&mut self.partial);
@@ -437,18 +456,22 @@ impl Shard {
                     self.partials_out.push_back(archived.len());
                     self.partial_bytes_out += archived.len();
                     outbox.partials.push(archived);
-                    Some(PullState { from: next, ..pull })
+                    PullState { from, ..pull }
                 }
-            };
-            self.pull = next;
+            });
         }
         Ok(())
     }
 
+    /// Events given to the views so far.
+    fn accepted(&self) -> usize {
+        self.counts.streams.iter().map(|stream| stream.accepted as usize).sum()
+    }
+
     /// The first pane of a view that was not given out: a pull may come before the release of the one before it.
-    fn unanswered(&self, view: usize) -> PaneId {
+    fn unanswered(&self, view: usize) -> PaneCursor {
         let view = self.views.get(view);
-        view.map_or(PaneId(i64::MIN), |view| view.view().plan.spec.window.open_from(self.answered))
+        view.map_or(PaneCursor::START, |view| PaneCursor::at(view.view().plan.spec.window.open_from(self.answered)))
     }
 
     fn assert_invariants(&self) {

@@ -20,6 +20,7 @@ use corefold_shards::shard::Arrival;
 use corefold_shards::wal::Durability;
 use hdrhistogram::Histogram;
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 /// As much as is taken.
@@ -161,6 +162,8 @@ impl PreparedDurable {
         let mut beside = Beside::start(&self.plan, &self.setting.cores, 1)?;
         // After the threads of the disk have started, which have a place of their own.
         let _pin = self.setting.cores.pin(0)?;
+        // By default a sleep may last 50 us longer than it was told, which would be taken for latency.
+        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
         let mut pace = Pace::new(self.clock, self.batches.len())?;
         let (mut durable, mut allocated, mut counted) = (None, 0, 0);
         let is_whole = loop {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use corefold_shards::wal::{BlockShare, BufferIndex, DiskCompletion, DiskRequest, Durability, ResumePoint, SegmentId};
 use io_uring::{IoUring, opcode, squeue, types};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::directory::StoreLock;
 use super::doorbell::Doorbell;
@@ -228,10 +229,10 @@ impl ShardDisk {
             }
             self.bell.clear();
             if self.arm() {
-                let left = deadline.saturating_duration_since(Instant::now());
-                let mut poll = libc::pollfd { fd: self.bell.descriptor(), events: libc::POLLIN, revents: 0 };
-                // SAFETY: one valid `pollfd`, as the count says.
-                unsafe { libc::poll(&mut poll, 1, left.as_millis().clamp(1, 1000) as i32) };
+                let left = deadline.saturating_duration_since(Instant::now()).min(Duration::from_secs(1));
+                let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+                // Interrupted or not: the loop looks again.
+                let _ = poll(&mut [PollFd::new(&*self.bell, PollFlags::IN)], Some(&left));
                 self.disarm();
             }
         }

@@ -77,6 +77,27 @@ impl Running {
         assert_eq!(sent, 0, "{}: {}", self.line, std::io::Error::last_os_error());
     }
 
+    /// Asks it to stop, as soon as it listens: a signal that comes before would only kill it. Nothing if it has ended.
+    #[track_caller]
+    pub fn ask_to_stop(&mut self, patience: Duration) {
+        let begun = Instant::now();
+        while !self.has_ended() {
+            if self.catches(libc::SIGTERM) {
+                return self.signal(libc::SIGTERM);
+            }
+            assert!(begun.elapsed() < patience, "{}\ndoes not listen to signals: {}", self.line, self.said());
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Whether a handler of its own waits for the signal.
+    fn catches(&self, signal: libc::c_int) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = line.and_then(|line| u64::from_str_radix(line.trim(), 16).ok());
+        caught.unwrap_or(0) & 1 << (signal - 1) != 0
+    }
+
     /// Most memory that was ever resident, in bytes; 0 when it has ended.
     pub fn memory_peak(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();

@@ -5,13 +5,14 @@ use super::data::{Columns, PANE};
 use corefold_aggregator::key::unorder_i64;
 use corefold_aggregator::partial::Partial;
 use corefold_aggregator::spec::{AggregateSpec, Field, FieldType, Function, Overflow, StreamSpec, ViewSpec};
-use corefold_aggregator::time::{Duration, EventTime, PaneId, WindowSpec};
+use corefold_aggregator::time::{Duration, EventTime, WindowSpec};
 use corefold_aggregator::view::ViewPlan;
 use corefold_shards::batch::AlignedBytes;
 use corefold_shards::batch::columns::{ColumnData, ColumnSet};
 use corefold_shards::batch::wire::{Encoder, Stamp, UnverifiedBatch};
+use corefold_shards::fold::pane::PaneCursor;
 use corefold_shards::fold::view_fold::{ShardView, ViewFold};
-use corefold_shards::shard::{Arrival, Inbox, Outbox, Shard, ShardPlan, ShardStream};
+use corefold_shards::shard::{Arrival, Inbox, Outbox, PARTIAL_ROWS, Shard, ShardPlan, ShardStream};
 use corefold_shards::wal::{
     Appender, AppenderConfig, DiskCompletion, DiskRequest, Durability, LogIdentity, ResumePoint,
 };
@@ -107,8 +108,8 @@ fn give_out(
     if fold.closed_sizes(frontier).next().is_none() {
         return;
     }
-    let mut from = PaneId(i64::MIN);
-    while partials && let Some(next) = fold.write_partial(0, from, frontier, partial) {
+    let mut from = PaneCursor::START;
+    while partials && let Some(next) = fold.write_partial(0, from, frontier, PARTIAL_ROWS, partial) {
         if let Some(looker) = looker {
             looker.look(partial, fold.view().plan.layout.stride);
         }
