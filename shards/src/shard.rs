@@ -5,10 +5,11 @@
 //! and simulation call the same function. What becomes of one batch is in [`crate::intake`], how it is folded in
 //! [`crate::fold`], how it is logged in [`crate::wal`].
 
+use crate::answering::Answering;
+pub use crate::answering::{PARTIAL_ROWS, PARTIALS_MAX};
 use crate::batch::VerifiedBatch;
 use crate::batch::wire::{AlignedBytes, LOCAL_PRODUCER, Stamp};
 use crate::counters::ShardCounts;
-use crate::fold::pane::PaneCursor;
 use crate::fold::view_fold::{FoldError, ShardView, ViewFold};
 use crate::lane_notes::LaneNotes;
 use crate::late::LateRows;
@@ -23,16 +24,6 @@ use std::collections::VecDeque;
 
 /// Batches folded in one step, so that completions and pulls never wait long.
 pub const BATCHES_PER_STEP_MAX: usize = 8;
-
-/// Partials under way to the coordinator: answering stops until some are given back.
-pub const PARTIALS_MAX: usize = 32;
-
-/// Rows of a partial: what both sides copy it from and to stays in a core's own cache, and batches do not wait for the rest
-/// of its pane.
-pub const PARTIAL_ROWS: usize = 4096;
-
-/// Bytes of them.
-const PARTIAL_BYTES_MAX: usize = 8 << 20;
 
 /// Words of closed panes that a shard holds before it takes no more batches until panes are released: 8 MiB. What waits
 /// longer has left the caches, and first touches of more memory cost more than a coordinator that is ahead at times gains.
@@ -192,13 +183,8 @@ pub struct Shard {
     pub(crate) adopted_since: u64,
     /// What the log is still to say about them.
     pub(crate) adopted_record: Vec<u8>,
-    pull: Option<PullState>,
+    pub(crate) answering: Answering,
     pub(crate) partial: Partial,
-    partial_rows: usize,
-    partial_buffers: Vec<AlignedVec>,
-    /// Sizes of partials under way, which come back in the order in which they went.
-    partials_out: VecDeque<usize>,
-    partial_bytes_out: usize,
     pub(crate) late_rows: Vec<u32>,
 }
 
@@ -208,14 +194,6 @@ pub(crate) struct Pending {
     pub(crate) record: Option<Lsn>,
     pub(crate) frontier: EventTime,
     pub(crate) acknowledge: Option<Stamp>,
-}
-
-/// A pull that is being answered.
-#[derive(Clone, Copy, Debug)]
-struct PullState {
-    up_to: EventTime,
-    view: usize,
-    from: PaneCursor,
 }
 
 impl Shard {
@@ -245,12 +223,8 @@ impl Shard {
             adopted: Vec::new(),
             adopted_since: 0,
             adopted_record: Vec::new(),
-            pull: None,
+            answering: Answering::default(),
             partial: Partial::default(),
-            partial_rows: PARTIAL_ROWS,
-            partial_buffers: Vec::new(),
-            partials_out: VecDeque::new(),
-            partial_bytes_out: 0,
             late_rows: Vec::new(),
         }
     }
@@ -263,7 +237,6 @@ impl Shard {
         self.take_arrivals(inbox, outbox)?;
         // Without a log, and for frontiers that wait for nothing, this is the moment.
         self.release_acknowledgements(outbox);
-        // A closed pane has no more rows than it had events: so panes never go slower than they come.
         self.answer_pull(self.accepted() - before, inbox, outbox)?;
         self.take_snapshot(inbox, outbox)?;
         if let Some(log) = &mut self.log {
@@ -306,11 +279,6 @@ impl Shard {
         self.log.as_mut()
     }
 
-    /// Makes partials of so many rows: for tests and simulations of few groups.
-    pub fn set_partial_rows(&mut self, rows: usize) {
-        self.partial_rows = rows.max(1);
-    }
-
     /// Gives the shard its log after replay, before the first arrival.
     pub fn attach_log(&mut self, log: Appender) {
         assert!(self.pending.is_empty(), "a log is attached before the first arrival");
@@ -330,14 +298,9 @@ impl Shard {
         sizes.try_fold(CLOSED_WORDS_MAX, |room, size| room.checked_sub(size)).is_none()
     }
 
-    /// Whether as many partials are under way as may be.
-    fn has_many_out(&self) -> bool {
-        self.partials_out.len() >= PARTIALS_MAX || self.partial_bytes_out >= PARTIAL_BYTES_MAX
-    }
-
     /// Whether all that came is as durable as it will be, and no pull waits.
     pub fn has_settled(&self) -> bool {
-        self.pending.is_empty() && self.pull.is_none()
+        self.pending.is_empty() && !self.answering.is_asked()
     }
 
     /// Whether nothing waits: no record to become durable, no pull to answer.
@@ -388,7 +351,7 @@ impl Shard {
             return Ok(());
         }
         for _ in 0..BATCHES_PER_STEP_MAX {
-            if self.has_many_out() && self.pull.is_some() {
+            if self.answering.is_held_up() {
                 return Ok(());
             }
             match inbox.arrivals.pop_front() {
@@ -417,61 +380,9 @@ impl Shard {
         Ok(())
     }
 
-    /// Goes on answering: a partial's worth of rows, and `rows` more.
-    fn answer_pull(&mut self, mut rows: usize, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), ShardError> {
-        let back = self.partials_out.drain(..inbox.spent_partials.len());
-        self.partial_bytes_out -= back.sum::<usize>();
-        self.partial_buffers.append(&mut inbox.spent_partials);
-        if let Some(release) = inbox.release.take() {
-            self.views.iter_mut().for_each(|view| view.release(release));
-            self.notes.release(release);
-            self.released = self.released.max(release);
-        }
-        if let Some(up_to) = inbox.pull.take() {
-            debug_assert!(up_to <= self.frontier, "nobody pulls beyond what this shard has published");
-            self.pull = Some(PullState { up_to, view: 0, from: self.unanswered(0) });
-        }
-        rows += self.partial_rows;
-        while let Some(pull) = self.pull {
-            if pull.view == self.views.len() {
-                outbox.pulled = Some(pull.up_to);
-                self.answered = self.answered.max(pull.up_to);
-                self.pull = None;
-                return Ok(());
-            }
-            if self.has_many_out() || rows == 0 {
-                return Ok(());
-            }
-            let view = &mut self.views[pull.view];
-            let written =
-                view.write_partial(pull.view as u32, pull.from, pull.up_to, self.partial_rows, &mut self.partial);
-            self.pull = Some(match written {
-                None => PullState { view: pull.view + 1, from: self.unanswered(pull.view + 1), ..pull },
-                Some(from) => {
-                    rows = rows.saturating_sub(self.partial.slots.len());
-                    let buffer = self.partial_buffers.pop().unwrap_or_default();
-                    let archived = self.partial.archive(buffer);
-                    view.return_sides(&mut self.partial);
-                    let archived = archived?;
-                    self.partials_out.push_back(archived.len());
-                    self.partial_bytes_out += archived.len();
-                    outbox.partials.push(archived);
-                    PullState { from, ..pull }
-                }
-            });
-        }
-        Ok(())
-    }
-
     /// Events given to the views so far.
     fn accepted(&self) -> usize {
         self.counts.streams.iter().map(|stream| stream.accepted as usize).sum()
-    }
-
-    /// The first pane of a view that was not given out: a pull may come before the release of the one before it.
-    fn unanswered(&self, view: usize) -> PaneCursor {
-        let view = self.views.get(view);
-        view.map_or(PaneCursor::START, |view| PaneCursor::at(view.view().plan.spec.window.open_from(self.answered)))
     }
 
     fn assert_invariants(&self) {

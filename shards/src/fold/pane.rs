@@ -83,7 +83,7 @@ impl Pane {
             end,
             index: RowIndex::new(&mut pool.chunks),
             is_by_slot: false,
-            words: pool.free.pop().unwrap_or_default(),
+            words: pool.take_rows(),
             frozen: None,
             stride: pool.stride,
             slots: pool.lists.pop().unwrap_or_default(),
@@ -96,7 +96,7 @@ impl Pane {
 
     /// Words that its rows lie in.
     pub fn size(&self) -> usize {
-        self.words.len()
+        self.slots.len() * self.stride
     }
 
     /// Whether it has no room for another group when it may have `groups_max`.
@@ -156,7 +156,7 @@ impl Pane {
     /// Moves each row to the place of its slot, of which there are `slots_end`.
     #[cold]
     fn order_by_slot(&mut self, slots_end: usize, pool: &mut PagePool) {
-        let mut words = pool.free.pop().unwrap_or_default();
+        let mut words = pool.take_rows();
         pool.extend(&mut words, slots_end);
         for (&slot, row) in self.slots.iter().zip(self.words.chunks_exact(self.stride)) {
             words[slot as usize * self.stride..][..self.stride].copy_from_slice(row);
@@ -174,7 +174,8 @@ impl Pane {
         if let Some(frozen) = &mut self.frozen {
             (0..self.slots.len()).step_by(PAGE_ROWS).for_each(|row| frozen.keep(row, &self.words, pool));
         }
-        let mut words = pool.free.pop().unwrap_or_default();
+        let mut words = pool.take_rows();
+        words.clear();
         let slots = std::mem::take(&mut self.slots);
         for (slot, row) in slots.into_iter().zip(self.words.chunks_exact(self.stride)).filter(|(_, row)| row[0] != 0) {
             self.index.set(slot, self.slots.len() as u32, &mut pool.chunks);
@@ -190,9 +191,7 @@ impl Pane {
 
     /// Replaces the memory of the rows.
     fn give_back(&mut self, words: Vec<u64>, pool: &mut PagePool) {
-        let mut spent = std::mem::replace(&mut self.words, words);
-        spent.clear();
-        pool.free.push(spent);
+        pool.give_back(std::mem::replace(&mut self.words, words));
     }
 
     /// Finds the rows of `slots`, made where there is none, up to the first for which `groups_max` leaves no room;
@@ -475,8 +474,7 @@ impl Pane {
         let held = table.release(self.held(), frontier);
         pool.starts_by_slot = held >= PAGE_ROWS && held * BY_SLOT_SHARE > table.slots_end();
         self.index.recycle(&mut pool.chunks);
-        self.words.clear();
-        pool.free.push(self.words);
+        pool.give_back(self.words);
         self.slots.clear();
         pool.lists.push(self.slots);
     }

@@ -191,6 +191,11 @@ impl ViewFold {
         }
     }
 
+    /// Makes memory of panes that have gone ready for new ones, about `rows_max` rows of it. False if there is none.
+    pub fn tidy(&mut self, rows_max: usize) -> bool {
+        self.pool.tidy(rows_max)
+    }
+
     /// Lets groups go that were in no pane for their time to live. All groups are looked at, so not at every release.
     fn expire(&mut self, frontier: EventTime) {
         let limit = frontier.minus(self.view.group_ttl);
