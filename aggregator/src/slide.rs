@@ -59,6 +59,8 @@ impl Pane {
     pub(crate) fn take_words(&mut self, layout: &RowLayout, words: &[u64], all: usize, row_of: &mut Vec<u32>) {
         let stride = layout.stride;
         let rows = if all > SPREAD_MAX * self.slots.len() { self.slots.len() } else { all + all / 8 };
+        // In steps of an eighth: groups that come one by one do not make each pane ask for memory of another size.
+        let rows = rows.next_multiple_of((rows.next_power_of_two() / 8).max(1));
         if self.rows.words.capacity() < rows * stride {
             // New memory: growing would copy what nobody wants.
             self.rows.words = Vec::with_capacity(rows * stride);
