@@ -9,7 +9,7 @@ use rkyv::util::AlignedVec;
 use std::collections::VecDeque;
 
 /// Partials under way to the coordinator: answering stops until some are given back.
-pub const PARTIALS_MAX: usize = 32;
+pub const PARTIALS_MAX: usize = 16;
 
 /// Rows of a partial: what both sides copy it from and to stays in a core's own cache, and batches do not wait for the rest
 /// of its pane.

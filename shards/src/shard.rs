@@ -25,9 +25,9 @@ use std::collections::VecDeque;
 /// Batches folded in one step, so that completions and pulls never wait long.
 pub const BATCHES_PER_STEP_MAX: usize = 8;
 
-/// Words of closed panes that a shard holds before it takes no more batches until panes are released: 8 MiB. What waits
+/// Words of closed panes that a shard holds before it takes no more batches until panes are released: 6 MiB. What waits
 /// longer has left the caches, and first touches of more memory cost more than a coordinator that is ahead at times gains.
-const CLOSED_WORDS_MAX: usize = 1 << 20;
+const CLOSED_WORDS_MAX: usize = 3 << 18;
 
 /// A stream as a shard sees it.
 #[derive(Clone, Debug)]
