@@ -112,6 +112,7 @@ impl Shard {
         }
         let mut rows = self.answering.rows_due(events);
         if let Some(up_to) = inbox.pull.take() {
+            debug_assert!(!self.answering.is_asked(), "a pull is answered before the next one: partials go once");
             debug_assert!(up_to <= self.frontier, "nobody pulls beyond what this shard has published");
             self.answering.pull = Some(PullState { up_to, view: 0, from: self.unanswered(0) });
         } else if events == 0 && !self.answering.is_asked() {

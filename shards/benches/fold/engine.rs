@@ -125,7 +125,7 @@ pub fn step(batches: &[AlignedBytes], with_log: bool) -> Option<Total> {
     let streams = vec![ShardStream { fingerprint: stream.fingerprint(), fields: stream.fields, views: vec![0] }];
     let mut shard = Shard::new(ShardPlan { streams, views: vec![view()], late_wanted: false }, with_log.then(log));
     let (mut inbox, mut outbox) = (Inbox::default(), Outbox::default());
-    let mut spare = AlignedBytes::new();
+    let (mut spare, mut is_pulling) = (AlignedBytes::new(), false);
     for bytes in batches.iter().map(Some).chain([None]) {
         match bytes {
             Some(bytes) => {
@@ -137,15 +137,22 @@ pub fn step(batches: &[AlignedBytes], with_log: bool) -> Option<Total> {
             None => inbox.arrivals.push_back(Arrival::Frontier(EventTime::MAX)),
         }
         loop {
-            if inbox.pull.is_none() && shard.has_closed(0) {
+            if !is_pulling && shard.has_closed(0) {
                 inbox.pull = Some(shard.frontier());
+                is_pulling = true;
             }
             shard.step(0, &mut inbox, &mut outbox).expect("a step");
             answer(&mut inbox, &mut outbox, &mut spare);
+            is_pulling &= inbox.release.is_none();
             if inbox.arrivals.is_empty() && inbox.completions.is_empty() && inbox.release.is_none() {
                 break;
             }
         }
+    }
+    while is_pulling {
+        shard.step(0, &mut inbox, &mut outbox).expect("a step");
+        answer(&mut inbox, &mut outbox, &mut spare);
+        is_pulling = inbox.release.is_none();
     }
     let counts = &shard.counts().streams[0];
     assert_eq!(counts.received, counts.accepted);

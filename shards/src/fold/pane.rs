@@ -94,9 +94,9 @@ impl Pane {
         }
     }
 
-    /// Words that its rows lie in.
+    /// Words of the pages that its rows lie in: memory of a larger pane that went before does not count.
     pub fn size(&self) -> usize {
-        self.slots.len() * self.stride
+        self.slots.len().max(1).next_multiple_of(PAGE_ROWS) * self.stride
     }
 
     /// Whether it has no room for another group when it may have `groups_max`.
