@@ -58,14 +58,21 @@ impl Dealer {
     /// Deals until all lanes have ended or the engine stops.
     pub fn run(mut self) {
         let _guard = PanicGuard::new(&self.shared);
+        let mut told = Told { frontier: vec![EventTime::MIN; self.shards.len()], next: 0 };
+        let dealt = self.deal_all(&mut told);
+        self.tell_last(dealt, &told);
+    }
+
+    /// Returns the frontier of what was dealt.
+    fn deal_all(&mut self, told: &mut Told) -> EventTime {
         let mut waiting = BTreeMap::new();
         let mut ticket = 0;
-        let mut told = Told { frontier: vec![EventTime::MIN; self.shards.len()], next: 0 };
+        let mut dealt = self.lanes.frontier();
         // Shards that have nothing to fold again must not hold the others back.
-        self.tell(self.lanes.frontier(), &mut told);
+        self.tell(dealt, told);
         while !self.lanes.are_finished() {
             if !self.may_go_on() {
-                return;
+                return dealt;
             }
             self.track.enter(Stage::WaitInput);
             let parsed = self.results.recv_timeout(LOOK_EVERY);
@@ -76,26 +83,45 @@ impl Dealer {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) if waiting.contains_key(&ticket) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return dealt,
             }
             while let Some(parsed) = waiting.remove(&ticket) {
                 ticket += 1;
                 self.gauges[parsed.lane].arrive();
-                if let Err(error) = self.take(parsed, &mut told) {
-                    return self.shared.fail(error);
+                match self.take(parsed, told) {
+                    Ok(true) => dealt = self.lanes.frontier(),
+                    Ok(false) => return dealt,
+                    Err(error) => {
+                        self.shared.fail(error);
+                        return dealt;
+                    }
                 }
                 // The reader may have ended already.
                 let _ = self.permits.try_send(());
             }
         }
-        for shard in 0..self.shards.len() {
-            if !self.push(shard, Arrival::Frontier(EventTime::MAX), EventTime::MAX, &mut told) {
+        EventTime::MAX
+    }
+
+    /// Tells every shard, also when the engine stops: one that is full of closed panes takes what it was dealt only when the
+    /// others have passed them.
+    fn tell_last(&mut self, dealt: EventTime, told: &Told) {
+        let mut untold: Vec<usize> = (0..self.shards.len()).filter(|&shard| told.frontier[shard] < dealt).collect();
+        while !self.shared.has_failed() {
+            untold.retain(|&shard| {
+                let arrivals = &mut self.shards[shard].arrivals;
+                !arrivals.is_abandoned() && arrivals.push(Arrival::Frontier(dealt)).is_err()
+            });
+            if untold.is_empty() {
                 return;
             }
+            self.track.enter(Stage::WaitRoom);
+            std::thread::sleep(RING_POLL);
         }
     }
 
-    fn take(&mut self, parsed: Parsed, told: &mut Told) -> Result<(), EngineError> {
+    /// False if the engine stops before all of it is dealt.
+    fn take(&mut self, parsed: Parsed, told: &mut Told) -> Result<bool, EngineError> {
         let lane = parsed.lane;
         let task = parsed.result?;
         if let ParsedTask::Batch(batch) = &task {
@@ -103,23 +129,26 @@ impl Dealer {
         }
         let dealt = self.lanes.frontier();
         let stamped = self.lanes.take(lane, task)?;
-        self.deal(stamped, dealt, told);
+        if !self.deal(stamped, dealt, told) {
+            return Ok(false);
+        }
         self.gauges[lane].show(self.lanes.watermark(lane));
         let frontier = self.lanes.frontier();
         self.shared.progress.watermark.store(frontier.0, Ordering::Relaxed);
         self.tell(frontier, told);
-        Ok(())
+        Ok(true)
     }
 
-    /// Deals a batch; `dealt` is the frontier without it.
-    fn deal(&mut self, batch: StampedBatch, dealt: EventTime, told: &mut Told) {
+    /// Deals a batch; `dealt` is the frontier without it. False if the engine stops meanwhile.
+    fn deal(&mut self, batch: StampedBatch, dealt: EventTime, told: &mut Told) -> bool {
         for (part, bytes) in batch.parts {
             let shard = self.choose(batch.is_split.then_some(part), told);
             if !self.push(shard, Arrival::Batch(bytes), dealt, told) {
-                return;
+                return false;
             }
             told.frontier[shard] = batch.frontier;
         }
+        true
     }
 
     /// The shard for a batch, or for a part of one.
@@ -185,5 +214,57 @@ impl Dealer {
                 Lifecycle::Init | Lifecycle::Running => return true,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::lanes::{DealtLane, LaneStart};
+    use crate::feed::stamps::DealtPlan;
+    use crate::links::link;
+    use corefold_aggregator::time::Duration;
+    use crossbeam_channel::bounded;
+
+    /// A shard whose ring is nearly full is not told of every step. One that has taken more than it would wait for it without
+    /// end if the engine stopped then.
+    #[test]
+    fn all_shards_hear_the_last_frontier_of_an_engine_that_stops() {
+        let known = EventTime(7_000_000);
+        let start = LaneStart { watermark: Some(known), ..LaneStart::default() };
+        let lanes = vec![DealtLane::new(0, Duration::default(), start)];
+        let (mut shards, dealers): (Vec<_>, Vec<_>) =
+            (0..3).map(|_| link()).map(|(shard, dealer, _)| (shard, dealer)).unzip();
+        let mut dealers: Vec<DealerEnds> = dealers;
+        for (dealer, waiting) in dealers.iter_mut().zip([0, ARRIVALS_MAX - 1, ARRIVALS_MAX]) {
+            (0..waiting).for_each(|_| dealer.arrivals.push(Arrival::Frontier(EventTime::MIN)).expect("room"));
+        }
+        let shared: Arc<Shared<EngineError>> = Arc::default();
+        let dealer = Dealer {
+            lanes: DealtLanes::new(vec![DealtPlan { fingerprint: 1, kinds: Vec::new() }], lanes),
+            gauges: Arc::new(vec![LaneGauge::default()]),
+            results: bounded(1).1,
+            permits: bounded(1).0,
+            batch_spares: bounded(1).0,
+            shards: dealers,
+            routing: Routing::Load,
+            track: shared.timeline.track("dealer"),
+            shared: Arc::clone(&shared),
+        };
+        shared.lifecycle.advance(Lifecycle::Stopped).expect("it stops");
+        let thread = std::thread::spawn(move || dealer.run());
+        for shard in &mut shards {
+            let mut last = EventTime::MIN;
+            while last == EventTime::MIN {
+                let is_gone = shard.arrivals.is_abandoned();
+                match shard.arrivals.pop() {
+                    Ok(Arrival::Frontier(frontier)) => last = frontier,
+                    Ok(other) => panic!("nobody has dealt {other:?}"),
+                    Err(_) => assert!(!is_gone, "the dealer has gone without a word"),
+                }
+            }
+            assert_eq!(last, known);
+        }
+        thread.join().expect("a dealer that ends");
     }
 }
