@@ -314,12 +314,7 @@ fn from_panes(
 }
 
 /// One shard's groups of one pane; slots are the shard's own, one more than the group's number.
-fn partial(
-    layout: &RowLayout,
-    pane: PaneId,
-    groups: &[(i64, Rows)],
-    mut is_new: impl FnMut(u32) -> bool,
-) -> Partial {
+fn partial(layout: &RowLayout, pane: PaneId, groups: &[(i64, Rows)], mut is_new: impl FnMut(u32) -> bool) -> Partial {
     let mut partial = Partial { pane: pane.0, ..Partial::default() };
     let mut rows = Rows::default();
     rows.grow(layout, groups.len());

@@ -142,7 +142,8 @@ impl Shard {
     ) -> Result<PullState, ShardError> {
         let rows_max = self.answering.partial_rows;
         let view = &mut self.views[pull.view];
-        let Some(from) = view.write_partial(pull.view as u32, pull.from, pull.up_to, rows_max, &mut self.partial) else {
+        let Some(from) = view.write_partial(pull.view as u32, pull.from, pull.up_to, rows_max, &mut self.partial)
+        else {
             return Ok(PullState { view: pull.view + 1, from: self.unanswered(pull.view + 1), ..pull });
         };
         *rows = rows.saturating_sub(self.partial.slots.len());
