@@ -233,9 +233,8 @@ mod tests {
         let known = EventTime(7_000_000);
         let start = LaneStart { watermark: Some(known), ..LaneStart::default() };
         let lanes = vec![DealtLane::new(0, Duration::default(), start)];
-        let (mut shards, dealers): (Vec<_>, Vec<_>) =
+        let (mut shards, mut dealers): (Vec<_>, Vec<DealerEnds>) =
             (0..3).map(|_| link()).map(|(shard, dealer, _)| (shard, dealer)).unzip();
-        let mut dealers: Vec<DealerEnds> = dealers;
         for (dealer, waiting) in dealers.iter_mut().zip([0, ARRIVALS_MAX - 1, ARRIVALS_MAX]) {
             (0..waiting).for_each(|_| dealer.arrivals.push(Arrival::Frontier(EventTime::MIN)).expect("room"));
         }
