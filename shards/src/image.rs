@@ -142,7 +142,7 @@ impl Shard {
         } else {
             // Also while none is under way: an old snapshot may be left to delete.
             let (partial, requests) = (&mut self.partial, &mut outbox.snapshot_requests);
-            if snapshots.advance(&mut self.views, durable, partial, requests)? {
+            if snapshots.advance(&mut self.views, (durable, self.released), partial, requests)? {
                 self.views.iter_mut().for_each(|view| view.thaw());
             }
         }

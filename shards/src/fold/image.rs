@@ -83,7 +83,7 @@ impl ViewFold {
     }
 
     /// Writes rows of the oldest frozen pane from (`pane`, `row`) on to `partial`; returns where to go on. `None` when
-    /// there is no such pane. Panes that were released meanwhile are not missed: the pane log has them.
+    /// there is no such pane. Panes that were released meanwhile are missing: the pane log has them, and the header says so.
     pub fn write_image(&mut self, (pane, row): (PaneId, usize), partial: &mut Partial) -> Option<(PaneId, usize)> {
         let layout = &self.view.plan.layout;
         let found = self.ring.next_in(pane, PaneId(i64::MAX))?;

@@ -6,6 +6,7 @@
 use crate::wal::layout::{read_u32, read_u64, write_u32, write_u64};
 use crate::wal::{LogIdentity, Lsn};
 use corefold_aggregator::partial::PartialError;
+use corefold_aggregator::time::EventTime;
 use std::io;
 
 /// What readers of this code understand.
@@ -28,6 +29,7 @@ const LSN_AT: usize = 48;
 const TABLE_AT: usize = 56;
 const CHUNKS_AT: usize = 64;
 const TABLE_CRC_AT: usize = 72;
+const RELEASED_AT: usize = 80;
 const CRC_AT: usize = HEADER_SIZE - 4;
 
 /// Why a snapshot cannot be used. An older one, or the log alone, may still do.
@@ -164,7 +166,13 @@ pub struct SnapshotHeader {
     pub chunks: u64,
     /// Checksum of the table.
     pub table_crc: u32,
+    /// Panes below this time may be missing: they were released before their pieces were written. The head is older and
+    /// may say less.
+    pub released: EventTime,
 }
+
+/// Turns a time into a word and back: zeros, which older files have there, are before all time.
+const TIME_ORIGIN: u64 = 1 << 63;
 
 impl SnapshotHeader {
     /// Writes the header and its checksum.
@@ -180,6 +188,7 @@ impl SnapshotHeader {
         write_u64(&mut bytes[..], TABLE_AT, self.table_at);
         write_u64(&mut bytes[..], CHUNKS_AT, self.chunks);
         write_u32(&mut bytes[..], TABLE_CRC_AT, self.table_crc);
+        write_u64(&mut bytes[..], RELEASED_AT, self.released.0 as u64 ^ TIME_ORIGIN);
         let crc = crc32c::crc32c(&bytes[..CRC_AT]);
         write_u32(&mut bytes[..], CRC_AT, crc);
         bytes
@@ -207,6 +216,7 @@ impl SnapshotHeader {
             table_at: read_u64(bytes, TABLE_AT),
             chunks: read_u64(bytes, CHUNKS_AT),
             table_crc: read_u32(bytes, TABLE_CRC_AT),
+            released: EventTime((read_u64(bytes, RELEASED_AT) ^ TIME_ORIGIN) as i64),
         })
     }
 

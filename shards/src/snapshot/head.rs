@@ -26,7 +26,7 @@ const COUNT_MAX: u64 = 1 << 60;
 pub struct SnapshotHead {
     /// What the shard had promised not to go below again.
     pub frontier: i64,
-    /// Panes below this time are in the pane log and not in here.
+    /// Panes below this time are in the pane log and not in here. Others may be when the header says more.
     pub released: i64,
     /// Number of streams in `counts`; views follow them.
     pub streams: u32,

@@ -58,7 +58,8 @@ impl<S: SnapshotSource> SnapshotFile<S> {
             return Err(SnapshotError::Damaged { offset: HEADER_SIZE as u64, what: "the first chunk is not a head" });
         };
         let content = |error| SnapshotError::Content { offset: HEADER_SIZE as u64, error };
-        let head = SnapshotHead::read(chunk.bytes).map_err(content)?;
+        let mut head = SnapshotHead::read(chunk.bytes).map_err(content)?;
+        head.released = head.released.max(file.header.released.0);
         file.head = head;
         Ok(file)
     }
@@ -68,7 +69,7 @@ impl<S: SnapshotSource> SnapshotFile<S> {
         &self.header
     }
 
-    /// The head.
+    /// The head. It says of all that may be missing that it is released, also of what was while the image was written.
     pub fn head(&self) -> &SnapshotHead {
         &self.head
     }

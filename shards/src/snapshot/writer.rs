@@ -10,7 +10,7 @@ use super::io::{SnapshotCompletion, SnapshotRequest};
 use crate::fold::view_fold::ViewFold;
 use crate::wal::{LogIdentity, Lsn};
 use corefold_aggregator::partial::{Partial, PartialError};
-use corefold_aggregator::time::PaneId;
+use corefold_aggregator::time::{EventTime, PaneId};
 use rkyv::util::AlignedVec;
 use std::collections::VecDeque;
 
@@ -76,6 +76,8 @@ struct UnderWay {
     table: Vec<ChunkEntry>,
     table_at: u64,
     table_crc: u32,
+    /// What was released when the last piece was taken.
+    released: EventTime,
     writes: usize,
     failed: Option<i32>,
 }
@@ -181,6 +183,7 @@ impl SnapshotWriter {
             table: Vec::new(),
             table_at: 0,
             table_crc: 0,
+            released: EventTime::MIN,
             writes: 0,
             failed: None,
         };
@@ -192,12 +195,12 @@ impl SnapshotWriter {
         Ok(())
     }
 
-    /// Hands out what can be written now; at most one piece. `durable` is the log's cursor. Returns whether the views
-    /// may be thawed: all pieces have been taken from them.
+    /// Hands out what can be written now; at most one piece. `durable` is the log's cursor; panes below `released` are no
+    /// more in the views. Returns whether the views may be thawed: all pieces have been taken from them.
     pub fn advance(
         &mut self,
         views: &mut [ViewFold],
-        durable: Lsn,
+        (durable, released): (Lsn, EventTime),
         partial: &mut Partial,
         out: &mut Vec<SnapshotRequest>,
     ) -> Result<bool, PartialError> {
@@ -229,6 +232,7 @@ impl SnapshotWriter {
                 };
             }
             Place::Panes { view, .. } if view == views.len() => {
+                under_way.released = released;
                 under_way.at = Place::Table;
                 return Ok(true);
             }
@@ -262,6 +266,7 @@ impl SnapshotWriter {
                     table_at: under_way.table_at,
                     chunks: under_way.table.len() as u64,
                     table_crc: under_way.table_crc,
+                    released: under_way.released,
                 };
                 out.push(SnapshotRequest::Install { generation: under_way.generation, header: header.encode() });
                 under_way.at = Place::Installing;

@@ -148,3 +148,34 @@ fn no_snapshot_begins_while_logs_are_folded_again() {
     }
     assert_eq!(shelf.installed.len(), 1);
 }
+
+/// The pane log has what is released, as a rule. If its end is lost, an image that lacks such panes must not be taken for
+/// whole.
+#[test]
+fn a_snapshot_says_of_every_pane_that_it_lacks_that_it_is_released() {
+    let plan = plan(1000);
+    let all = EventTime::MAX;
+    let mut lacking = 0;
+    for seed in 0..40 {
+        let batches = batches(seed, 16);
+        let expected = windows(&mut [restarted(1000, &[], &batches)], &plan, all);
+        for (count, time) in (0..20).flat_map(|count| [(count, EventTime(25)), (count, EventTime(50))]) {
+            let mut live = shard(&plan);
+            let (mut inbox, mut shelf) = (Inbox::default(), Shelf::default());
+            step(&mut live, batches[..12].to_vec(), &mut inbox, &mut shelf);
+            step(&mut live, Vec::new(), &mut inbox, &mut shelf);
+            live.want_snapshot();
+            (0..=count).for_each(|_| drop(step(&mut live, Vec::new(), &mut inbox, &mut shelf)));
+            live.publish(time);
+            inbox.release = Some(time);
+            (0..STEPS_MAX).for_each(|_| drop(step(&mut live, Vec::new(), &mut inbox, &mut shelf)));
+            let image = shelf.installed.into_values().next().expect("a snapshot");
+            let says = SnapshotFile::open(&image[..], &IDENTITY, 1).expect("a sound snapshot").head().released;
+            assert!(says == i64::MIN || says == time.0);
+            let is_whole = windows(&mut [restarted(1000, &[&image], &batches)], &plan, all) == expected;
+            assert!(is_whole || says == time.0, "seed {seed}, released after {count} steps: panes are missing unsaid");
+            lacking += usize::from(!is_whole);
+        }
+    }
+    assert!(lacking > 100, "only {lacking} images lacked a pane");
+}
