@@ -107,6 +107,12 @@ impl Coordinator {
         }
     }
 
+    /// The time below which every pane is merged and windows are still to be given out, if there is one: shards that keep no
+    /// log may forget their panes already.
+    pub fn merged(&self) -> Option<EventTime> {
+        (!self.is_pulling() && self.emitted < self.pulled).then_some(self.pulled)
+    }
+
     /// Gives every window that became final to `sink(view, rows)`, which may keep the rows if it leaves an older batch of
     /// the view or an empty one in their place, and returns the time below which shards may
     /// forget their panes (with a log: once what was written is durable); `None` while a pull is under way or not

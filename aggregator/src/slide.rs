@@ -59,6 +59,8 @@ impl Pane {
     pub(crate) fn take_words(&mut self, layout: &RowLayout, words: &[u64], all: usize, row_of: &mut Vec<u32>) {
         let stride = layout.stride;
         let rows = if all > SPREAD_MAX * self.slots.len() { self.slots.len() } else { all + all / 8 };
+        // In steps of an eighth: groups that come one by one do not make each pane ask for memory of another size.
+        let rows = rows.next_multiple_of((rows.next_power_of_two() / 8).max(1));
         if self.rows.words.capacity() < rows * stride {
             // New memory: growing would copy what nobody wants.
             self.rows.words = Vec::with_capacity(rows * stride);
@@ -136,6 +138,19 @@ impl Slide {
     /// An empty pane, in the memory of one that was dropped.
     pub fn take_spent(&mut self) -> Pane {
         self.spent.pop().unwrap_or_default()
+    }
+
+    /// Puts the rows of a pane that came in several pieces into the order of their slots, see [`Pane::take_words`].
+    pub(crate) fn put_in_order(&mut self, layout: &RowLayout, pane: &mut Pane, all: usize, order: &mut Vec<u32>) {
+        if pane.slots.is_sorted() || !pane.rows.sides.spills.is_empty() {
+            return;
+        }
+        let mut sorted = self.take_spent();
+        std::mem::swap(&mut sorted.slots, &mut pane.slots);
+        std::mem::swap(&mut sorted.rows.sides, &mut pane.rows.sides);
+        sorted.take_words(layout, &pane.rows.words, all, order);
+        std::mem::swap(&mut sorted, pane);
+        self.recycle(sorted);
     }
 
     /// The oldest pane held.

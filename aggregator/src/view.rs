@@ -113,8 +113,12 @@ pub struct View {
     pub(crate) recent: VecDeque<(i64, u64)>,
     /// Whether `recent` is kept.
     pub(crate) keeps_recent: bool,
-    /// By slot: row in the pane being merged.
+    /// By slot: row in the pane that was merged last, unless that lies by slot.
     row_of: Vec<u32>,
+    /// That pane; `None` if nothing is known of it any more.
+    row_of_pane: Option<PaneId>,
+    /// Rows of the pane that was whole last: the next one will have about as many.
+    rows_last: usize,
     /// Memory of a merge: by row of the partial, its row in the pane, and its own; rows and keys to be sorted.
     into: Vec<u32>,
     from: Vec<u32>,
@@ -129,7 +133,7 @@ pub struct View {
 
 const NO_ROW: u32 = u32::MAX;
 
-/// Rows of a pane lie by slot while it is merged if its first partial has one for so many slots.
+/// Rows of a pane lie by slot while it is merged if a shard is expected to have one for so many slots.
 const BY_SLOT_SHARE: usize = 4;
 
 impl View {
@@ -144,6 +148,8 @@ impl View {
             recent: VecDeque::new(),
             keeps_recent: false,
             row_of: Vec::new(),
+            row_of_pane: None,
+            rows_last: 0,
             into: Vec::new(),
             from: Vec::new(),
             order: Vec::new(),
@@ -177,8 +183,10 @@ impl View {
         let id = PaneId(partial.pane);
         let mut pane = self.collecting.remove(&id).unwrap_or_else(|| self.slide.take_spent());
         if pane.slots.is_empty() {
-            // What handles name moves with the first partial; the rows of a single shard are put in order at once.
-            let is_dense = partial.slots.len() * BY_SLOT_SHARE >= self.groups.slots_end();
+            // This may be the first of several pieces; the first one of all has announced every group of its pane.
+            let expected = partial.slots.len().max(partial.announced.len()).max(self.rows_last);
+            let is_dense = expected * BY_SLOT_SHARE >= self.groups.slots_end();
+            // What handles name moves with the first partial; the rows of a single shard are put in order at the end.
             pane.is_by_slot = is_dense && self.groups.shards() > 1 && layout.handles.is_empty();
         }
         let merged = if pane.is_by_slot {
@@ -194,43 +202,35 @@ impl View {
     /// Adds each row to that of its slot.
     fn merge_by_slot(&mut self, shard: usize, partial: &PartialRef<'_>, pane: &mut Pane) -> Result<(), ViewError> {
         let layout = &self.plan.layout;
-        let is_first = pane.slots.is_empty();
         pane.rows.grow(layout, self.groups.slots_end());
+        let is_plain = partial.sides.is_empty();
         self.into.clear();
-        for &slot in partial.slots {
+        self.order.clear();
+        for ((&slot, row), at) in partial.slots.iter().zip(partial.words.chunks_exact(layout.stride)).zip(0..) {
             let Some(ours) = self.groups.slot_of(shard, slot) else {
                 return Err(ViewError::UnknownSlot { view: self.plan.spec.name.clone(), shard, slot });
             };
+            let target = &mut pane.rows.words[ours as usize * layout.stride..][..layout.stride];
             // A shard names each group once.
-            if is_first || pane.rows.words[ours as usize * layout.stride] == 0 {
+            if target[0] == 0 {
                 pane.slots.push(ours);
                 self.groups.hold(ours);
+                if is_plain {
+                    target.copy_from_slice(row);
+                    continue;
+                }
             }
             self.into.push(ours);
+            self.order.push(at);
         }
-        if is_first && partial.sides.is_empty() {
-            for (&ours, row) in self.into.iter().zip(partial.words.chunks_exact(layout.stride)) {
-                pane.rows.words[ours as usize * layout.stride..][..layout.stride].copy_from_slice(row);
-            }
-        } else {
-            self.merge_into(partial, pane);
-        }
+        pane.rows.merge(layout, &self.into, partial.rows(), &self.order, MergeScope::SamePane);
         Ok(())
-    }
-
-    /// Adds the rows of `partial` to those that `into` says.
-    fn merge_into(&mut self, partial: &PartialRef<'_>, pane: &mut Pane) {
-        number(&mut self.from, self.into.len());
-        pane.rows.merge(&self.plan.layout, &self.into, partial.rows(), &self.from, MergeScope::SamePane);
     }
 
     fn merge_rows(&mut self, shard: usize, partial: &mut PartialRef<'_>, pane: &mut Pane) -> Result<(), ViewError> {
         let is_first = pane.slots.is_empty();
         if !is_first {
-            self.row_of.resize(self.groups.slots_end(), NO_ROW);
-            for (row, &slot) in pane.slots.iter().enumerate() {
-                self.row_of[slot as usize] = row as u32;
-            }
+            self.find_rows(PaneId(partial.pane), pane);
         }
         self.into.clear();
         for &slot in partial.slots {
@@ -243,6 +243,9 @@ impl View {
             if known == NO_ROW {
                 pane.slots.push(ours);
                 self.groups.hold(ours);
+                if !is_first {
+                    self.row_of[ours as usize] = row;
+                }
             }
             self.into.push(row);
         }
@@ -251,18 +254,36 @@ impl View {
             pane.rows.sides = std::mem::take(&mut partial.sides).into_owned();
             pane.take_words(&self.plan.layout, partial.words, self.groups.slots_end(), &mut self.order);
         } else {
-            for &slot in &pane.slots {
-                self.row_of[slot as usize] = NO_ROW;
-            }
             pane.rows.grow(&self.plan.layout, pane.slots.len());
-            self.merge_into(partial, pane);
+            number(&mut self.from, self.into.len());
+            pane.rows.merge(&self.plan.layout, &self.into, partial.rows(), &self.from, MergeScope::SamePane);
         }
         Ok(())
     }
 
+    /// Brings `row_of` to where it tells the rows of `pane`. Pieces of one pane follow each other, as a rule.
+    fn find_rows(&mut self, id: PaneId, pane: &Pane) {
+        if self.row_of_pane != Some(id) {
+            self.row_of.clear();
+            self.row_of_pane = Some(id);
+            self.row_of.resize(self.groups.slots_end(), NO_ROW);
+            pane.slots.iter().zip(0..).for_each(|(&slot, row)| self.row_of[slot as usize] = row);
+        }
+        self.row_of.resize(self.groups.slots_end(), NO_ROW);
+    }
+
     /// All partials of the panes that are collected are there.
     pub(crate) fn close_panes(&mut self) {
-        self.collecting.values_mut().for_each(|pane| pane.compact(&self.plan.layout));
+        let layout = &self.plan.layout;
+        let (all, is_single) = (self.groups.slots_end(), self.groups.shards() == 1);
+        for pane in self.collecting.values_mut() {
+            pane.compact(layout);
+            if is_single {
+                self.slide.put_in_order(layout, pane, all, &mut self.order);
+            }
+            self.rows_last = pane.slots.len();
+        }
+        self.row_of_pane = None;
     }
 
     fn check_groups(&self, id: PaneId) -> Result<(), ViewError> {

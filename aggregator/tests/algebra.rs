@@ -243,6 +243,7 @@ proptest! {
         offset in 0..9i64,
         cuts in prop::collection::vec(-60..60i64, 0..5),
         kept in prop::sample::select(vec![Kept::All, Kept::Words]),
+        pieces in (1..=3usize, prop::sample::select(vec![1, 2, 100]), any::<bool>()),
     ) {
         let window = WindowSpec::new(micros(shape.0), micros(shape.1), micros(offset)).unwrap();
         let plan = view(window, kept);
@@ -251,41 +252,57 @@ proptest! {
         let mut cuts: Vec<i64> = cuts;
         cuts.sort_unstable();
         let frontiers: Vec<EventTime> = cuts.into_iter().map(EventTime).chain([EventTime::MAX]).collect();
-        let found = from_panes(&plan, &events, &rows, &frontiers);
+        let found = from_panes(&plan, &events, &rows, &frontiers, pieces);
         prop_assert_eq!(found, from_events(&plan, &events, &rows));
     }
 }
 
 type Lines = Vec<(i64, i64, i64, Vec<OutputColumn>)>;
 
-/// Through partials of three shards and the coordinator, with pulls at `frontiers`.
-fn from_panes(plan: &ViewPlan, events: &[(Event, usize)], rows: &[Rows], frontiers: &[EventTime]) -> Lines {
+/// Through partials of so many shards and the coordinator, with pulls at `frontiers`. A pane comes in pieces of so many
+/// rows, those of all shards one after the other or in turn.
+fn from_panes(
+    plan: &ViewPlan,
+    events: &[(Event, usize)],
+    rows: &[Rows],
+    frontiers: &[EventTime],
+    (shards, piece_rows, in_turn): (usize, usize, bool),
+) -> Lines {
     let window = plan.spec.window;
-    let mut coordinator = Coordinator::new(vec![plan.clone()], 3);
+    let mut coordinator = Coordinator::new(vec![plan.clone()], shards);
     let mut lines = Lines::new();
     let mut announced = std::collections::BTreeSet::new();
     let mut below = PaneId(i64::MIN);
     for &frontier in frontiers {
-        (0..3).for_each(|shard| coordinator.on_frontier(shard, frontier));
+        (0..shards).for_each(|shard| coordinator.on_frontier(shard, frontier));
         let Some(pulled) = coordinator.start_pull() else { continue };
         let limit = window.open_from(pulled);
-        for shard in 0..3 {
+        let mut pieces = Vec::new();
+        for shard in 0..shards {
+            let mut turn = 0;
             let mut panes: BTreeMap<PaneId, BTreeMap<i64, Rows>> = BTreeMap::new();
             for ((event, owner), row) in events.iter().zip(rows) {
                 let pane = window.pane_of(EventTime(event.time));
-                if *owner == shard && pane >= below && pane < limit {
+                if *owner % shards == shard && pane >= below && pane < limit {
                     let groups = panes.entry(pane).or_default();
                     let total = groups.entry(event.group).or_insert_with(|| merged(&plan.layout, &[]));
                     total.merge(&plan.layout, &[0], row, &[0], MergeScope::SamePane);
                 }
             }
             for (pane, groups) in panes {
-                let partial = partial(&plan.layout, pane, &groups, |slot| announced.insert((shard, slot)));
-                let bytes = partial.archive(Default::default()).unwrap();
-                coordinator.on_partial(shard, &bytes).unwrap();
+                let groups: Vec<(i64, Rows)> = groups.into_iter().collect();
+                for groups in groups.chunks(piece_rows) {
+                    let partial = partial(&plan.layout, pane, groups, |slot| announced.insert((shard, slot)));
+                    pieces.push((turn, shard, partial.archive(Default::default()).unwrap()));
+                    turn += 1;
+                }
             }
-            coordinator.on_pulled(shard, pulled);
         }
+        if in_turn {
+            pieces.sort_by_key(|(turn, ..)| *turn);
+        }
+        pieces.iter().for_each(|(_, shard, bytes)| coordinator.on_partial(*shard, bytes).unwrap());
+        (0..shards).for_each(|shard| coordinator.on_pulled(shard, pulled));
         below = limit;
         let emitted = coordinator.emit(|_, batch: &mut ResultBatch| {
             lines.extend((0..batch.rows).map(|row| line(batch, row)));
@@ -297,12 +314,7 @@ fn from_panes(plan: &ViewPlan, events: &[(Event, usize)], rows: &[Rows], frontie
 }
 
 /// One shard's groups of one pane; slots are the shard's own, one more than the group's number.
-fn partial(
-    layout: &RowLayout,
-    pane: PaneId,
-    groups: &BTreeMap<i64, Rows>,
-    mut is_new: impl FnMut(u32) -> bool,
-) -> Partial {
+fn partial(layout: &RowLayout, pane: PaneId, groups: &[(i64, Rows)], mut is_new: impl FnMut(u32) -> bool) -> Partial {
     let mut partial = Partial { pane: pane.0, ..Partial::default() };
     let mut rows = Rows::default();
     rows.grow(layout, groups.len());

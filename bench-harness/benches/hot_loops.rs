@@ -5,13 +5,14 @@
 
 use corefold_aggregator::coordinator::Coordinator;
 use corefold_aggregator::partial::Partial;
-use corefold_aggregator::time::{EventTime, PaneId};
+use corefold_aggregator::time::EventTime;
 use corefold_bench::local::plan::LocalPlan;
 use corefold_bench::scenario::digest::{Digest, ResultRow};
 use corefold_bench::scenario::events::Events;
 use corefold_bench::scenario::reference::Windows;
 use corefold_bench::scenario::{hand, params, question};
 use corefold_shards::batch::{AlignedBytes, UnverifiedBatch};
+use corefold_shards::fold::pane::PaneCursor;
 use corefold_shards::fold::view_fold::ViewFold;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rkyv::util::AlignedVec;
@@ -87,7 +88,7 @@ fn panes(criterion: &mut Criterion) {
     let mut view = ViewFold::new(view_plan.clone());
     fold_all(&plan, &mut view, &batches);
     let mut partial = Partial::default();
-    view.write_partial(0, PaneId(i64::MIN), EventTime::MAX, &mut partial).expect("a pane");
+    view.write_partial(0, PaneCursor::START, EventTime::MAX, usize::MAX, &mut partial).expect("a pane");
     group.throughput(Throughput::Elements(partial.slots.len() as u64));
     let bytes = partial.archive(AlignedVec::new()).expect("an archive");
     let stride = view_plan.plan.layout.stride;

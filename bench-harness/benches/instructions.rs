@@ -6,7 +6,7 @@
 
 use corefold_aggregator::coordinator::Coordinator;
 use corefold_aggregator::partial::Partial;
-use corefold_aggregator::time::{EventTime, PaneId};
+use corefold_aggregator::time::EventTime;
 use corefold_bench::local::plan::LocalPlan;
 use corefold_bench::scenario::events::{Events, START_US};
 use corefold_bench::scenario::folding::emit;
@@ -20,8 +20,9 @@ use corefold_shards::batch::columns::ColumnSet;
 use corefold_shards::batch::wire::encode;
 use corefold_shards::batch::{AlignedBytes, UnverifiedBatch};
 use corefold_shards::fold::group_table::{GroupTable, NO_SLOT};
+use corefold_shards::fold::pane::PaneCursor;
 use corefold_shards::fold::view_fold::ViewFold;
-use corefold_shards::shard::Arrival;
+use corefold_shards::shard::{Arrival, PARTIAL_ROWS};
 use corefold_shards::wal::{
     Appender, AppenderConfig, DiskCompletion, DiskRequest, Durability, LogIdentity, RecordKind, ResumePoint,
 };
@@ -245,8 +246,8 @@ fn partials(events: usize, shard: usize) -> (Vec<AlignedVec>, LocalPlan) {
     let Scene { plan, batches, .. } = scene(events, &["keys=uniform", &format!("seed={}", shard + 1)]);
     let mut view = ViewFold::new(plan.shards.views[0].clone());
     fold_all(&plan, &mut view, &batches);
-    let (mut partial, mut found, mut from) = (Partial::default(), Vec::new(), PaneId(i64::MIN));
-    while let Some(next) = view.write_partial(0, from, EventTime::MAX, &mut partial) {
+    let (mut partial, mut found, mut from) = (Partial::default(), Vec::new(), PaneCursor::START);
+    while let Some(next) = view.write_partial(0, from, EventTime::MAX, PARTIAL_ROWS, &mut partial) {
         found.push(partial.archive(AlignedVec::new()).expect("an archive"));
         view.return_sides(&mut partial);
         from = next;

@@ -20,10 +20,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long the coordinator sleeps at most before it looks whether a shard calls.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
+const LOOK_EVERY: Duration = Duration::from_micros(200);
 
 /// How long it sleeps between looks while shards answer a pull.
-const ANSWER_POLL: Duration = Duration::from_micros(200);
+const ANSWER_POLL: Duration = Duration::from_micros(50);
 
 /// What the coordinator works with.
 pub struct CoordinatorCore {
@@ -152,13 +152,16 @@ impl CoordinatorCore {
         Ok(is_all)
     }
 
-    /// Gives out what became final. Without a log of panes the shards may forget them then.
+    /// Gives out what became final. Without a log of panes the shards may forget them: they are merged.
     fn emit(&mut self, is_logged: bool, track: &Track) -> Result<(), EngineError> {
         if self.shards.iter().any(|shard| shard.orders.slots() == 0) {
             return Ok(());
         }
+        if !is_logged && let Some(time) = self.coordinator.merged() {
+            self.tell(|| ToShard::Release(time));
+        }
         let Self { coordinator, exports, spent, shared, background, .. } = self;
-        let release = coordinator.emit(|view, batch: &mut ResultBatch| {
+        let emitted = coordinator.emit(|view, batch: &mut ResultBatch| {
             count(&shared.progress, batch);
             let batch = std::mem::replace(batch, spent.take(view));
             if exports.is_full() {
@@ -169,15 +172,12 @@ impl CoordinatorCore {
             track.enter(Stage::Emit);
             sent.map_err(Stop::Engine)
         });
-        match release {
+        match emitted {
             Ok(Some(time)) => {
                 let mut ledger = ShardCounts::default();
                 self.shards.iter().for_each(|shard| ledger.add(&shard.board.counts()));
                 let point = Box::new(CommitPoint { ledger, frontier: time });
                 send(&self.exports, ExportMessage::Commit(point), &self.shared)?;
-                if !is_logged {
-                    self.tell(|| ToShard::Release(time));
-                }
             }
             Ok(None) => {}
             Err(Stop::Engine(error)) => return Err(error),

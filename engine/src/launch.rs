@@ -40,7 +40,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const EXPORT_END_MAX: Duration = Duration::from_secs(2);
 
 /// Memory that an executor locks for disk I/O, in bytes: nothing here reads or writes files through one.
-const IO_MEMORY: usize = 64 << 10;
+pub const IO_MEMORY: usize = 64 << 10;
 
 /// Batches that may be between reader and dealer, per parser.
 const UNDERWAY_PER_PARSER: usize = 4;

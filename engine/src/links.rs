@@ -21,7 +21,7 @@ pub const ARRIVALS_MAX: usize = 32;
 pub const MESSAGES_MAX: usize = 64;
 
 /// Closed panes of one shard at which it calls the coordinator before its time.
-pub const PANES_CLOSED_MAX: usize = 3;
+pub const PANES_CLOSED_MAX: usize = 1;
 
 /// From the coordinator to a shard.
 #[derive(Debug)]

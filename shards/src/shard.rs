@@ -5,6 +5,8 @@
 //! and simulation call the same function. What becomes of one batch is in [`crate::intake`], how it is folded in
 //! [`crate::fold`], how it is logged in [`crate::wal`].
 
+use crate::answering::Answering;
+pub use crate::answering::{PARTIAL_ROWS, PARTIALS_MAX};
 use crate::batch::VerifiedBatch;
 use crate::batch::wire::{AlignedBytes, LOCAL_PRODUCER, Stamp};
 use crate::counters::ShardCounts;
@@ -16,22 +18,16 @@ use crate::snapshot::{Adopted, SnapshotCompletion, SnapshotRequest, SnapshotWrit
 use crate::wal::{Appender, DiskCompletion, DiskRequest, Lsn, WalError};
 use corefold_aggregator::partial::{Partial, PartialError};
 use corefold_aggregator::spec::Field;
-use corefold_aggregator::time::{EventTime, PaneId};
+use corefold_aggregator::time::EventTime;
 use rkyv::util::AlignedVec;
 use std::collections::VecDeque;
 
 /// Batches folded in one step, so that completions and pulls never wait long.
 pub const BATCHES_PER_STEP_MAX: usize = 8;
 
-/// Partials under way to the coordinator: answering stops until some are given back.
-pub const PARTIALS_MAX: usize = 16;
-
-/// Bytes of them.
-const PARTIAL_BYTES_MAX: usize = 8 << 20;
-
-/// Words of closed panes that a shard holds before it takes no more batches until panes are released: 8 MiB. What waits
+/// Words of closed panes that a shard holds before it takes no more batches until panes are released: 6 MiB. What waits
 /// longer has left the caches, and first touches of more memory cost more than a coordinator that is ahead at times gains.
-const CLOSED_WORDS_MAX: usize = 1 << 20;
+const CLOSED_WORDS_MAX: usize = 3 << 18;
 
 /// A stream as a shard sees it.
 #[derive(Clone, Debug)]
@@ -187,12 +183,8 @@ pub struct Shard {
     pub(crate) adopted_since: u64,
     /// What the log is still to say about them.
     pub(crate) adopted_record: Vec<u8>,
-    pull: Option<PullState>,
+    pub(crate) answering: Answering,
     pub(crate) partial: Partial,
-    partial_buffers: Vec<AlignedVec>,
-    /// Sizes of partials under way, which come back in the order in which they went.
-    partials_out: VecDeque<usize>,
-    partial_bytes_out: usize,
     pub(crate) late_rows: Vec<u32>,
 }
 
@@ -202,14 +194,6 @@ pub(crate) struct Pending {
     pub(crate) record: Option<Lsn>,
     pub(crate) frontier: EventTime,
     pub(crate) acknowledge: Option<Stamp>,
-}
-
-/// A pull that is being answered.
-#[derive(Clone, Copy, Debug)]
-struct PullState {
-    up_to: EventTime,
-    view: usize,
-    from: PaneId,
 }
 
 impl Shard {
@@ -239,11 +223,8 @@ impl Shard {
             adopted: Vec::new(),
             adopted_since: 0,
             adopted_record: Vec::new(),
-            pull: None,
+            answering: Answering::default(),
             partial: Partial::default(),
-            partial_buffers: Vec::new(),
-            partials_out: VecDeque::new(),
-            partial_bytes_out: 0,
             late_rows: Vec::new(),
         }
     }
@@ -252,10 +233,11 @@ impl Shard {
     pub fn step(&mut self, now_ns: u64, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), ShardError> {
         self.take_completions(now_ns, inbox)?;
         self.release_acknowledgements(outbox);
+        let before = self.accepted();
         self.take_arrivals(inbox, outbox)?;
         // Without a log, and for frontiers that wait for nothing, this is the moment.
         self.release_acknowledgements(outbox);
-        self.answer_pull(inbox, outbox)?;
+        self.answer_pull(self.accepted() - before, inbox, outbox)?;
         self.take_snapshot(inbox, outbox)?;
         if let Some(log) = &mut self.log {
             log.poll(now_ns, &mut outbox.requests);
@@ -316,14 +298,9 @@ impl Shard {
         sizes.try_fold(CLOSED_WORDS_MAX, |room, size| room.checked_sub(size)).is_none()
     }
 
-    /// Whether as many partials are under way as may be.
-    fn has_many_out(&self) -> bool {
-        self.partials_out.len() >= PARTIALS_MAX || self.partial_bytes_out >= PARTIAL_BYTES_MAX
-    }
-
     /// Whether all that came is as durable as it will be, and no pull waits.
     pub fn has_settled(&self) -> bool {
-        self.pending.is_empty() && self.pull.is_none()
+        self.pending.is_empty() && !self.answering.is_asked()
     }
 
     /// Whether nothing waits: no record to become durable, no pull to answer.
@@ -374,7 +351,7 @@ impl Shard {
             return Ok(());
         }
         for _ in 0..BATCHES_PER_STEP_MAX {
-            if self.has_many_out() && self.pull.is_some() {
+            if self.answering.is_held_up() {
                 return Ok(());
             }
             match inbox.arrivals.pop_front() {
@@ -403,52 +380,9 @@ impl Shard {
         Ok(())
     }
 
-    fn answer_pull(&mut self, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), ShardError> {
-        let back = self.partials_out.drain(..inbox.spent_partials.len());
-        self.partial_bytes_out -= back.sum::<usize>();
-        self.partial_buffers.append(&mut inbox.spent_partials);
-        if let Some(release) = inbox.release.take() {
-            self.views.iter_mut().for_each(|view| view.release(release));
-            self.notes.release(release);
-            self.released = self.released.max(release);
-        }
-        if let Some(up_to) = inbox.pull.take() {
-            debug_assert!(up_to <= self.frontier, "nobody pulls beyond what this shard has published");
-            self.pull = Some(PullState { up_to, view: 0, from: self.unanswered(0) });
-        }
-        while let Some(pull) = self.pull {
-            if pull.view == self.views.len() {
-                outbox.pulled = Some(pull.up_to);
-                self.answered = self.answered.max(pull.up_to);
-                self.pull = None;
-                return Ok(());
-            }
-            if self.has_many_out() {
-                return Ok(());
-            }
-            let view = &mut self.views[pull.view];
-            let next = match view.write_partial(pull.view as u32, pull.from, pull.up_to, &mut self.partial) {
-                None => Some(PullState { view: pull.view + 1, from: self.unanswered(pull.view + 1), ..pull }),
-                Some(next) => {
-                    let buffer = self.partial_buffers.pop().unwrap_or_default();
-                    let archived = self.partial.archive(buffer);
-                    view.return_sides(&mut self.partial);
-                    let archived = archived?;
-                    self.partials_out.push_back(archived.len());
-                    self.partial_bytes_out += archived.len();
-                    outbox.partials.push(archived);
-                    Some(PullState { from: next, ..pull })
-                }
-            };
-            self.pull = next;
-        }
-        Ok(())
-    }
-
-    /// The first pane of a view that was not given out: a pull may come before the release of the one before it.
-    fn unanswered(&self, view: usize) -> PaneId {
-        let view = self.views.get(view);
-        view.map_or(PaneId(i64::MIN), |view| view.view().plan.spec.window.open_from(self.answered))
+    /// Events given to the views so far.
+    fn accepted(&self) -> usize {
+        self.counts.streams.iter().map(|stream| stream.accepted as usize).sum()
     }
 
     fn assert_invariants(&self) {

@@ -11,6 +11,7 @@ use corefold_aggregator::view::ViewPlan;
 use corefold_shards::batch::AlignedBytes;
 use corefold_shards::batch::columns::ColumnSet;
 use corefold_shards::batch::wire::{Stamp, UnverifiedBatch, encode};
+use corefold_shards::fold::pane::PaneCursor;
 use corefold_shards::fold::view_fold::{ShardView, ViewFold};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -237,6 +238,7 @@ proptest! {
         is_common in any::<bool>(),
         groups_max in prop::sample::select(vec![3, 150, 300, 100_000]),
         freezes in vec(any::<bool>(), 6),
+        rows_max in prop::sample::select(vec![1, 7, 100, usize::MAX]),
     ) {
         let view = view(by.clone(), is_common, groups_max);
         let stream = stream();
@@ -265,8 +267,8 @@ proptest! {
                     fold.thaw();
                 }
             }
-            let (mut given, mut from, end) = (Table::new(), PaneId(i64::MIN), EventTime(shift + 50 * PANE));
-            while let Some(next) = fold.write_partial(0, from, end, &mut partial) {
+            let (mut given, mut from, end) = (Table::new(), PaneCursor::START, EventTime(shift + 50 * PANE));
+            while let Some(next) = fold.write_partial(0, from, end, rows_max, &mut partial) {
                 learn(&partial, &mut keys);
                 take(&partial, &view, &keys, &mut given);
                 fold.return_sides(&mut partial);

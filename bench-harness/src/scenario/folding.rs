@@ -14,10 +14,11 @@ use super::{BenchError, Metric, Prepared, Round, Scenario, Setting};
 use crate::local::plan::LocalPlan;
 use corefold_aggregator::coordinator::{Coordinator, CoordinatorError};
 use corefold_aggregator::partial::Partial;
-use corefold_aggregator::time::{EventTime, PaneId};
+use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::{AlignedBytes, UnverifiedBatch};
+use corefold_shards::fold::pane::PaneCursor;
 use corefold_shards::fold::view_fold::ViewFold;
-use corefold_shards::shard::{Inbox, Outbox, Shard};
+use corefold_shards::shard::{Inbox, Outbox, PARTIAL_ROWS, Shard};
 use rkyv::util::AlignedVec;
 use std::time::{Duration, Instant};
 
@@ -190,8 +191,8 @@ impl OneShard<'_> {
         self.coordinator.on_frontier(0, self.frontier);
         let Some(up_to) = self.coordinator.start_pull() else { return Ok(()) };
         let began = Instant::now();
-        let mut from = PaneId(i64::MIN);
-        while let Some(next) = self.view.write_partial(0, from, up_to, &mut self.partial) {
+        let mut from = PaneCursor::START;
+        while let Some(next) = self.view.write_partial(0, from, up_to, PARTIAL_ROWS, &mut self.partial) {
             let archived = self.partial.archive(std::mem::take(&mut self.buffer));
             self.view.return_sides(&mut self.partial);
             self.buffer = archived.map_err(BenchError::failed("a partial cannot be archived"))?;

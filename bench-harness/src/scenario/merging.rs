@@ -146,6 +146,8 @@ impl Prepared for PreparedMerging {
         let (mut held, mut held_most) = (0, 0);
         let mut shards: Vec<Simulated> = (0..self.shape.shards).map(|_| Simulated::new(&self.plan)).collect();
         let (mut digest, mut merges, mut emissions) = (Digest::default(), Vec::new(), Vec::new());
+        let second = corefold_aggregator::time::Duration::from_micros(SECOND).unwrap_or_default();
+        let mut pulled = EventTime::MIN;
         // One more than there are panes: the end, which closes the last ones.
         for pane in 0..=self.shape.panes {
             let mut partials = Vec::new();
@@ -175,12 +177,13 @@ impl Prepared for PreparedMerging {
             held_most = held_most.max(held);
             digest.join(rows);
             // The first pane brings the keys, the last pull brings many windows at once: the rest is the steady state.
-            if partials.len() == shards.len() && pane > 1 && pane < self.shape.panes {
+            if up_to.minus(second) == pulled && pane > 1 && pane < self.shape.panes {
                 merges.push(merged - began);
                 emissions.push(emitted);
             } else if pane == 1 {
                 merges.clear();
             }
+            pulled = up_to;
             shards.iter_mut().zip(std::iter::repeat(up_to)).for_each(|(shard, time)| shard.inbox.release = Some(time));
         }
         let ms = |times: &mut Vec<Duration>| {

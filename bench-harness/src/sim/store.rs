@@ -29,7 +29,7 @@ use corefold_shards::batch::AlignedBytes;
 use corefold_shards::ledger::SequenceSet;
 use corefold_shards::live_lanes::LaneId;
 use corefold_shards::pane_log::{HeldPiece, PaneLog};
-use corefold_shards::shard::Shard;
+use corefold_shards::shard::{PARTIAL_ROWS, Shard};
 use corefold_shards::snapshot::{Adopted, SnapshotConfig, SnapshotError, SnapshotWriter};
 use corefold_shards::wal::supply::SupplyConfig;
 use corefold_shards::wal::{
@@ -291,6 +291,7 @@ impl Store {
             self.discard(Directory::Log(shard), segment)?;
         }
         let mut itself = Shard::new(plan.shards.clone(), None);
+        itself.set_partial_rows(*entropy.pick(&[1, 3, PARTIAL_ROWS]));
         if let Some(config) = snapshots {
             let (kept, stale) =
                 own.map(|own| (own.snapshots.kept.clone(), own.snapshots.stale.clone())).unwrap_or_default();

@@ -19,6 +19,7 @@ use crate::error::EngineError;
 use crate::exit::ExitCode;
 use crate::guard::catch;
 use crate::inspect::InspectError;
+use crate::launch::IO_MEMORY;
 use crate::progress::ProgressStyleWanted;
 use crate::salvage::SalvageError;
 use crate::sql::SqlError;
@@ -152,7 +153,7 @@ where
 fn check_machine() -> Result<(), EngineError> {
     // Executors ask for this much whoever runs them, exempt or not.
     let memory = LockedMemory { is_exempt: false, ..LockedMemory::look(LOCKED_MEMORY_PER_EXECUTOR) };
-    let made = || match catch(|| LocalExecutorBuilder::new(Placement::Unbound).make().map(drop)) {
+    let made = || match catch(|| LocalExecutorBuilder::new(Placement::Unbound).io_memory(IO_MEMORY).make().map(drop)) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(format!("{error}; most likely too little locked memory is left (`ulimit -l`)")),
         Err(_) => {

@@ -24,7 +24,7 @@ use crate::background::Background;
 /// Jobs that may wait; each shard has at most one under way.
 const JOBS_MAX: usize = 1024;
 /// Zeros written at once where there is no time to lose, and where there is: what the log writes meanwhile waits for a piece.
-const PIECE_SIZE: usize = 1 << 20;
+const PIECE_SIZE: usize = 256 << 10;
 const PIECE_SIZE_CALM: usize = 128 << 10;
 /// A new segment takes as long as the log takes to fill one, but no longer than this because of pauses, and neither where
 /// others wait for theirs nor where the log has none left.

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 
 /// Bytes of a file that are sent off together.
-const PIECE: u64 = if cfg!(test) { 2048 } else { 4 << 20 };
+const PIECE: u64 = if cfg!(test) { 2048 } else { 1 << 20 };
 
 /// How far a file has been sent off.
 #[derive(Debug, Default)]

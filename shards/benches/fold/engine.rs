@@ -5,13 +5,14 @@ use super::data::{Columns, PANE};
 use corefold_aggregator::key::unorder_i64;
 use corefold_aggregator::partial::Partial;
 use corefold_aggregator::spec::{AggregateSpec, Field, FieldType, Function, Overflow, StreamSpec, ViewSpec};
-use corefold_aggregator::time::{Duration, EventTime, PaneId, WindowSpec};
+use corefold_aggregator::time::{Duration, EventTime, WindowSpec};
 use corefold_aggregator::view::ViewPlan;
 use corefold_shards::batch::AlignedBytes;
 use corefold_shards::batch::columns::{ColumnData, ColumnSet};
 use corefold_shards::batch::wire::{Encoder, Stamp, UnverifiedBatch};
+use corefold_shards::fold::pane::PaneCursor;
 use corefold_shards::fold::view_fold::{ShardView, ViewFold};
-use corefold_shards::shard::{Arrival, Inbox, Outbox, Shard, ShardPlan, ShardStream};
+use corefold_shards::shard::{Arrival, Inbox, Outbox, PARTIAL_ROWS, Shard, ShardPlan, ShardStream};
 use corefold_shards::wal::{
     Appender, AppenderConfig, DiskCompletion, DiskRequest, Durability, LogIdentity, ResumePoint,
 };
@@ -107,8 +108,8 @@ fn give_out(
     if fold.closed_sizes(frontier).next().is_none() {
         return;
     }
-    let mut from = PaneId(i64::MIN);
-    while partials && let Some(next) = fold.write_partial(0, from, frontier, partial) {
+    let mut from = PaneCursor::START;
+    while partials && let Some(next) = fold.write_partial(0, from, frontier, PARTIAL_ROWS, partial) {
         if let Some(looker) = looker {
             looker.look(partial, fold.view().plan.layout.stride);
         }
@@ -124,7 +125,7 @@ pub fn step(batches: &[AlignedBytes], with_log: bool) -> Option<Total> {
     let streams = vec![ShardStream { fingerprint: stream.fingerprint(), fields: stream.fields, views: vec![0] }];
     let mut shard = Shard::new(ShardPlan { streams, views: vec![view()], late_wanted: false }, with_log.then(log));
     let (mut inbox, mut outbox) = (Inbox::default(), Outbox::default());
-    let mut spare = AlignedBytes::new();
+    let (mut spare, mut is_pulling) = (AlignedBytes::new(), false);
     for bytes in batches.iter().map(Some).chain([None]) {
         match bytes {
             Some(bytes) => {
@@ -136,15 +137,22 @@ pub fn step(batches: &[AlignedBytes], with_log: bool) -> Option<Total> {
             None => inbox.arrivals.push_back(Arrival::Frontier(EventTime::MAX)),
         }
         loop {
-            if inbox.pull.is_none() && shard.has_closed(0) {
+            if !is_pulling && shard.has_closed(0) {
                 inbox.pull = Some(shard.frontier());
+                is_pulling = true;
             }
             shard.step(0, &mut inbox, &mut outbox).expect("a step");
             answer(&mut inbox, &mut outbox, &mut spare);
+            is_pulling &= inbox.release.is_none();
             if inbox.arrivals.is_empty() && inbox.completions.is_empty() && inbox.release.is_none() {
                 break;
             }
         }
+    }
+    while is_pulling {
+        shard.step(0, &mut inbox, &mut outbox).expect("a step");
+        answer(&mut inbox, &mut outbox, &mut spare);
+        is_pulling = inbox.release.is_none();
     }
     let counts = &shard.counts().streams[0];
     assert_eq!(counts.received, counts.accepted);

@@ -21,6 +21,8 @@ pub struct GroupTable {
     slots: Vec<Slot>,
     /// By slot: whether the coordinator knows the key. Apart from the rest, since every row that is given out asks.
     announced: Vec<bool>,
+    /// How many keys it does not know.
+    unannounced: usize,
     /// By slot: frontier at which the last pane with its group went. Apart from the rest, since every pane writes here.
     last: Vec<EventTime>,
     free: Vec<u32>,
@@ -82,6 +84,7 @@ impl GroupTable {
             ints: IntTable::default(),
             slots: vec![other],
             announced: vec![true],
+            unannounced: 0,
             last: vec![EventTime::MIN],
             free: Vec::new(),
             expires_from: EventTime::MIN,
@@ -130,6 +133,7 @@ impl GroupTable {
             }
         };
         self.announced[slot as usize] = false;
+        self.unannounced += 1;
         self.last[slot as usize] = EventTime::MIN;
         match int {
             Some(value) => self.ints.insert(value, slot),
@@ -219,6 +223,8 @@ impl GroupTable {
         let key = std::mem::replace(&mut entry.key, Key::of(&[]));
         if self.announced[slot as usize] {
             self.retired.push(slot);
+        } else {
+            self.unannounced -= 1;
         }
         match self.table.find_entry(entry.hash, |&other| other == slot) {
             Ok(found) => {
@@ -236,8 +242,16 @@ impl GroupTable {
     /// The key of `slot` if the coordinator does not know it yet; from now on it does.
     #[inline]
     pub fn announce(&mut self, slot: u32) -> Option<&[u8]> {
-        let known = std::mem::replace(&mut self.announced[slot as usize], true);
-        if known { None } else { Some(self.slots[slot as usize].key.encoded()) }
+        if std::mem::replace(&mut self.announced[slot as usize], true) {
+            return None;
+        }
+        self.unannounced -= 1;
+        Some(self.slots[slot as usize].key.encoded())
+    }
+
+    /// Whether there are keys that the coordinator does not know.
+    pub fn has_unannounced(&self) -> bool {
+        self.unannounced > 0
     }
 
     /// Takes the slots to be told as retired.

@@ -10,6 +10,7 @@ use corefold_aggregator::partial::{OTHER_SLOT, Partial};
 use corefold_aggregator::rows::{MergeScope, Rows, Side, Sides, copy_row};
 use corefold_aggregator::time::{EventTime, PaneId};
 use std::collections::BinaryHeap;
+use std::ops::Range;
 
 use super::block::prefetch;
 use super::frozen::Frozen;
@@ -23,6 +24,25 @@ const NEAR_ROWS: usize = 1 << 16;
 /// A pane with rows for more than one in so many of all slots keeps them by slot, up to so many slots.
 const BY_SLOT_SHARE: usize = 4;
 const BY_SLOT_MAX: usize = 1 << 17;
+
+/// Where in the panes of a view the next partial begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PaneCursor {
+    /// The pane, or the next one that there is.
+    pub pane: PaneId,
+    /// Rows of it that have gone. They stay where they are: no event comes to a closed pane.
+    pub row: usize,
+}
+
+impl PaneCursor {
+    /// The beginning of a pane.
+    pub const fn at(pane: PaneId) -> PaneCursor {
+        PaneCursor { pane, row: 0 }
+    }
+
+    /// Before all panes.
+    pub const START: PaneCursor = PaneCursor::at(PaneId(i64::MIN));
+}
 
 /// An open (or closed, not yet released) pane.
 #[derive(Debug)]
@@ -63,7 +83,7 @@ impl Pane {
             end,
             index: RowIndex::new(&mut pool.chunks),
             is_by_slot: false,
-            words: pool.free.pop().unwrap_or_default(),
+            words: pool.take_rows(),
             frozen: None,
             stride: pool.stride,
             slots: pool.lists.pop().unwrap_or_default(),
@@ -74,9 +94,9 @@ impl Pane {
         }
     }
 
-    /// Words that its rows lie in.
+    /// Words of the pages that its rows lie in: memory of a larger pane that went before does not count.
     pub fn size(&self) -> usize {
-        self.words.len()
+        self.slots.len().max(1).next_multiple_of(PAGE_ROWS) * self.stride
     }
 
     /// Whether it has no room for another group when it may have `groups_max`.
@@ -136,7 +156,7 @@ impl Pane {
     /// Moves each row to the place of its slot, of which there are `slots_end`.
     #[cold]
     fn order_by_slot(&mut self, slots_end: usize, pool: &mut PagePool) {
-        let mut words = pool.free.pop().unwrap_or_default();
+        let mut words = pool.take_rows();
         pool.extend(&mut words, slots_end);
         for (&slot, row) in self.slots.iter().zip(self.words.chunks_exact(self.stride)) {
             words[slot as usize * self.stride..][..self.stride].copy_from_slice(row);
@@ -154,7 +174,8 @@ impl Pane {
         if let Some(frozen) = &mut self.frozen {
             (0..self.slots.len()).step_by(PAGE_ROWS).for_each(|row| frozen.keep(row, &self.words, pool));
         }
-        let mut words = pool.free.pop().unwrap_or_default();
+        let mut words = pool.take_rows();
+        words.clear();
         let slots = std::mem::take(&mut self.slots);
         for (slot, row) in slots.into_iter().zip(self.words.chunks_exact(self.stride)).filter(|(_, row)| row[0] != 0) {
             self.index.set(slot, self.slots.len() as u32, &mut pool.chunks);
@@ -170,9 +191,7 @@ impl Pane {
 
     /// Replaces the memory of the rows.
     fn give_back(&mut self, words: Vec<u64>, pool: &mut PagePool) {
-        let mut spent = std::mem::replace(&mut self.words, words);
-        spent.clear();
-        pool.free.push(spent);
+        pool.give_back(std::mem::replace(&mut self.words, words));
     }
 
     /// Finds the rows of `slots`, made where there is none, up to the first for which `groups_max` leaves no room;
@@ -387,35 +406,34 @@ impl Pane {
         taken
     }
 
-    /// Copies the pane into `partial`, announcing groups that the coordinator does not know yet. The pane stays
-    /// as it is, so a pull may be answered again.
-    pub fn write_partial(&mut self, view: u32, table: &mut GroupTable, layout: &RowLayout, partial: &mut Partial) {
+    /// Copies `wanted` rows into `partial`. With the first ones, all groups of the pane are announced that the coordinator
+    /// does not know yet. The pane stays as it is, so a pull may be answered again. Returns where to go on; `None` when that
+    /// was all. What does not fit into rows goes whole: then all rows are copied at once.
+    pub fn write_partial(
+        &mut self,
+        view: u32,
+        wanted: Range<usize>,
+        table: &mut GroupTable,
+        layout: &RowLayout,
+        partial: &mut Partial,
+    ) -> Option<usize> {
         partial.clear();
         partial.view = view;
         partial.pane = self.id.0;
         table.take_retired(&mut partial.retired);
-        if self.has_gaps {
-            let has_events = |row: usize| self.words[row * self.stride] != 0;
-            let (mut row, end) = (0, self.slots.len());
-            while row < end {
-                let start = row;
-                while row < end && has_events(row) {
-                    row += 1;
+        if wanted.start == 0 {
+            let mut held = self.held();
+            while table.has_unannounced()
+                && let Some(slot) = held.next()
+            {
+                if let Some(key) = table.announce(slot) {
+                    partial.announce(slot, key);
                 }
-                partial.slots.extend_from_slice(&self.slots[start..row]);
-                partial.words.extend_from_slice(&self.words[start * self.stride..row * self.stride]);
-                row += 1;
-            }
-        } else {
-            partial.slots.extend_from_slice(&self.slots);
-            partial.words.extend_from_slice(&self.words[..self.slots.len() * self.stride]);
-        }
-        for at in 0..partial.slots.len() {
-            let slot = partial.slots[at];
-            if let Some(key) = table.announce(slot) {
-                partial.announce(slot, key);
             }
         }
+        let all = self.slots.len();
+        let end = if self.sides.is_empty() { wanted.end.min(all) } else { all };
+        self.copy_rows(wanted.start..end, partial);
         if !self.sides.spills.is_empty() {
             for (row, &slot) in partial.slots.iter().enumerate() {
                 for state in 0..layout.states.len() {
@@ -424,6 +442,28 @@ impl Pane {
                     }
                 }
             }
+        }
+        (end < all).then_some(end)
+    }
+
+    /// Appends those of the rows that have events to `partial`.
+    fn copy_rows(&self, rows: Range<usize>, partial: &mut Partial) {
+        let mut copy = |rows: Range<usize>| {
+            partial.slots.extend_from_slice(&self.slots[rows.clone()]);
+            partial.words.extend_from_slice(&self.words[rows.start * self.stride..rows.end * self.stride]);
+        };
+        if !self.has_gaps {
+            return copy(rows);
+        }
+        let has_events = |row: usize| self.words[row * self.stride] != 0;
+        let (mut row, end) = (rows.start, rows.end);
+        while row < end {
+            let start = row;
+            while row < end && has_events(row) {
+                row += 1;
+            }
+            copy(start..row);
+            row += 1;
         }
     }
 
@@ -434,8 +474,7 @@ impl Pane {
         let held = table.release(self.held(), frontier);
         pool.starts_by_slot = held >= PAGE_ROWS && held * BY_SLOT_SHARE > table.slots_end();
         self.index.recycle(&mut pool.chunks);
-        self.words.clear();
-        pool.free.push(self.words);
+        pool.give_back(self.words);
         self.slots.clear();
         pool.lists.push(self.slots);
     }

@@ -10,7 +10,7 @@ use super::group_table::{GroupTable, NO_SLOT};
 use super::kernels::{count_rows, count_text, fold_bool, fold_f64, fold_i64};
 use super::local_keys::{LocalKeys, encode_key};
 use super::page_pool::PagePool;
-use super::pane::Pane;
+use super::pane::{Pane, PaneCursor};
 use super::pane_ring::PaneRing;
 use super::sketches::{CellReader, LanePosition, fold_others, text_index};
 use super::slot_source::{IntSlots, LocalSlots, SlotSource};
@@ -149,21 +149,27 @@ impl ViewFold {
         self.ring.closed(frontier).map(Pane::size)
     }
 
-    /// Writes the oldest pane at or above `from` that closes at or before `frontier` into `partial` and returns
-    /// the next pane to ask for; `None` when there is no such pane.
+    /// Writes about `rows_max` rows of the oldest pane at or above `from` that closes at or before `frontier` into
+    /// `partial` and returns where to go on; `None` when there is no such pane.
     pub fn write_partial(
         &mut self,
         index: u32,
-        from: PaneId,
+        from: PaneCursor,
         frontier: EventTime,
+        rows_max: usize,
         partial: &mut Partial,
-    ) -> Option<PaneId> {
+    ) -> Option<PaneCursor> {
         let limit = self.view.plan.spec.window.open_from(frontier);
-        let pane = self.ring.next_in(from, limit)?;
-        pane.write_partial(index, &mut self.table, &self.view.plan.layout, partial);
+        let pane = self.ring.next_in(from.pane, limit)?;
+        let row = if pane.id == from.pane { from.row } else { 0 };
+        let wanted = row..row.saturating_add(rows_max);
+        let next = pane.write_partial(index, wanted, &mut self.table, &self.view.plan.layout, partial);
         // The sketches are lent to the partial for archiving, see `return_sides`.
         partial.sides.items = std::mem::take(&mut pane.sides.items);
-        Some(PaneId(pane.id.0 + 1))
+        Some(match next {
+            Some(row) => PaneCursor { pane: pane.id, row },
+            None => PaneCursor::at(PaneId(pane.id.0 + 1)),
+        })
     }
 
     /// Takes back what `write_partial` lent.
@@ -183,6 +189,11 @@ impl ViewFold {
         if !self.keeps_groups {
             self.expire(frontier);
         }
+    }
+
+    /// Makes memory of panes that have gone ready for new ones, about `rows_max` rows of it. False if there is none.
+    pub fn tidy(&mut self, rows_max: usize) -> bool {
+        self.pool.tidy(rows_max)
     }
 
     /// Lets groups go that were in no pane for their time to live. All groups are looked at, so not at every release.
