@@ -76,7 +76,7 @@ impl NetFeed {
         let origins = std::mem::take(&mut parts.origins);
         let spares = Spares::new(parts.inbox_max);
         let lanes = LiveLanes::new(plans, origins, parts.lanes_max, parts.has_files, promised, now.steady_ns);
-        NetFeed {
+        let mut feed = NetFeed {
             parts,
             lanes,
             connections: BTreeMap::new(),
@@ -94,7 +94,10 @@ impl NetFeed {
             stopping_since: None,
             has_drained: false,
             rows: 0,
-        }
+        };
+        // Before the first connection: a lane that is new begins with it, and would hold back shards that still fold again.
+        feed.promise();
+        feed
     }
 
     // ---- for connections

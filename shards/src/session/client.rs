@@ -130,7 +130,7 @@ pub struct ClientLane {
     kept: VecDeque<Kept>,
     kept_bytes: u64,
     first: u64,
-    /// What is durable from an earlier life of ours: batches below are only counted.
+    /// What the server said last to be durable, from an earlier life of ours too: batches below are only counted.
     known: u64,
     has_ended: bool,
     attempt: u64,
@@ -172,7 +172,7 @@ impl ClientLane {
         self.first
     }
 
-    /// Batches below this are durable from an earlier life of this lane: [`ClientLane::pass`] is enough for them.
+    /// Batches below this are durable, from an earlier life of this lane or this one: [`ClientLane::pass`] is enough for them.
     pub fn known(&self) -> u64 {
         self.known
     }
@@ -241,6 +241,8 @@ impl ClientLane {
         self.kept_bytes += bytes.len() as u64;
         let header = frame::header(FrameKind::Batch, bytes.as_slice());
         self.kept.push_back(Kept { bytes, header });
+        // The server need not say again what it has said before the batch was offered.
+        self.forget();
         Ok(sequence)
     }
 
@@ -327,7 +329,8 @@ impl ClientLane {
                 if progress.received > connection.next {
                     return Err(ClientError::Protocol("batches were received that were not sent".to_owned()));
                 }
-                self.forget(progress.durable);
+                self.known = self.known.max(progress.durable);
+                self.forget();
                 Ok(Some(ClientEvent::Progress(progress)))
             }
             (true, FrameKind::Ping) => {
@@ -349,11 +352,10 @@ impl ClientLane {
         if welcome.durable < self.first {
             return Err(ClientError::Lost { from: welcome.durable, to: self.first - 1 });
         }
-        let offered = self.next_sequence();
         // What was received and is not durable may still be lost with the server.
         self.known = welcome.durable;
         self.was_welcome = true;
-        self.has_ended |= welcome.has_ended && welcome.next <= offered;
+        self.has_ended |= welcome.has_ended && welcome.next <= self.next_sequence();
         if let Some(connection) = &mut self.connection {
             connection.is_welcome = true;
             connection.next = welcome.next;
@@ -361,13 +363,13 @@ impl ClientLane {
             connection.batch_size_max = welcome.batch_size_max as usize;
             connection.idle_max_ns = u64::from(welcome.idle_max_ms) * 1_000_000;
         }
-        self.forget(welcome.durable.min(offered));
+        self.forget();
         Ok(())
     }
 
-    /// Batches below `durable` are safe.
-    fn forget(&mut self, durable: u64) {
-        while self.first < durable {
+    /// Lets batches go that are durable.
+    fn forget(&mut self) {
+        while self.first < self.known {
             let Some(kept) = self.kept.pop_front() else { return };
             self.first += 1;
             self.kept_bytes -= kept.bytes.len() as u64;

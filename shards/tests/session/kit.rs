@@ -3,9 +3,10 @@
 use corefold_aggregator::spec::FieldType;
 use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::{AlignedBytes, ColumnSet, Stamp, encode};
+use corefold_shards::session::client::ClientError;
 use corefold_shards::session::{
-    Admission, ClientLane, ClientLimits, LaneName, Level, Now, Place, ServerEvent, ServerSession, SessionLimits,
-    producer_of,
+    Admission, ClientEvent, ClientLane, ClientLimits, LaneName, Level, Now, Place, ServerEvent, ServerSession,
+    SessionLimits, Welcome, producer_of,
 };
 
 pub const FINGERPRINT: u64 = 0xC0FE;
@@ -117,4 +118,35 @@ pub fn open_server(next: u64) -> ServerSession {
     server.welcome(&admission(next, next));
     drain_server(&mut server);
     server
+}
+
+/// What a server says that lets a client in.
+pub fn welcome(next: u64, durable: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let welcome = Welcome {
+        version: 2,
+        batch_size_max: 4096,
+        next,
+        durable,
+        credit: 8192,
+        watermark: EventTime::MIN,
+        idle_max_ms: 60_000,
+        has_ended: false,
+        place: Place { shards: 1, ..Place::default() },
+    };
+    welcome.write(&mut bytes);
+    bytes
+}
+
+/// What a client makes, in the end, of what a server says.
+pub fn hear(client: &mut ClientLane, mut said: &[u8]) -> Result<Option<ClientEvent>, ClientError> {
+    let mut last = None;
+    while !said.is_empty() {
+        let space = client.space().expect("connected");
+        let count = space.len().min(said.len());
+        space[..count].copy_from_slice(&said[..count]);
+        said = &said[count..];
+        last = client.filled(count, at(0))?;
+    }
+    Ok(last)
 }

@@ -1,7 +1,7 @@
 //! Clients and servers that do not keep to the protocol: each lie meets its sentence, and ends the session.
 
 use crate::kit::{FINGERPRINT, LIMITS, SECOND, at, batch_of, client, drain_client, drain_server, feed_server, name};
-use crate::kit::{admission, open_server, stamp};
+use crate::kit::{admission, hear, open_server, stamp, welcome};
 use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::wire::patch_stamp;
 use corefold_shards::batch::{AlignedBytes, Stamp};
@@ -235,30 +235,8 @@ fn told(lie: &[u8]) -> Result<Option<ClientEvent>, ClientError> {
     let mut client = client();
     client.connect(at(0));
     drain_client(&mut client, at(0));
-    let mut all = Vec::new();
-    let welcome = Welcome {
-        version: 2,
-        batch_size_max: 4096,
-        next: 0,
-        durable: 0,
-        credit: 8192,
-        watermark: EventTime::MIN,
-        idle_max_ms: 60_000,
-        has_ended: false,
-        place: Place { shards: 1, ..Place::default() },
-    };
-    welcome.write(&mut all);
-    all.extend(lie);
-    let mut last = None;
-    let mut rest = &all[..];
-    while !rest.is_empty() {
-        let space = client.space().expect("connected");
-        let count = space.len().min(rest.len());
-        space[..count].copy_from_slice(&rest[..count]);
-        rest = &rest[count..];
-        last = client.filled(count, at(0))?;
-    }
-    Ok(last)
+    hear(&mut client, &welcome(0, 0))?;
+    hear(&mut client, lie)
 }
 
 #[test]

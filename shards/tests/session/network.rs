@@ -1,11 +1,11 @@
 //! Both ends over a network that cuts, delays and loses connections, with a server that is killed and forgets what was
 //! not durable: every batch is durable exactly once, in order, and nothing that was acknowledged is missing.
 
-use crate::kit::{LIMITS, SECOND, admission, at, batch_of, client, stamp};
+use crate::kit::{LIMITS, SECOND, admission, at, batch_of, client, hear, stamp, welcome};
 use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::{AlignedBytes, UnverifiedBatch};
 use corefold_shards::session::client::ClientError;
-use corefold_shards::session::{ClientEvent, ClientLane, Code, Refusal, ServerEvent, ServerSession};
+use corefold_shards::session::{ClientEvent, ClientLane, Code, Progress, Refusal, ServerEvent, ServerSession};
 use proptest::prelude::*;
 use std::collections::VecDeque;
 
@@ -343,4 +343,31 @@ fn a_server_that_lost_what_it_acknowledged_is_found_out() {
         }
     };
     assert_eq!(found, ClientError::Lost { from: 0, to: 4 });
+}
+
+/// A client that begins again may learn in the middle that the server has more than it has offered so far. Nobody says so
+/// again: what it then offers is durable already.
+#[test]
+fn nobody_waits_for_batches_that_were_known_before_they_are_offered() {
+    let offer = |client: &mut ClientLane, value| {
+        client.offer(batch_of(value, 1, &stamp(0)), 0, EventTime::MAX, 0).expect("room");
+    };
+    let mut lane = client();
+    lane.connect(at(0));
+    hear(&mut lane, &welcome(1, 1)).expect("a welcome");
+    lane.pass();
+    offer(&mut lane, 1);
+    assert_eq!(lane.underway(), 1);
+    lane.connect(at(0));
+    hear(&mut lane, &welcome(3, 3)).expect("another one");
+    assert_eq!((lane.durable(), lane.underway()), (2, 0));
+    offer(&mut lane, 2);
+    assert_eq!((lane.durable(), lane.underway()), (3, 0), "the server has it");
+    // The same by progress: more had come in the life before than was durable.
+    let (mut lane, mut said) = (client(), welcome(5, 1));
+    lane.connect(at(0));
+    Progress { received: 5, written: 5, durable: 4, credit: 8192 }.write(&mut said);
+    hear(&mut lane, &said).expect("a welcome and progress");
+    (0..5).for_each(|value| offer(&mut lane, value));
+    assert_eq!((lane.durable(), lane.underway()), (4, 1), "the last one is not durable yet");
 }
