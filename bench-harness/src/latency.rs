@@ -177,7 +177,7 @@ impl Site {
         arguments: &LatencyArguments,
         with_snapshots: bool,
     ) -> Result<Site, Box<dyn Error>> {
-        let keepers = (SegmentKeeper::start(Background::default())?, SnapshotKeeper::start(Background::default())?);
+        let keepers = (SegmentKeeper::new(Background::default()), SnapshotKeeper::new(Background::default()));
         let identity = LogIdentity { store: store.uuid(), shard: 0 };
         let resume = ResumePoint::fresh();
         let log = Appender::start(AppenderConfig::new(identity, Durability::Sync), resume.clone());
@@ -193,7 +193,7 @@ impl Site {
                 batches: u64::MAX,
             };
             shard.keep_snapshots(SnapshotWriter::new(config, Vec::new(), Vec::new()));
-            snapshots = keepers.1.client(store.shard_path(0), identity, Arc::clone(disk.bell()));
+            snapshots = Some(keepers.1.client(store.shard_path(0), identity, Arc::clone(disk.bell()))?);
         }
         shard.attach_log(log);
         Ok(Site {

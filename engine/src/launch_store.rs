@@ -130,16 +130,13 @@ impl ShardParts {
         let path = self.store.shard_path(index);
         let snapshots = match self.snapshots {
             None => None,
-            Some((plan, config)) => {
-                let client = plan.keeper.client(path, config.identity, Arc::clone(disk.bell()));
-                Some(ShardSnapshots {
-                    client: client.ok_or(EngineError::Stopped)?,
-                    config,
-                    released: self.released,
-                    lane_starts: self.lane_starts,
-                    is_salvaged: self.is_salvaged,
-                })
-            }
+            Some((plan, config)) => Some(ShardSnapshots {
+                client: plan.keeper.client(path, config.identity, Arc::clone(disk.bell()))?,
+                config,
+                released: self.released,
+                lane_starts: self.lane_starts,
+                is_salvaged: self.is_salvaged,
+            }),
         };
         Ok(Opened { log, disk, store: self.store, snapshots })
     }

@@ -204,15 +204,12 @@ pub fn open_store(
         config.supply.segment_size_first = config.supply.segment_size_first.min(segment_size);
         config
     });
-    let keeper = Arc::new(SegmentKeeper::start(background.clone())?);
+    let keeper = Arc::new(SegmentKeeper::new(background.clone()));
     let snapshots = match snapshots {
         None => None,
-        Some(SnapshotsWanted { wal_bytes, batches, pane_retention, .. }) => Some(SnapshotPlan {
-            keeper: Arc::new(SnapshotKeeper::start(background)?),
-            wal_bytes,
-            batches,
-            pane_retention,
-        }),
+        Some(SnapshotsWanted { wal_bytes, batches, pane_retention, .. }) => {
+            Some(SnapshotPlan { keeper: Arc::new(SnapshotKeeper::new(background)), wal_bytes, batches, pane_retention })
+        }
     };
     Ok((StorePlan { directory, keeper, recovered, log, snapshots }, parts))
 }

@@ -69,7 +69,7 @@ fn recover(store: &Store) -> (Recovered, Vec<Vec<u8>>) {
 impl Rig {
     fn open(root: &Path, options: DiskOptions) -> (Rig, Vec<Vec<u8>>) {
         let store = Store::open(root).unwrap();
-        let keeper = SegmentKeeper::start(Background::default()).unwrap();
+        let keeper = SegmentKeeper::new(Background::default());
         let (recovered, records) = recover(&store);
         let appender = Appender::start(config(&store, options.durability), recovered.resume.clone());
         let log = store.log_directory(0).unwrap();

@@ -63,10 +63,7 @@ impl Site {
     /// A shard with an empty log in `store`.
     pub fn open(store: &Store, plan: &LocalPlan, options: SiteOptions) -> Result<Site, BenchError> {
         let background = || options.background.clone();
-        let keepers = (
-            SegmentKeeper::start(background()).map_err(disk_error)?,
-            SnapshotKeeper::start(background()).map_err(disk_error)?,
-        );
+        let keepers = (SegmentKeeper::new(background()), SnapshotKeeper::new(background()));
         let identity = LogIdentity { store: store.uuid(), shard: 0 };
         let resume = ResumePoint::fresh();
         let log = Appender::start(AppenderConfig::new(identity, options.durability), resume.clone());
@@ -80,7 +77,8 @@ impl Site {
             let config =
                 SnapshotConfig { identity, plan: plan.shards.fingerprint(), wal_bytes: u64::MAX, batches: u64::MAX };
             shard.keep_snapshots(SnapshotWriter::new(config, Vec::new(), Vec::new()));
-            snapshots = keepers.1.client(store.shard_path(0), identity, disk.bell().clone());
+            let client = keepers.1.client(store.shard_path(0), identity, disk.bell().clone());
+            snapshots = Some(client.map_err(disk_error)?);
         }
         shard.attach_log(log);
         Ok(Site {

@@ -1,5 +1,5 @@
-//! The thread that creates, recycles and deletes segments, so that no shard core waits for megabytes of zeros or a
-//! directory sync. One per store, with a bounded queue.
+//! The threads that create, recycle and delete segments, so that no shard core waits for megabytes of zeros or a directory
+//! sync. One per disk, see [`super::threads`].
 //!
 //! When a segment is wanted is the appender's decision and not made here.
 
@@ -8,7 +8,6 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use corefold_shards::wal::layout::SEGMENT_HEADER_SIZE;
@@ -19,10 +18,9 @@ use super::directory::random_bytes;
 use super::doorbell::Doorbell;
 use super::error::DiskError;
 use super::files::{LogDirectory, open_for_blocks};
+use super::threads::DiskThreads;
 use crate::background::Background;
 
-/// Jobs that may wait; each shard has at most one under way.
-const JOBS_MAX: usize = 1024;
 /// Zeros written at once where there is no time to lose, and where there is: what the log writes meanwhile waits for a piece.
 const PIECE_SIZE: usize = 256 << 10;
 const PIECE_SIZE_CALM: usize = 128 << 10;
@@ -35,15 +33,14 @@ const PAUSE_MAX: Duration = Duration::from_millis(20);
 const SHRINK_STEP: u64 = 1 << 20;
 const SHRINK_PAUSE: Duration = Duration::from_millis(2);
 
-/// The thread's owner: dropping it ends the thread after the job at hand.
+/// The threads' owner: dropping it ends each after the job at hand.
 #[derive(Debug)]
 pub struct SegmentKeeper {
-    jobs: Sender<Job>,
+    threads: DiskThreads<Job>,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
 }
 
-/// One shard's access to the thread.
+/// One shard's access to the thread of its disk.
 #[derive(Debug)]
 pub struct KeeperClient {
     jobs: Sender<Job>,
@@ -87,26 +84,17 @@ enum Job {
 }
 
 impl SegmentKeeper {
-    /// Starts the thread, where `background` says.
-    pub fn start(background: Background) -> Result<SegmentKeeper, DiskError> {
-        let (jobs, queue) = crossbeam_channel::bounded(JOBS_MAX);
-        let stop = Arc::new(AtomicBool::new(false));
-        let stop_seen = Arc::clone(&stop);
-        let thread = std::thread::Builder::new()
-            .name("corefold-segments".to_owned())
-            .spawn(move || {
-                background.enter();
-                run(&queue, &stop_seen);
-            })
-            .map_err(DiskError::ring("start the thread that creates segments"))?;
-        Ok(SegmentKeeper { jobs, stop, thread: Some(thread) })
+    /// A keeper whose threads will run where `background` says.
+    pub fn new(background: Background) -> SegmentKeeper {
+        SegmentKeeper { threads: DiskThreads::new("corefold-segments", background), stop: Arc::default() }
     }
 
-    /// Access for one shard.
-    pub fn client(&self, log: LogDirectory, direct: bool, bell: Arc<Doorbell>) -> KeeperClient {
+    /// Access for one shard, whose directory is there.
+    pub fn client(&self, log: LogDirectory, direct: bool, bell: Arc<Doorbell>) -> Result<KeeperClient, DiskError> {
+        let stop = Arc::clone(&self.stop);
         let (reply, answers) = crossbeam_channel::bounded(4);
-        KeeperClient {
-            jobs: self.jobs.clone(),
+        Ok(KeeperClient {
+            jobs: self.threads.queue_of(log.path(), move |queue| run(queue, &stop))?,
             answers,
             reply,
             cancelled: Arc::new(AtomicBool::new(false)),
@@ -116,7 +104,7 @@ impl SegmentKeeper {
             under_way: 0,
             asked: None,
             is_urgent: Arc::new(AtomicBool::new(false)),
-        }
+        })
     }
 }
 
@@ -124,10 +112,7 @@ impl Drop for SegmentKeeper {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         // If the queue is full the thread sees the flag before it can run dry.
-        let _ = self.jobs.try_send(Job::Stop);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.threads.end(|jobs| drop(jobs.try_send(Job::Stop)));
     }
 }
 
@@ -441,10 +426,10 @@ mod tests {
 
     #[test]
     fn a_segment_takes_as_long_as_the_log_takes_to_fill_one() {
-        let keeper = SegmentKeeper::start(Background::default()).unwrap();
+        let keeper = SegmentKeeper::new(Background::default());
         let directory = tempfile::tempdir().unwrap();
         let log = LogDirectory::new(directory.path().to_owned(), LogIdentity { store: [7; 16], shard: 0 });
-        let mut client = keeper.client(log, false, Arc::new(Doorbell::new().unwrap()));
+        let mut client = keeper.client(log, false, Arc::new(Doorbell::new().unwrap())).unwrap();
         let segment = SegmentId::parse_file_name("00000000000000000003.wal").unwrap();
         let prepare = |size| DiskRequest::Prepare { segment, size };
         assert_eq!(client.pace_of(&prepare(64)), Duration::ZERO, "nothing is known of the log yet");

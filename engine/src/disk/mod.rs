@@ -12,6 +12,7 @@ pub mod offline;
 pub mod options;
 pub mod probe;
 pub mod snapshots;
+mod threads;
 pub mod uncached;
 pub mod uring;
 pub mod writeback;

@@ -1,4 +1,5 @@
-//! The thread that writes snapshots, so that no shard core waits for a sync of megabytes. One per store.
+//! The threads that write snapshots, so that no shard core waits for a sync of megabytes. One per disk, see
+//! [`super::threads`].
 //!
 //! What is written and when is `corefold_shards::snapshot`'s. The log's writes do not pass here.
 
@@ -6,6 +7,7 @@ use super::directory::sync_directory;
 use super::doorbell::Doorbell;
 use super::error::DiskError;
 use super::probe::forget_cached;
+use super::threads::DiskThreads;
 use crate::background::Background;
 use corefold_shards::snapshot::format::{HEADER_SIZE, file_name, parse_file_name};
 use corefold_shards::snapshot::{SnapshotCompletion, SnapshotRequest, SnapshotSource, verify};
@@ -16,23 +18,18 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
-
-/// Jobs that may wait; each shard has at most a few under way.
-const JOBS_MAX: usize = 1024;
 
 /// Bytes of a snapshot after which the device gets what was written: a sync of all at the end would hold up the log's
 /// own writes.
 const SYNC_EVERY: u64 = 4 << 20;
 
-/// The thread's owner: dropping it ends the thread after the job at hand.
+/// The threads' owner: dropping it waits until all shards have gone and what they asked for is done.
 #[derive(Debug)]
 pub struct SnapshotKeeper {
-    jobs: Option<Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    threads: DiskThreads<Job>,
 }
 
-/// One shard's access to the thread.
+/// One shard's access to the thread of its disk.
 #[derive(Debug)]
 pub struct SnapshotClient {
     jobs: Sender<Job>,
@@ -66,33 +63,27 @@ struct Open {
 }
 
 impl SnapshotKeeper {
-    /// Starts the thread, where `background` says.
-    pub fn start(background: Background) -> Result<SnapshotKeeper, DiskError> {
-        let (jobs, queue) = crossbeam_channel::bounded(JOBS_MAX);
-        let thread = std::thread::Builder::new()
-            .name("corefold-snapshots".to_owned())
-            .spawn(move || {
-                background.enter();
-                run(&queue);
-            })
-            .map_err(DiskError::ring("start the thread that writes snapshots"))?;
-        Ok(SnapshotKeeper { jobs: Some(jobs), thread: Some(thread) })
+    /// A keeper whose threads will run where `background` says.
+    pub fn new(background: Background) -> SnapshotKeeper {
+        SnapshotKeeper { threads: DiskThreads::new("corefold-snapshots", background) }
     }
 
-    /// Access for the shard whose files lie in `directory`.
-    pub fn client(&self, directory: PathBuf, identity: LogIdentity, bell: Arc<Doorbell>) -> Option<SnapshotClient> {
+    /// Access for the shard whose files lie in `directory`, which is there.
+    pub fn client(
+        &self,
+        directory: PathBuf,
+        identity: LogIdentity,
+        bell: Arc<Doorbell>,
+    ) -> Result<SnapshotClient, DiskError> {
         let (reply, answers) = crossbeam_channel::unbounded();
-        let jobs = self.jobs.clone()?;
-        Some(SnapshotClient { jobs, reply, answers, place: Arc::new(Place { directory, identity, bell }) })
+        let jobs = self.threads.queue_of(&directory, run)?;
+        Ok(SnapshotClient { jobs, reply, answers, place: Arc::new(Place { directory, identity, bell }) })
     }
 }
 
 impl Drop for SnapshotKeeper {
     fn drop(&mut self) {
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.threads.end(|_| ());
     }
 }
 

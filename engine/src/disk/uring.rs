@@ -92,7 +92,7 @@ impl ShardDisk {
         let bell = Arc::new(Doorbell::new()?);
         ring.submitter().register_eventfd(bell.descriptor()).map_err(DiskError::ring("register an eventfd"))?;
         let direct = options.direct && is_sync;
-        let client = keeper.client(log.clone(), direct, Arc::clone(&bell));
+        let client = keeper.client(log.clone(), direct, Arc::clone(&bell))?;
         let mut disk = ShardDisk {
             writes: vec![None; share.count()],
             ring,

@@ -1,5 +1,5 @@
-//! Both ends over a network that cuts, delays and loses connections, with a server that is killed and forgets what was
-//! not durable: every batch is durable exactly once, in order, and nothing that was acknowledged is missing.
+//! Both ends over a network that cuts, delays and loses connections, with a client that is killed and begins again, and a
+//! server that is killed and forgets what was not durable: every batch is durable exactly once, in order, and nothing that was acknowledged is missing.
 
 use crate::kit::{LIMITS, SECOND, admission, at, batch_of, client, hear, stamp, welcome};
 use corefold_aggregator::time::EventTime;
@@ -88,6 +88,7 @@ impl World {
             96 if !calm => self.kill_server(),
             97 if !calm => self.cut(),
             98 if !calm => self.turn_away(),
+            99 if !calm => self.kill_client(),
             _ => {}
         }
     }
@@ -96,6 +97,8 @@ impl World {
         let bytes = batch_of(self.offered, 1 + self.dice.below(40) as usize, &stamp(0));
         self.client.offer(bytes, 0, EventTime::MAX, self.offered as u64).expect("room was seen");
         self.offered += 1;
+        // The server may have said so before.
+        self.acknowledged = self.client.durable();
     }
 
     fn connect(&mut self) {
@@ -254,6 +257,13 @@ impl World {
     fn cut(&mut self) {
         self.links.retain(|link| link.is_stale);
         self.client.disconnect();
+    }
+
+    /// It begins again from its input.
+    fn kill_client(&mut self) {
+        self.drop_client_connection();
+        self.client = client();
+        (self.offered, self.acknowledged) = (0, 0);
     }
 
     /// The client gives a connection up whose bytes are still under way.
