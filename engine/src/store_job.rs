@@ -205,12 +205,11 @@ pub fn open_store(
         config
     });
     let keeper = Arc::new(SegmentKeeper::new(background.clone()));
-    let snapshots = match snapshots {
-        None => None,
-        Some(SnapshotsWanted { wal_bytes, batches, pane_retention, .. }) => {
-            Some(SnapshotPlan { keeper: Arc::new(SnapshotKeeper::new(background)), wal_bytes, batches, pane_retention })
-        }
+    let plan_of = |SnapshotsWanted { wal_bytes, batches, pane_retention, .. }| {
+        let keeper = Arc::new(SnapshotKeeper::new(background));
+        SnapshotPlan { keeper, wal_bytes, batches, pane_retention }
     };
+    let snapshots = snapshots.map(plan_of);
     Ok((StorePlan { directory, keeper, recovered, log, snapshots }, parts))
 }
 

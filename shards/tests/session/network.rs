@@ -5,7 +5,7 @@ use crate::kit::{LIMITS, SECOND, admission, at, batch_of, client, hear, stamp, w
 use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::{AlignedBytes, UnverifiedBatch};
 use corefold_shards::session::client::ClientError;
-use corefold_shards::session::{ClientEvent, ClientLane, Code, Progress, Refusal, ServerEvent, ServerSession};
+use corefold_shards::session::{ClientEvent, ClientLane, Code, Now, Progress, Refusal, ServerEvent, ServerSession};
 use proptest::prelude::*;
 use std::collections::VecDeque;
 
@@ -102,7 +102,9 @@ impl World {
     }
 
     fn connect(&mut self) {
-        let now = at(self.now_ns);
+        // By the wall clock a client that begins again is known to be newer.
+        let Now { steady_ns, wall } = at(self.now_ns);
+        let now = Now { steady_ns, wall: EventTime(wall.0 + (self.now_ns / 1000) as i64) };
         self.client.connect(now);
         self.links.iter_mut().for_each(|link| link.is_stale = true);
         let session = ServerSession::new(LIMITS, now);
