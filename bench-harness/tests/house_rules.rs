@@ -205,6 +205,16 @@ fn no_header(source: &str) -> Option<String> {
     (!first.starts_with("//! ")).then(|| "the first line is no `//!` header".to_owned())
 }
 
+/// Crates of others in the `[workspace.dependencies]` of a manifest that stand in the first column of no table of `document`.
+fn unexplained(manifest: &str, document: &str) -> Vec<String> {
+    let cells = document.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    let explained: Vec<&str> = cells.flat_map(|cell| cell.split([' ', ','])).collect();
+    let section = manifest.lines().skip_while(|line| *line != "[workspace.dependencies]").skip(1);
+    let names = section.take_while(|line| !line.starts_with('[')).filter_map(|line| line.split_once(" = "));
+    let others = names.map(|(name, _)| name).filter(|name| !name.starts_with("corefold-") && !name.starts_with('#'));
+    others.filter(|name| !explained.contains(name)).map(|name| format!("no table has a line for {name}")).collect()
+}
+
 /// Link targets of a Markdown text that are meant to be files, without their `#part`.
 fn file_links(markdown: &str) -> Vec<String> {
     let targets = markdown.match_indices("](").map(|(at, _)| &markdown[at + 2..]);
@@ -391,6 +401,19 @@ fn the_oracle_stands_alone() {
         .collect();
     assert!(paths.len() >= 8);
     assert_none(complaints(paths, |_, source| rule(source)));
+}
+
+#[test]
+fn every_dependency_has_its_reason() {
+    let manifest =
+        "[x]\nz = 1\n[workspace.dependencies]\ncorefold-a = 1\n# c\nb = \"1\"\nb-d = { version = \"1\" }\n[y]\ne = 1";
+    assert!(unexplained(manifest, "| b 1.0, b-d 1.1, `f` | MIT |").is_empty());
+    assert_eq!(
+        unexplained(manifest, "| c 1.0 | b |\nb-d"),
+        ["no table has a line for b", "no table has a line for b-d"]
+    );
+
+    assert_none(unexplained(&read("Cargo.toml"), &read("docs/DEPENDENCIES.md")));
 }
 
 #[test]
