@@ -114,15 +114,14 @@ impl Coordinator {
     }
 
     /// Gives every window that became final to `sink(view, rows)`, which may keep the rows if it leaves an older batch of
-    /// the view or an empty one in their place, and returns the time below which shards may
-    /// forget their panes (with a log: once what was written is durable); `None` while a pull is under way or not
-    /// wholly written to the log, or if nothing is new.
+    /// the view or an empty one in their place, and returns the time up to which windows are out; `None` while a pull is
+    /// under way or not wholly written to the log, or if nothing is new.
     pub fn emit<E: From<CoordinatorError>>(
         &mut self,
         mut sink: impl FnMut(usize, &mut ResultBatch) -> Result<(), E>,
     ) -> Result<Option<EventTime>, E> {
         let is_logged = self.log.as_ref().is_none_or(|log| log.has_logged(self.pulled));
-        if self.is_pulling() || self.emitted >= self.pulled || !is_logged {
+        if self.merged().is_none() || !is_logged {
             return Ok(None);
         }
         for (index, view) in self.views.iter_mut().enumerate() {
