@@ -5,15 +5,16 @@
 //! panes come here and go is the slide's.
 
 use crate::layout::RowLayout;
+use crate::pane::{Pane, gaps};
 use crate::rows::{MergeScope, Rows, copy_row};
-use crate::slide::{Pane, number};
+use crate::slide::number;
 use crate::time::PaneId;
 use std::collections::VecDeque;
 
 /// Panes keep a total for every slot if at least one in so many has events there.
 const BY_SLOT_SHARE: usize = 2;
 
-/// Rows copied and summed up at a time: source and target stay in the first-level cache.
+/// Rows summed up at a time.
 const CHUNK_ROWS: usize = 256;
 
 /// Panes, oldest first, with their totals.
@@ -28,7 +29,7 @@ pub struct Front {
     popped: u32,
     /// The sum of what was seen of the panes while they come in, by slot; unless their totals lie by slot.
     running: Rows,
-    /// Memory of totals.
+    /// Memory of rows that are moved to where their slots say.
     spare: Rows,
     /// Memory of a merge.
     numbers: Vec<u32>,
@@ -37,9 +38,8 @@ pub struct Front {
 #[derive(Debug)]
 struct FrontPane {
     id: PaneId,
-    /// Slots with events in the pane.
-    slots: Vec<u32>,
-    totals: Rows,
+    /// Slots with events in the pane; the rows are totals.
+    pane: Pane,
     /// Per row: where the same group's next total lies; empty where they lie by slot.
     next: Vec<Place>,
 }
@@ -77,9 +77,8 @@ impl Front {
             self.running.grow(layout, slots_end);
         }
         for (index, (id, pane)) in panes.drain(..).enumerate().rev() {
-            number(&mut self.numbers, pane.slots.len());
             let pane = match self.is_by_slot {
-                true => self.by_slot(layout, slots_end, id, pane),
+                true => self.summed(layout, slots_end, id, pane),
                 false => self.linked(layout, index, id, pane),
             };
             self.panes.push_front(pane);
@@ -87,84 +86,96 @@ impl Front {
         self.running.clear();
     }
 
-    /// The totals of the pane after it, copied, and its own rows added: some at a time, while they are in the nearest cache.
-    fn by_slot(&mut self, layout: &RowLayout, slots_end: usize, id: PaneId, pane: Pane) -> FrontPane {
-        let Pane { slots, mut rows, .. } = pane;
-        let mut totals = std::mem::take(&mut self.spare);
-        match self.panes.front() {
-            None => totals.grow(layout, slots_end),
-            Some(after) => totals.sides.clone_from(&after.totals.sides),
+    /// Adds the totals of the pane after it to its own rows, and copies them where it has none: some at a time, in the order
+    /// of slots.
+    fn summed(&mut self, layout: &RowLayout, slots_end: usize, id: PaneId, mut pane: Pane) -> FrontPane {
+        let stride = layout.stride;
+        if !pane.is_by_slot {
+            pane.spread(layout, slots_end, &mut self.spare);
         }
-        let is_sorted = slots.is_sorted();
-        let copy = |totals: &mut Rows, end: usize| {
-            if let Some(after) = self.panes.front() {
-                totals.words.extend_from_slice(&after.totals.words[totals.words.len()..end * layout.stride]);
+        pane.make_room(layout, slots_end);
+        let Pane { slots, rows: totals, .. } = &mut pane;
+        // Of slots that are beyond, nothing is known here.
+        totals.words.truncate(slots_end * stride);
+        let after = self.panes.front().map(|after| &after.pane.rows);
+        let mut start = 0;
+        loop {
+            let range = start..slots.len().min(start + CHUNK_ROWS);
+            for gap in gaps(slots, range.clone(), slots_end) {
+                let gap = gap.start * stride..gap.end * stride;
+                match after {
+                    Some(after) => totals.words[gap.clone()].copy_from_slice(&after.words[gap]),
+                    None => {
+                        totals.words[gap].chunks_exact_mut(stride).for_each(|row| row.copy_from_slice(&layout.template))
+                    }
+                }
             }
-        };
-        for (slots, numbers) in slots.chunks(CHUNK_ROWS).zip(self.numbers.chunks(CHUNK_ROWS)) {
-            copy(&mut totals, slots.last().filter(|_| is_sorted).map_or(slots_end, |&slot| slot as usize + 1));
-            totals.merge(layout, slots, &rows, numbers, MergeScope::AcrossPanes);
+            if let Some(after) = after {
+                totals.merge(layout, &slots[range.clone()], after, &slots[range.clone()], MergeScope::AcrossPanes);
+            }
+            start = range.end;
+            if start == slots.len() {
+                break;
+            }
         }
-        copy(&mut totals, slots_end);
-        rows.clear();
-        self.spare = rows;
-        FrontPane { id, slots, totals, next: Vec::new() }
+        for (&(slot, state), spill) in after.iter().flat_map(|after| &after.sides.spills) {
+            if slots.binary_search(&slot).is_err() {
+                totals.sides.spills.insert((slot, state), spill.clone());
+            }
+        }
+        FrontPane { id, pane, next: Vec::new() }
     }
 
-    fn linked(
-        &mut self,
-        layout: &RowLayout,
-        index: usize,
-        id: PaneId,
-        Pane { slots, rows: mut totals, .. }: Pane,
-    ) -> FrontPane {
-        self.running.merge(layout, &slots, &totals, &self.numbers, MergeScope::AcrossPanes);
-        totals.clear();
-        for &slot in &slots {
-            totals.push_row(layout, self.running.row(layout, slot as usize), &self.running.sides, slot);
+    fn linked(&mut self, layout: &RowLayout, index: usize, id: PaneId, mut pane: Pane) -> FrontPane {
+        number(&mut self.numbers, pane.slots.len());
+        let from = pane.positions(&self.numbers);
+        self.running.merge(layout, &pane.slots, &pane.rows, from, MergeScope::AcrossPanes);
+        pane.rows.clear();
+        pane.is_by_slot = false;
+        for &slot in &pane.slots {
+            pane.rows.push_row(layout, self.running.row(layout, slot as usize), &self.running.sides, slot);
         }
-        let next = slots
+        let next = pane
+            .slots
             .iter()
             .zip(0..)
             .map(|(&slot, row)| std::mem::replace(&mut self.at[slot as usize], Place { pane: index as u32, row }));
         let next = next.collect();
-        FrontPane { id, slots, totals, next }
+        FrontPane { id, pane, next }
     }
 
     /// Takes the oldest pane: its slots, and rows that mean nothing any more.
     pub fn pop(&mut self) -> Option<Pane> {
-        let FrontPane { slots, totals, next, .. } = self.panes.pop_front()?;
+        let FrontPane { pane, next, .. } = self.panes.pop_front()?;
         self.popped += 1;
-        for (&slot, &next) in slots.iter().zip(&next) {
+        for (&slot, &next) in pane.slots.iter().zip(&next) {
             self.at[slot as usize] = next;
         }
-        Some(Pane { slots, rows: totals, is_by_slot: false })
+        Some(pane)
+    }
+
+    /// The words of the totals over all panes, if these lie where their slots say and nothing lies beside them.
+    pub fn by_slot(&self) -> Option<&[u64]> {
+        match self.panes.front() {
+            None => Some(&[]),
+            Some(FrontPane { pane, .. }) => (self.is_by_slot && pane.rows.sides.is_empty()).then_some(&pane.rows.words),
+        }
     }
 
     /// Where the total of `slot` over all panes lies, if it has events in one.
     pub fn total(&self, layout: &RowLayout, slot: u32) -> Option<(&Rows, u32)> {
         if self.is_by_slot {
-            let totals = &self.panes.front()?.totals;
+            let totals = &self.panes.front()?.pane.rows;
             let first = totals.words.get(slot as usize * layout.stride)?;
             return (*first != 0).then_some((totals, slot));
         }
         let place = self.at.get(slot as usize).filter(|place| **place != NOWHERE)?;
-        Some((&self.panes[(place.pane - self.popped) as usize].totals, place.row))
+        Some((&self.panes[(place.pane - self.popped) as usize].pane.rows, place.row))
     }
 
     /// Appends the totals of `slots` over all panes to `window`, one row each.
     pub fn append_totals(&self, layout: &RowLayout, slots: &[u32], window: &mut Rows) {
         window.words.reserve(slots.len() * layout.stride);
-        let by_slot = self.panes.front().filter(|pane| self.is_by_slot && pane.totals.sides.is_empty());
-        if let Some(pane) = by_slot {
-            let held = pane.totals.count(layout);
-            for run in slots.chunk_by(|&slot, &next| slot + 1 == next) {
-                let (first, end) = (held.min(run[0] as usize), held.min(run[0] as usize + run.len()));
-                window.words.extend_from_slice(&pane.totals.words[first * layout.stride..end * layout.stride]);
-                (end - first..run.len()).for_each(|_| window.words.extend_from_slice(&layout.template));
-            }
-            return;
-        }
         let first = window.count(layout) as u32;
         for (&slot, row) in slots.iter().zip(first..) {
             match self.total(layout, slot) {

@@ -7,6 +7,7 @@ use crate::key_values::KeyValues;
 use crate::partial::OTHER_SLOT;
 use crate::result::OutputColumn;
 use crate::spec::FieldType;
+use crate::stored_key::StoredKey;
 use hashbrown::HashTable;
 use std::cmp::Ordering;
 
@@ -15,10 +16,8 @@ use std::cmp::Ordering;
 pub struct Groups {
     /// By hash of the key; the keys themselves lie once, by slot.
     slots: HashTable<u32>,
-    /// By slot: the encoded key; empty where the slot is free.
-    keys: Vec<Box<[u8]>>,
-    /// By slot: the first bytes of the key, which decide nearly every comparison where they lie.
-    prefixes: Vec<u128>,
+    /// By slot; empty where the slot is free.
+    keys: Vec<StoredKey>,
     hashes: Vec<u64>,
     /// By slot: shards that name the group by a slot of theirs, plus panes that hold a row of it. Apart from the keys,
     /// since every row of every pane counts here.
@@ -45,8 +44,7 @@ impl Groups {
         values.set(OTHER_SLOT, &other);
         Groups {
             slots: HashTable::new(),
-            prefixes: vec![prefix(&other)],
-            keys: vec![other.into()],
+            keys: vec![StoredKey::of(&other)],
             hashes: vec![0],
             uses: vec![1],
             values,
@@ -83,7 +81,7 @@ impl Groups {
     /// The slot of the group `key`, made if there is none. The caller holds it at once: until then nothing keeps it.
     pub fn intern(&mut self, key: &[u8]) -> u32 {
         let hash = key::hash(key);
-        match self.slots.find(hash, |&slot| *self.keys[slot as usize] == *key) {
+        match self.slots.find(hash, |&slot| *self.keys[slot as usize].encoded() == *key) {
             Some(&slot) => slot,
             None => self.add(key, hash),
         }
@@ -104,6 +102,17 @@ impl Groups {
         self.maps[shard].get(slot as usize).copied().filter(|&ours| ours != UNMAPPED)
     }
 
+    /// Appends our slots for `slots` of a shard to `ours`; fails with the first that was never announced.
+    pub fn slots_of(&self, shard: usize, slots: &[u32], ours: &mut Vec<u32>) -> Result<(), u32> {
+        let map = &self.maps[shard];
+        let first = ours.len();
+        ours.extend(slots.iter().map(|&slot| map.get(slot as usize).copied().unwrap_or(UNMAPPED)));
+        match ours[first..].iter().position(|&slot| slot == UNMAPPED) {
+            None => Ok(()),
+            Some(at) => Err(slots[at]),
+        }
+    }
+
     /// Notes that one more pane holds a row of `slot`.
     pub fn hold(&mut self, slot: u32) {
         self.uses[slot as usize] += 1;
@@ -114,7 +123,7 @@ impl Groups {
         let uses = &mut self.uses[slot as usize];
         *uses -= 1;
         if *uses == 0 {
-            self.keys[slot as usize] = Box::default();
+            self.keys[slot as usize] = StoredKey::of(&[]);
             if let Ok(entry) = self.slots.find_entry(self.hashes[slot as usize], |&other| other == slot) {
                 entry.remove();
             }
@@ -124,7 +133,7 @@ impl Groups {
 
     /// Encoded key of `slot`.
     pub fn key(&self, slot: u32) -> &[u8] {
-        &self.keys[slot as usize]
+        self.keys[slot as usize].encoded()
     }
 
     /// Hash that decides whether `slot` stays under `max_groups`.
@@ -139,7 +148,7 @@ impl Groups {
 
     /// Live slots in key order; the order of output rows. All that were interned are held by now.
     pub fn sorted(&mut self) -> &[u32] {
-        let (keys, prefixes, uses) = (&self.keys, &self.prefixes, &self.uses);
+        let (keys, uses) = (&self.keys, &self.uses);
         if !self.freed.is_empty() {
             self.order.retain(|&slot| uses[slot as usize] > 0);
             self.added.retain(|&slot| uses[slot as usize] > 0);
@@ -147,10 +156,10 @@ impl Groups {
         }
         if !self.added.is_empty() {
             // "Other" comes after a real group of the same key.
-            let rest = |slot: &u32| (&keys[*slot as usize], *slot == OTHER_SLOT);
-            let compare = |a: &u32, b: &u32| {
-                prefixes[*a as usize].cmp(&prefixes[*b as usize]).then_with(|| rest(a).cmp(&rest(b)))
-            };
+            let rest = |slot: &u32| (keys[*slot as usize].encoded(), *slot == OTHER_SLOT);
+            let prefix = |slot: &u32| keys[*slot as usize].prefix();
+            // The first bytes decide nearly every comparison, where they lie.
+            let compare = |a: &u32, b: &u32| prefix(a).cmp(&prefix(b)).then_with(|| rest(a).cmp(&rest(b)));
             self.added.sort_unstable_by(compare);
             insert_sorted(&mut self.order, &self.added, compare);
             self.added.clear();
@@ -160,14 +169,12 @@ impl Groups {
 
     fn add(&mut self, key: &[u8], hash: u64) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.keys.push(Box::default());
-            self.prefixes.push(0);
+            self.keys.push(StoredKey::of(&[]));
             self.hashes.push(0);
             self.uses.push(0);
             self.uses.len() as u32 - 1
         });
-        self.keys[slot as usize] = key.into();
-        self.prefixes[slot as usize] = prefix(key);
+        self.keys[slot as usize] = StoredKey::of(key);
         self.hashes[slot as usize] = hash;
         self.values.set(slot, key);
         self.slots.insert_unique(hash, slot, |&slot| self.hashes[slot as usize]);
@@ -187,15 +194,6 @@ fn insert_sorted(order: &mut Vec<u32>, added: &[u32], compare: impl Fn(&u32, &u3
         order[at + before] = slot;
         end = at;
     }
-}
-
-/// The first bytes of a key as a number that sorts as they do. A key that ends sooner is filled up with zeros; whoever
-/// differs only there has the same prefix.
-pub(crate) fn prefix(key: &[u8]) -> u128 {
-    let mut bytes = [0; 16];
-    let length = key.len().min(bytes.len());
-    bytes[..length].copy_from_slice(&key[..length]);
-    u128::from_be_bytes(bytes)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::key;
 use crate::partial::OTHER_SLOT;
 use crate::result::OutputColumn;
 use crate::spec::FieldType;
+use crate::stored_key::StoredKey;
 
 /// See the module.
 #[derive(Debug)]
@@ -45,10 +46,10 @@ impl KeyValues {
     }
 
     /// Appends the values of `slots` to `columns`. `keys` holds the encoded keys by slot.
-    pub fn gather(&self, slots: &[u32], keys: &[Box<[u8]>], columns: &mut [OutputColumn]) {
+    pub fn gather(&self, slots: &[u32], keys: &[StoredKey], columns: &mut [OutputColumn]) {
         if self.has_text {
             for &slot in slots {
-                key::decode(&keys[slot as usize], &self.by, columns);
+                key::decode(keys[slot as usize].encoded(), &self.by, columns);
             }
             return;
         }

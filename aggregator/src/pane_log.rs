@@ -225,13 +225,14 @@ impl View {
                 partial.announce(slot, self.groups.key(slot));
             }
         }
-        if pane.rows.sides.is_empty() {
+        if pane.rows.sides.is_empty() && !pane.is_by_slot {
             partial.slots.extend_from_slice(&pane.slots[start..end]);
             partial.words.extend_from_slice(&pane.rows.words[start * layout.stride..end * layout.stride]);
         } else {
-            for row in start..end {
+            for index in start..end {
+                let row = pane.position(index);
                 let words = pane.rows.row(layout, row);
-                partial.push_row(layout, pane.slots[row], words, &pane.rows.sides, row as u32);
+                partial.push_row(layout, pane.slots[index], words, &pane.rows.sides, row as u32);
             }
         }
         let next = if end == pane.slots.len() { (PaneId(id.0 + 1), 0) } else { (id, end) };

@@ -205,7 +205,8 @@ impl Rows {
         }
     }
 
-    fn merge_spills(&mut self, layout: &RowLayout, into: &[u32], source: RowsRef<'_>, from: &[u32]) {
+    /// Adds what has spilled of the sums of the rows `from`.
+    pub(crate) fn merge_spills(&mut self, layout: &RowLayout, into: &[u32], source: RowsRef<'_>, from: &[u32]) {
         for (&target, &origin) in into.iter().zip(from) {
             for state in 0..layout.states.len() {
                 if let Some(spill) = source.sides.spilled(origin, state) {

@@ -3,14 +3,16 @@
 //! When a pane is closed and who is asked for it is the coordinator's.
 
 use crate::aggregate;
-use crate::groups::{self, Groups};
+use crate::groups::Groups;
 use crate::layout::RowLayout;
+use crate::pane::{Merges, Pane};
 use crate::partial::OTHER_SLOT;
 use crate::partial_ref::PartialRef;
 use crate::result::{OutputField, OutputSchema, ResultBatch};
 use crate::rows::MergeScope;
-use crate::slide::{Pane, Slide, number};
+use crate::slide::{Slide, number};
 use crate::spec::{Field, FieldType, OutputType, Overflow, SpecError, StreamSpec, ViewSpec};
+use crate::stored_key::StoredKey;
 use crate::time::{EventTime, PaneId};
 use crate::window_rows::WindowRows;
 use std::collections::{BTreeMap, VecDeque};
@@ -119,9 +121,11 @@ pub struct View {
     row_of_pane: Option<PaneId>,
     /// Rows of the pane that was whole last: the next one will have about as many.
     rows_last: usize,
-    /// Memory of a merge: by row of the partial, its row in the pane, and its own; rows and keys to be sorted.
+    /// By row of a partial: our slot, or its row in the pane.
     into: Vec<u32>,
-    from: Vec<u32>,
+    numbers: Vec<u32>,
+    /// Memory of a merge, and of sorting rows and keys.
+    merges: Merges,
     order: Vec<u32>,
     announced: Vec<(u128, u32)>,
     rows: WindowRows,
@@ -134,7 +138,7 @@ pub struct View {
 const NO_ROW: u32 = u32::MAX;
 
 /// Rows of a pane lie by slot while it is merged if a shard is expected to have one for so many slots.
-const BY_SLOT_SHARE: usize = 4;
+const BY_SLOT_SHARE: usize = 2;
 
 impl View {
     /// A view fed by `shards` shards.
@@ -151,7 +155,8 @@ impl View {
             row_of_pane: None,
             rows_last: 0,
             into: Vec::new(),
-            from: Vec::new(),
+            numbers: Vec::new(),
+            merges: Merges::default(),
             order: Vec::new(),
             announced: Vec::new(),
             rows: WindowRows::default(),
@@ -173,21 +178,20 @@ impl View {
         }
         // In the order of their keys, which is that of output: so the groups of a window lie in few runs.
         self.announced.clear();
-        self.announced.extend(partial.announcements().zip(0..).map(|((_, key), at)| (groups::prefix(key), at)));
+        self.announced.extend(partial.announcements().zip(0..).map(|((_, key), at)| (StoredKey::of(key).prefix(), at)));
         self.announced.sort_unstable();
         for &(_, at) in &self.announced {
             let (slot, key) = partial.announcement(at as usize);
             self.groups.announce(shard, slot, key);
         }
-        let layout = &self.plan.layout;
         let id = PaneId(partial.pane);
         let mut pane = self.collecting.remove(&id).unwrap_or_else(|| self.slide.take_spent());
-        if pane.slots.is_empty() {
+        if pane.is_empty() {
             // This may be the first of several pieces; the first one of all has announced every group of its pane.
             let expected = partial.slots.len().max(partial.announced.len()).max(self.rows_last);
             let is_dense = expected * BY_SLOT_SHARE >= self.groups.slots_end();
-            // What handles name moves with the first partial; the rows of a single shard are put in order at the end.
-            pane.is_by_slot = is_dense && self.groups.shards() > 1 && layout.handles.is_empty();
+            // What handles name moves with the first partial.
+            pane.is_by_slot = is_dense && self.plan.layout.handles.is_empty();
         }
         let merged = if pane.is_by_slot {
             self.merge_by_slot(shard, partial, &mut pane)
@@ -201,29 +205,13 @@ impl View {
 
     /// Adds each row to that of its slot.
     fn merge_by_slot(&mut self, shard: usize, partial: &PartialRef<'_>, pane: &mut Pane) -> Result<(), ViewError> {
-        let layout = &self.plan.layout;
-        pane.rows.grow(layout, self.groups.slots_end());
-        let is_plain = partial.sides.is_empty();
         self.into.clear();
-        self.order.clear();
-        for ((&slot, row), at) in partial.slots.iter().zip(partial.words.chunks_exact(layout.stride)).zip(0..) {
-            let Some(ours) = self.groups.slot_of(shard, slot) else {
-                return Err(ViewError::UnknownSlot { view: self.plan.spec.name.clone(), shard, slot });
-            };
-            let target = &mut pane.rows.words[ours as usize * layout.stride..][..layout.stride];
-            // A shard names each group once.
-            if target[0] == 0 {
-                pane.slots.push(ours);
-                self.groups.hold(ours);
-                if is_plain {
-                    target.copy_from_slice(row);
-                    continue;
-                }
-            }
-            self.into.push(ours);
-            self.order.push(at);
+        if let Err(slot) = self.groups.slots_of(shard, partial.slots, &mut self.into) {
+            return Err(self.unknown_slot(shard, slot));
         }
-        pane.rows.merge(layout, &self.into, partial.rows(), &self.order, MergeScope::SamePane);
+        let Self { plan, groups, into, merges, .. } = self;
+        pane.make_room(&plan.layout, groups.slots_end());
+        pane.merge_by_slot(&plan.layout, into, partial.rows(), merges, |slot| groups.hold(slot));
         Ok(())
     }
 
@@ -235,7 +223,7 @@ impl View {
         self.into.clear();
         for &slot in partial.slots {
             let Some(ours) = self.groups.slot_of(shard, slot) else {
-                return Err(ViewError::UnknownSlot { view: self.plan.spec.name.clone(), shard, slot });
+                return Err(self.unknown_slot(shard, slot));
             };
             // A shard names each group once.
             let known = if is_first { NO_ROW } else { self.row_of[ours as usize] };
@@ -252,11 +240,11 @@ impl View {
         if is_first {
             // The first partial of a pane becomes the pane.
             pane.rows.sides = std::mem::take(&mut partial.sides).into_owned();
-            pane.take_words(&self.plan.layout, partial.words, self.groups.slots_end(), &mut self.order);
+            pane.take_words(&self.plan.layout, partial.words, &mut self.order);
         } else {
             pane.rows.grow(&self.plan.layout, pane.slots.len());
-            number(&mut self.from, self.into.len());
-            pane.rows.merge(&self.plan.layout, &self.into, partial.rows(), &self.from, MergeScope::SamePane);
+            number(&mut self.numbers, self.into.len());
+            pane.rows.merge(&self.plan.layout, &self.into, partial.rows(), &self.numbers, MergeScope::SamePane);
         }
         Ok(())
     }
@@ -274,21 +262,24 @@ impl View {
 
     /// All partials of the panes that are collected are there.
     pub(crate) fn close_panes(&mut self) {
-        let layout = &self.plan.layout;
         let (all, is_single) = (self.groups.slots_end(), self.groups.shards() == 1);
         for pane in self.collecting.values_mut() {
-            pane.compact(layout);
+            pane.finish(&self.plan.layout, all);
             if is_single {
-                self.slide.put_in_order(layout, pane, all, &mut self.order);
+                self.slide.put_in_order(&self.plan.layout, pane, &mut self.order);
             }
-            self.rows_last = pane.slots.len();
+            self.rows_last = pane.groups();
         }
         self.row_of_pane = None;
     }
 
+    fn unknown_slot(&self, shard: usize, slot: u32) -> ViewError {
+        ViewError::UnknownSlot { view: self.plan.spec.name.clone(), shard, slot }
+    }
+
     fn check_groups(&self, id: PaneId) -> Result<(), ViewError> {
         let spec = &self.plan.spec;
-        let over = self.collecting.get(&id).is_some_and(|pane| pane.slots.len() > spec.groups_max as usize);
+        let over = self.collecting.get(&id).is_some_and(|pane| pane.groups() > spec.groups_max as usize);
         if over && spec.overflow == Overflow::Reject {
             let pane = spec.window.pane_start(id);
             return Err(ViewError::TooManyGroups { view: spec.name.clone(), pane, max: spec.groups_max });

@@ -2,7 +2,9 @@
 //!
 //! That merging is an algebra at all is in `algebra.rs`.
 
+use corefold_aggregator::aggregate::{Totals, finalize, output_type};
 use corefold_aggregator::layout::{RowLayout, StateKind};
+use corefold_aggregator::result::OutputColumn;
 use corefold_aggregator::rows::{MergeScope, Rows};
 use corefold_aggregator::spec::{AggregateSpec, Field, FieldType, Function, Overflow, StreamSpec, ViewSpec};
 use corefold_aggregator::time::{Duration, WindowSpec};
@@ -12,8 +14,15 @@ use proptest::prelude::*;
 fn layout() -> RowLayout {
     let fields = vec![Field { name: "x".into(), kind: FieldType::F64 }];
     let stream = StreamSpec { name: "s".into(), time: "t".into(), delay_max: Duration::ZERO, fields };
-    let of = |name: &str, function| AggregateSpec { name: name.into(), function, field: Some(0) };
-    let aggregates = vec![of("sum", Function::Sum), of("min", Function::Min), of("max", Function::Max)];
+    let of = |name: &str, function, field| AggregateSpec { name: name.into(), function, field };
+    let aggregates = vec![
+        of("sum", Function::Sum, Some(0)),
+        of("min", Function::Min, Some(0)),
+        of("max", Function::Max, Some(0)),
+        of("mean", Function::Mean, Some(0)),
+        of("rows", Function::Count, None),
+        of("values", Function::Count, Some(0)),
+    ];
     let second = Duration::from_micros(1_000_000).expect("a second");
     let spec = ViewSpec {
         name: "v".into(),
@@ -75,5 +84,33 @@ proptest! {
             singly.merge(&layout, &[*into], &source, &[*from], MergeScope::SamePane);
         }
         prop_assert_eq!(together, singly);
+    }
+
+    /// Totals by column are those of rows that are merged and then evaluated; they are refused only for want of room in a sum.
+    #[test]
+    fn by_column_is_by_row(
+        front in prop::collection::vec(row(), 0..40),
+        back in prop::collection::vec(row(), 0..40),
+        slots in prop::collection::vec(0u32..45, 0..30),
+    ) {
+        let layout = layout();
+        let template = layout.template.as_chunks::<6>().0[0];
+        let part = |part: &[[u64; 6]]| rows(&slots.iter().map(|&slot| *part.get(slot as usize).unwrap_or(&template)).collect::<Vec<_>>());
+        let numbers: Vec<u32> = (0..slots.len() as u32).collect();
+        let mut merged = part(&front);
+        merged.merge(&layout, &numbers, &part(&back), &numbers, MergeScope::AcrossPanes);
+        let mut totals = Totals::default();
+        let fits = totals.take(&layout, (&front.concat(), &back.concat()), &slots);
+        let has_vectors = cfg!(target_arch = "x86_64") && std::arch::is_x86_feature_detected!("avx2");
+        prop_assert_eq!(fits, has_vectors && merged.sides.is_empty());
+        if fits {
+            for output in &layout.outputs {
+                let mut by_row = OutputColumn::new(output_type(output));
+                let mut by_column = by_row.clone();
+                finalize(&layout, output, &merged, &mut by_row).expect("sums of doubles fit");
+                totals.finalize(output, &mut by_column);
+                prop_assert_eq!(by_column, by_row);
+            }
+        }
     }
 }

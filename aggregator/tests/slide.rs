@@ -1,9 +1,13 @@
 //! The two stacks against adding up every pane of every window, with panes that most groups are in, and panes that few
 //! are in.
 
-use corefold_aggregator::layout::RowLayout;
+use corefold_aggregator::aggregate::{Totals, finalize, output_type};
+use corefold_aggregator::layout::{Output, RowLayout};
+use corefold_aggregator::pane::Pane;
+use corefold_aggregator::partial::OTHER_SLOT;
+use corefold_aggregator::result::OutputColumn;
 use corefold_aggregator::rows::{MergeScope, Rows};
-use corefold_aggregator::slide::{Pane, Slide};
+use corefold_aggregator::slide::Slide;
 use corefold_aggregator::spec::{AggregateSpec, Field, FieldType, Function, Overflow, StreamSpec, ViewSpec};
 use corefold_aggregator::time::{Duration, PaneId, WindowSpec};
 use proptest::collection::vec;
@@ -15,7 +19,8 @@ fn layout() -> RowLayout {
     let micros = |value| Duration::from_micros(value).expect("a length of time");
     let fields = vec![Field { name: "x".to_owned(), kind: FieldType::F64 }];
     let stream = StreamSpec { name: "s".to_owned(), time: "t".to_owned(), delay_max: micros(0), fields };
-    let functions = [Function::Count, Function::Sum, Function::Min, Function::Max].into_iter().enumerate();
+    let functions =
+        [Function::Count, Function::Sum, Function::Min, Function::Max, Function::Mean].into_iter().enumerate();
     let aggregates = functions.map(|(at, function)| AggregateSpec {
         name: format!("a{at}"),
         field: (function != Function::Count).then_some(0),
@@ -65,6 +70,16 @@ fn value(layout: &RowLayout, rows: &Rows, row: u32) -> (Vec<u64>, f64) {
     (vec![words[0], words[1], words[4], words[5]], sum)
 }
 
+/// What `finalize` makes of each output.
+fn values(layout: &RowLayout, finalize: impl Fn(&Output, &mut OutputColumn)) -> Vec<OutputColumn> {
+    let column = |output: &Output| {
+        let mut column = OutputColumn::new(output_type(output));
+        finalize(output, &mut column);
+        column
+    };
+    layout.outputs.iter().map(column).collect()
+}
+
 fn slots() -> impl Strategy<Value = Vec<(u32, f64)>> {
     let value = prop::sample::select(vec![1.0, -2.5, 1e300, -1e300, 1e-300, 3e10]);
     let slots = prop_oneof![vec(0..SLOTS, 0..6), vec(0..SLOTS, 60..90)];
@@ -77,26 +92,48 @@ fn slots() -> impl Strategy<Value = Vec<(u32, f64)>> {
 
 proptest! {
     #[test]
-    fn a_window_is_the_sum_of_its_panes(panes in vec(slots(), 1..30), size in 1..12_usize) {
+    fn a_window_is_the_sum_of_its_panes(
+        panes in vec((slots(), any::<bool>()), 1..30),
+        size in 1..12_usize,
+        spare in vec(any::<u64>(), 0..400),
+    ) {
         let layout = layout();
         let mut slide = Slide::new();
-        let panes: Vec<Pane> = panes.iter().map(|slots| pane(&layout, slots)).collect();
+        let by_slot: Vec<bool> = panes.iter().map(|(_, by_slot)| *by_slot).collect();
+        // New groups come as time goes on.
+        let until = |index: usize| SLOTS.min(3 + 2 * index as u32);
+        let known = |index: usize, slots: &[(u32, f64)]| -> Vec<(u32, f64)> {
+            slots.iter().copied().filter(|&(slot, _)| slot < until(index)).collect()
+        };
+        let panes: Vec<Pane> =
+            panes.iter().enumerate().map(|(index, (slots, _))| pane(&layout, &known(index, slots))).collect();
         for newest in 0..panes.len() {
-            // New groups come as time goes on.
             let seen = panes[..=newest].iter().flat_map(|pane| &pane.slots).max().map_or(0, |&slot| slot as usize + 1);
-            slide.push(&layout, PaneId(newest as i64), panes[newest].clone(), seen);
+            let mut pane = panes[newest].clone();
+            if by_slot[newest] {
+                // What the memory held before means nothing.
+                pane.spread(&layout, seen, &mut Rows { words: spare.clone(), ..Rows::default() });
+            }
+            slide.push(&layout, PaneId(newest as i64), pane, seen);
             let oldest = (newest + 1).saturating_sub(size);
             let mut dropped = Vec::new();
             slide.pop_before(&layout, PaneId(oldest as i64), |slot| dropped.push(slot));
             let expected = oldest.checked_sub(1).map_or(&[][..], |gone| &panes[gone].slots);
             prop_assert_eq!(&dropped[..], expected);
-            let held: Vec<u32> = (0..SLOTS).filter(|&slot| slide.holds(slot)).collect();
+            // "Other" may be asked for without events.
+            let held: Vec<u32> = (0..SLOTS).filter(|&slot| slot == OTHER_SLOT || slide.holds(slot)).collect();
             let mut window = Rows::default();
             slide.append_totals(&layout, &held, &mut window);
+            let mut columns = Totals::default();
+            if slide.take_totals(&layout, &held, &mut columns) {
+                prop_assert_eq!(values(&layout, |output, column| columns.finalize(output, column)), values(&layout, |output, column| {
+                    finalize(&layout, output, &window, column).expect("sums of doubles fit");
+                }));
+            }
             for slot in 0..SLOTS {
                 let expected = totals(&layout, &panes[oldest..=newest], slot);
                 let row = held.iter().position(|&other| other == slot);
-                prop_assert_eq!(row.is_some(), expected.words[0] > 0);
+                prop_assert_eq!(row.is_some(), slot == OTHER_SLOT || expected.words[0] > 0);
                 if let Some(row) = row {
                     prop_assert_eq!(value(&layout, &window, row as u32), value(&layout, &expected, 0));
                     let mut merged = Rows::default();

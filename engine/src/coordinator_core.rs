@@ -1,7 +1,7 @@
 //! The coordinator's core: the timer, the rings and the pure state machine between them.
 //!
 //! What a pull or a window means is in `corefold_aggregator::coordinator`; files are written by the exporter's
-//! thread.
+//! thread. It sleeps in the kernel and not in its executor, whose sleeps interrupt all other cores of the process.
 
 use crate::background::Background;
 use crate::error::EngineError;
@@ -9,6 +9,7 @@ use crate::export_core::{CommitPoint, ExportBoard, ExportMessage, SpentRows};
 use crate::guard::PanicGuard;
 use crate::links::{CoordinatorEnds, FromShard, Progress, Shared, ToShard};
 use crate::pane_core::{PaneCore, PanePlan};
+use crate::poller;
 use crate::profile::timeline::{Stage, Track};
 use corefold_aggregator::coordinator::{Coordinator, CoordinatorError};
 use corefold_aggregator::result::ResultBatch;
@@ -49,16 +50,17 @@ pub struct CoordinatorCore {
 
 impl CoordinatorCore {
     /// Pulls, merges and exports until every window of a finished input is out, or the engine stops.
-    pub async fn run(mut self) {
+    pub fn run(mut self) {
         let _guard = PanicGuard::new(&self.shared);
-        if let Err(error) = self.work().await {
+        if let Err(error) = self.work() {
             self.shared.fail(error);
         }
     }
 
-    async fn work(&mut self) -> Result<(), EngineError> {
+    fn work(&mut self) -> Result<(), EngineError> {
         let mut panes = self.panes.take().map(|plan| PaneCore::open(plan, &mut self.coordinator)).transpose()?;
         let track = self.shared.timeline.track("the coordinator");
+        poller::wait_exactly();
         let mut pulled_at = Instant::now();
         loop {
             if self.shared.has_failed() {
@@ -78,7 +80,7 @@ impl CoordinatorCore {
                 frontiers.for_each(|(shard, frontier)| self.coordinator.on_frontier(shard, frontier));
             }
             if drained && self.coordinator.is_finished() {
-                return self.finish(panes).await;
+                return self.finish(panes);
             }
             // The engine was stopped before its input ended, and nothing more will come.
             let stopped = drained && self.shared.lifecycle.is_stopped();
@@ -91,18 +93,17 @@ impl CoordinatorCore {
                 self.pull()?;
             }
             if stopped && self.coordinator.has_settled() {
-                return self.finish(panes).await;
+                return self.finish(panes);
             }
             if answered {
-                glommio::executor().yield_if_needed().await;
                 continue;
             }
             track.enter(if logged { Stage::WaitInput } else { Stage::WaitDisk });
             if self.coordinator.is_pulling() || !logged {
-                glommio::timer::sleep(ANSWER_POLL).await;
+                std::thread::sleep(ANSWER_POLL);
             } else {
                 let rest = self.pull_interval.saturating_sub(pulled_at.elapsed());
-                glommio::timer::sleep(rest.clamp(ANSWER_POLL, LOOK_EVERY)).await;
+                std::thread::sleep(rest.clamp(ANSWER_POLL, LOOK_EVERY));
             }
         }
     }
@@ -195,7 +196,7 @@ impl CoordinatorCore {
     }
 
     /// Tells the exporter and the shards that all is out, and waits for the shards to end.
-    async fn finish(&mut self, mut panes: Option<PaneCore>) -> Result<(), EngineError> {
+    fn finish(&mut self, mut panes: Option<PaneCore>) -> Result<(), EngineError> {
         let views = self.coordinator.views().iter().map(|view| (view.windows_out, view.rows_out)).collect();
         let finished = self.coordinator.is_finished();
         send(&self.exports, ExportMessage::Finish { views, finished }, &self.shared)?;
@@ -206,7 +207,7 @@ impl CoordinatorCore {
             if let Some(panes) = &mut panes {
                 // Shards hear of the last release before their end, so that their last snapshots are small.
                 if !panes.has_settled() {
-                    glommio::timer::sleep(ANSWER_POLL).await;
+                    std::thread::sleep(ANSWER_POLL);
                     continue;
                 }
                 panes.seal();
@@ -218,7 +219,7 @@ impl CoordinatorCore {
             if is_sealed && self.shards.iter().all(|shard| shard.answers.is_abandoned() && shard.answers.is_empty()) {
                 return Ok(());
             }
-            glommio::timer::sleep(LOOK_EVERY).await;
+            std::thread::sleep(LOOK_EVERY);
         }
         Ok(())
     }

@@ -37,8 +37,7 @@ pub struct Ready {
 impl Poller {
     /// Watches nothing yet. To be made by the thread that will wait: its waits become exact.
     pub fn new() -> io::Result<Poller> {
-        // A kernel that refuses ends waits a little later, that is all.
-        let _ = rustix::thread::set_current_timer_slack(Some(TIMER_SLACK));
+        wait_exactly();
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         Ok(Poller { epoll, events: Vec::with_capacity(EVENTS_MAX) })
     }
@@ -71,6 +70,12 @@ impl Poller {
             Ready { token: data.u64(), is_readable: is_ending || flags.contains(epoll::EventFlags::IN), is_ending }
         }))
     }
+}
+
+/// From now on, waits and sleeps of this thread end when they should.
+pub fn wait_exactly() {
+    // A kernel that refuses ends them a little later, that is all.
+    let _ = rustix::thread::set_current_timer_slack(Some(TIMER_SLACK));
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use crate::disk::{ShardDisk, SnapshotClient, Store};
 use crate::error::EngineError;
 use crate::guard::PanicGuard;
-use crate::links::{ARRIVALS_MAX, FromShard, PANES_CLOSED_MAX, ShardEnds, Shared, ToShard};
+use crate::links::{ARRIVALS_MAX, FromShard, MESSAGES_MAX, PANES_CLOSED_MAX, ShardEnds, Shared, ToShard};
 use crate::net::feed::NetFeed;
 use crate::net::parts::FeedParts;
 use crate::net::sockets::Sockets;
@@ -451,7 +451,7 @@ impl ShardCore {
             self.gather_orders(state);
             self.step(state)?;
             self.carry_out(state)?;
-            if state.answers.len() <= ARRIVALS_MAX && !self.shard.has_closed(4 * PANES_CLOSED_MAX) {
+            if state.answers.len() <= MESSAGES_MAX / 2 && !self.shard.has_closed(4 * PANES_CLOSED_MAX) {
                 return Ok(());
             }
             if self.shared.has_failed() {

@@ -12,7 +12,12 @@ pub(super) fn merge(context: &MergeContext, target: &mut Rows, into: &[u32], sou
 }
 
 pub(super) fn values(view: &StateView<'_>, column: &mut OutputColumn) {
+    push_counts(column, view.answers().map(|(count, _)| count));
+}
+
+/// Appends counts, which are never null.
+pub(super) fn push_counts(column: &mut OutputColumn, counts: impl Iterator<Item = u64>) {
     let OutputColumn::I64 { values, valid } = column else { unreachable!("counts are integers") };
-    values.extend(view.answers().map(|(count, _)| count as i64));
+    values.extend(counts.map(|count| count as i64));
     valid.resize(values.len(), true);
 }

@@ -1,93 +1,118 @@
-//! Merges of a whole row in one go, for the layout that most views have: count, sum, min and max of one column of
-//! doubles.
+//! Whole rows in one go, for the layout that most views have: count, sum, min and max of one column of doubles.
 //!
-//! The same bits as state by state. Some rows are summed up side by side, which compilers turn into vectors; rows that
-//! need more than that, because a sum does not fit its pair or a row is named twice, go one by one.
+//! The same bits as state by state. Where the processor has vectors of four doubles, four rows are merged side by side;
+//! rows that need more than that, because a sum does not fit its pair or a row is named twice, go one by one, as all do
+//! elsewhere.
 
-use super::sum;
-use crate::layout::{RowLayout, StateKind};
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
+use super::count::push_counts;
+use super::{push_bits, push_f64, sum};
+use crate::layout::{Output, RowLayout, StateKind};
+use crate::result::OutputColumn;
 use crate::rows::{Rows, RowsRef, Sides};
-use crate::sketch::exact_sum::add_lanes;
+use crate::sketch::exact_sum;
+use crate::spec::{FieldType, Function};
 
-/// Words of a row that is merged here.
+/// Words of a row that is merged here: events, values, high and low part of the sum, minimum, maximum.
 const STRIDE: usize = 6;
 /// Index of the state of the sum.
 const SUM: usize = 2;
-/// Rows that are fetched before they are summed up: they stay in the first-level cache.
-const AHEAD: usize = 64;
-/// Rows that are summed up side by side.
-const LANES: usize = 4;
+/// Rows that are merged side by side.
+pub(super) const LANES: usize = 4;
 
-type Row = [u64; STRIDE];
+pub(super) type Row = [u64; STRIDE];
 
 /// As [`Rows::merge`] without spills; `false`, and nothing done, for other layouts.
 pub fn merge(layout: &RowLayout, target: &mut Rows, into: &[u32], source: RowsRef<'_>, from: &[u32]) -> bool {
-    use StateKind::{MaxF64, MinF64, Rows as Events, SumF64, Values};
-    let is_fused = layout.states.iter().map(|state| state.kind).eq([Events, Values, SumF64, MinF64, MaxF64]);
-    if !is_fused {
+    if !is_fused(layout) {
         return false;
     }
     let Rows { words, sides } = target;
     let (targets, sources) = (words.as_chunks_mut::<STRIDE>().0, source.words.as_chunks::<STRIDE>().0);
-    for (into, from) in into.chunks(AHEAD).zip(from.chunks(AHEAD)) {
-        // Words from both ends of each row first, with nothing to be waited for: so all rows are on their way from memory at
-        // once, and are there when the sums need them.
-        for (&into, &from) in into.iter().zip(from) {
-            let (to, row) = (&mut targets[into as usize], &sources[from as usize]);
-            to[0] += row[0];
-            to[1] += row[1];
-            to[5] = larger(row[5], to[5]);
+    #[cfg(target_arch = "x86_64")]
+    if let Some(token) = fearless_simd::Level::new().as_avx2() {
+        avx2::merge(token, targets, sides, into, sources, from);
+        return true;
+    }
+    merge_singly(targets, sides, into, sources, from);
+    true
+}
+
+/// Totals of some rows by column, on their way to their values. Their memory is used again.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Events and values, in groups of rows.
+    counts: [Vec<[u64; LANES]>; 2],
+    /// High and low part of the sum, minimum and maximum.
+    doubles: [Vec<[f64; LANES]>; 4],
+    rows: usize,
+}
+
+impl Totals {
+    /// Takes, for each slot, its row in `front` and its row in `back` together; a slot beyond the end of either has no row
+    /// there. `false`, and nothing taken, for other layouts, where a sum does not fit, and on other processors.
+    pub fn take(&mut self, layout: &RowLayout, (front, back): (&[u64], &[u64]), slots: &[u32]) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if is_fused(layout)
+            && let Some(token) = fearless_simd::Level::new().as_avx2()
+            && let ([template], []) = layout.template.as_chunks::<STRIDE>()
+        {
+            self.rows = slots.len();
+            let groups = slots.len().div_ceil(LANES);
+            self.counts.iter_mut().for_each(|column| column.resize(groups, Default::default()));
+            self.doubles.iter_mut().for_each(|column| column.resize(groups, Default::default()));
+            let parts = [front.as_chunks::<STRIDE>().0, back.as_chunks::<STRIDE>().0];
+            let (counts, doubles) = (self.counts.each_mut(), self.doubles.each_mut());
+            return avx2::total(token, parts, template, slots, counts.map(|c| &mut c[..]), doubles.map(|c| &mut c[..]));
         }
-        let (groups, rest) = into.as_chunks::<LANES>();
-        let (from_groups, from_rest) = from.as_chunks::<LANES>();
-        for (into, from) in groups.iter().zip(from_groups) {
-            if !(are_distinct(into) && merge_lanes(targets, into, sources, from)) {
-                merge_singly(targets, sides, into, sources, from);
+        let _ = (layout, front, back, slots);
+        false
+    }
+
+    /// Appends the values of `output` to `column`, as [`super::finalize`] does for rows.
+    pub fn finalize(&self, output: &Output, column: &mut OutputColumn) {
+        let [events, values] = self.counts.each_ref().map(|column| &column.as_flattened()[..self.rows]);
+        let [high, low, min, max] = self.doubles.each_ref().map(|column| &column.as_flattened()[..self.rows]);
+        match output.function {
+            Function::Count => push_counts(column, if output.state == 0 { events } else { values }.iter().copied()),
+            Function::Min => push_doubles(column, values, min.iter().copied()),
+            Function::Max => push_doubles(column, values, max.iter().copied()),
+            Function::Sum => {
+                let sums = high.iter().zip(low).map(|(&high, &low)| exact_sum::round(high, low, None));
+                push_doubles(column, values, sums);
             }
+            Function::Mean => {
+                for ((&count, &high), &low) in values.iter().zip(high).zip(low) {
+                    push_f64(column, exact_sum::mean(count, high, low, None));
+                }
+            }
+            other => unreachable!("{} has other states", other.name()),
         }
-        merge_singly(targets, sides, rest, sources, from_rest);
     }
-    true
 }
 
-/// Sums and minima of some rows, none of which is named twice; `false`, and nothing done, if a sum does not fit.
-#[inline(always)]
-fn merge_lanes(targets: &mut [Row], into: &[u32; LANES], sources: &[Row], from: &[u32; LANES]) -> bool {
-    // Loops over lanes and arrays, and nothing that may end early: this is what becomes vectors.
-    let (mut high, mut low, mut addends) = ([0.0; LANES], [0.0; LANES], [[0.0; LANES]; 2]);
-    for lane in 0..LANES {
-        let (to, row) = (&targets[into[lane] as usize], &sources[from[lane] as usize]);
-        (high[lane], low[lane]) = (f64::from_bits(to[2]), f64::from_bits(to[3]));
-        (addends[0][lane], addends[1][lane]) = (f64::from_bits(row[2]), f64::from_bits(row[3]));
-    }
-    let (high, low, left) = add_lanes(high, low, addends[0]);
-    let (high, low, left_then) = add_lanes(high, low, addends[1]);
-    if left + left_then != 0.0 {
-        return false;
-    }
-    for lane in 0..LANES {
-        let (to, row) = (&mut targets[into[lane] as usize], &sources[from[lane] as usize]);
-        (to[2], to[3]) = (high[lane].to_bits(), low[lane].to_bits());
-        to[4] = smaller(row[4], to[4]);
-    }
-    true
+fn push_doubles(column: &mut OutputColumn, counts: &[u64], doubles: impl ExactSizeIterator<Item = f64> + Clone) {
+    push_bits(column, FieldType::F64, doubles.map(f64::to_bits).zip(counts.iter().map(|&count| count > 0)));
 }
 
-fn merge_singly(targets: &mut [Row], sides: &mut Sides, into: &[u32], sources: &[Row], from: &[u32]) {
+fn is_fused(layout: &RowLayout) -> bool {
+    use StateKind::{MaxF64, MinF64, Rows as Events, SumF64, Values};
+    layout.states.iter().map(|state| state.kind).eq([Events, Values, SumF64, MinF64, MaxF64])
+}
+
+pub(super) fn merge_singly(targets: &mut [Row], sides: &mut Sides, into: &[u32], sources: &[Row], from: &[u32]) {
     for (&into, &from) in into.iter().zip(from) {
         let (to, row) = (&mut targets[into as usize], &sources[from as usize]);
+        to[0] += row[0];
+        to[1] += row[1];
         for addend in [row[2], row[3]] {
             let pair = sum::add_f64([to[2], to[3]], addend, || sides.spill(into, SUM));
             (to[2], to[3]) = (pair[0], pair[1]);
         }
         to[4] = smaller(row[4], to[4]);
+        to[5] = larger(row[5], to[5]);
     }
-}
-
-fn are_distinct(rows: &[u32; LANES]) -> bool {
-    let [a, b, c, d] = *rows;
-    // Without branches: that two are the same is as good as never so.
-    (a != b) & (a != c) & (a != d) & (b != c) & (b != d) & (c != d)
 }
 
 /// The smaller of two doubles by their bits. Neither is a NaN; zeros of either sign are the same value.

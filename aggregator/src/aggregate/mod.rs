@@ -3,6 +3,8 @@
 //! Each family has a file with its merge and its value side by side. How events reach a state is not here:
 //! that loop is the shard's.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod count;
 mod first_last;
 mod fused;
@@ -12,7 +14,7 @@ mod sum;
 mod variance;
 
 pub use first_last::Position;
-pub use fused::merge as merge_fused;
+pub use fused::{Totals, merge as merge_fused};
 pub use min_max::MinMaxText;
 pub use sketched::{hash_value, top_key};
 pub use sum::SumOverflow;

@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Rows of a full record batch.
-pub(super) const BATCH_ROWS: usize = 65_536;
+pub(super) const BATCH_ROWS: usize = 16_384;
 
 /// A record batch ends after the row with which it reaches this many bytes of text.
 pub(super) const BATCH_TEXT_SIZE: usize = 16 << 20;

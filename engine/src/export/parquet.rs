@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Rows of a full row group; a row group is held in memory until it is full.
-pub(super) const GROUP_ROWS_MAX: usize = 4 * BATCH_ROWS;
+pub(super) const GROUP_ROWS_MAX: usize = 16 * BATCH_ROWS;
 
 /// Compressed size after which a row group ends early.
 const GROUP_SIZE_MAX: usize = 64 << 20;

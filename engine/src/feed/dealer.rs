@@ -23,6 +23,9 @@ use std::time::Duration;
 /// How often a waiting dealer looks whether the engine has stopped.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// Batches that wait for one shard: enough for as long as others have its core, and no more memory than that.
+const BATCHES_WAITING_MAX: usize = 24;
+
 /// How long it sleeps between looks at a full ring.
 const RING_POLL: Duration = Duration::from_micros(100);
 
@@ -189,14 +192,17 @@ impl Dealer {
     /// shard that is full of closed panes has room again only when all shards have passed them.
     fn push(&mut self, shard: usize, mut arrival: Arrival, dealt: EventTime, told: &mut Told) -> bool {
         loop {
-            match self.shards[shard].arrivals.push(arrival) {
-                Ok(()) => {
-                    self.track.enter(Stage::Deal);
-                    return true;
+            let arrivals = &mut self.shards[shard].arrivals;
+            if arrivals.slots() > ARRIVALS_MAX - BATCHES_WAITING_MAX {
+                match arrivals.push(arrival) {
+                    Ok(()) => {
+                        self.track.enter(Stage::Deal);
+                        return true;
+                    }
+                    Err(rtrb::PushError::Full(back)) => arrival = back,
                 }
-                Err(rtrb::PushError::Full(back)) => arrival = back,
             }
-            if self.shards[shard].arrivals.is_abandoned() || !self.may_go_on() {
+            if arrivals.is_abandoned() || !self.may_go_on() {
                 return false;
             }
             self.track.enter(Stage::WaitRoom);

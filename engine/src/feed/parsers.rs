@@ -10,7 +10,7 @@ use crate::profile::timeline::Stage;
 use crate::source::error::SourceError;
 use crate::source::parser::Parser;
 use crate::source::plan::ReadPlan;
-use corefold_aggregator::time::{Duration, EventTime};
+use corefold_aggregator::time::Duration;
 use corefold_shards::batch::columns::ColumnSet;
 use corefold_shards::batch::split::Splitter;
 use corefold_shards::batch::wire::{Encoder, Stamp};
@@ -144,10 +144,12 @@ impl BatchMaker {
         };
         let stamp = Stamp::of_lane(0, 0, 0);
         let mut parts = Vec::with_capacity(usize::from(plan.parts));
+        let mut time_max = None;
         match &mut self.splitter {
             None => {
                 let mut bytes = spare();
                 self.encoder.encode(columns, plan.fingerprint, &stamp, &mut bytes)?;
+                time_max = self.encoder.time_max();
                 parts.push(bytes);
             }
             Some(splitter) => {
@@ -156,16 +158,11 @@ impl BatchMaker {
                     let mut bytes = spare();
                     let stamp = Stamp { part: part as u16, parts: plan.parts, ..stamp };
                     self.encoder.encode_part(columns, splitter.part(part), plan.fingerprint, &stamp, &mut bytes)?;
+                    time_max = time_max.max(self.encoder.time_max());
                     parts.push(bytes);
                 }
             }
         }
-        Ok(ParsedBatch {
-            parts,
-            rows: columns.rows() as u64,
-            rejected: columns.rejected,
-            time_max: columns.times.iter().max().map(|&time| EventTime(time)),
-            position_end,
-        })
+        Ok(ParsedBatch { parts, rows: columns.rows() as u64, rejected: columns.rejected, time_max, position_end })
     }
 }

@@ -4,6 +4,7 @@
 //! the tables alone, with references that point at the end of them. The tables go to the front of the output, then
 //! each vector is appended, once and as a whole, and its reference is set. The result is an ordinary FlatBuffer.
 
+use corefold_aggregator::time::EventTime;
 use flatbuffers::{FlatBufferBuilder, WIPOffset};
 
 use super::aligned::AlignedBytes;
@@ -26,6 +27,7 @@ pub struct Encoder {
     /// For each column, where the table of its data starts, counted from the end of the tables.
     data: Vec<u32>,
     subsets: Vec<Subset>,
+    time_max: Option<EventTime>,
 }
 
 /// The entries of a dictionary that a part of its rows use.
@@ -62,6 +64,11 @@ impl Encoder {
         self.encode_rows(columns, rows, None, fingerprint, stamp, out)
     }
 
+    /// The latest time of the batch that was made last; `None` if it had no rows.
+    pub fn time_max(&self) -> Option<EventTime> {
+        self.time_max
+    }
+
     /// Replaces `out` by the batch of one part of the rows of `columns`; after an error `out` is empty.
     ///
     /// Dictionaries shrink to what the part uses. Panics when the columns differ in length, or a row number is too high.
@@ -89,6 +96,7 @@ impl Encoder {
         out.clear();
         check_shape(columns, rows)?;
         let times = TimeRange::of(&columns.times, rows)?;
+        self.time_max = (rows.count > 0).then_some(EventTime(times.max));
         self.choose_entries(columns, rows);
         self.build_tables(columns, rows, times, high_waters.is_some(), fingerprint, stamp);
 

@@ -5,6 +5,7 @@
 use super::int_table::IntTable;
 use corefold_aggregator::key;
 use corefold_aggregator::partial::OTHER_SLOT;
+use corefold_aggregator::stored_key::StoredKey;
 use corefold_aggregator::time::EventTime;
 use hashbrown::HashTable;
 
@@ -36,37 +37,10 @@ pub struct GroupTable {
 
 #[derive(Debug)]
 struct Slot {
-    key: Key,
+    key: StoredKey,
     hash: u64,
     /// Whether it stands for a key.
     in_use: bool,
-}
-
-/// An encoded key: most are short, and then there is no memory of their own to be asked for.
-#[derive(Debug)]
-enum Key {
-    Short { length: u8, bytes: [u8; 22] },
-    Long(Box<[u8]>),
-}
-
-impl Key {
-    fn of(encoded: &[u8]) -> Key {
-        let mut bytes = [0; 22];
-        match bytes.get_mut(..encoded.len()) {
-            Some(place) => {
-                place.copy_from_slice(encoded);
-                Key::Short { length: encoded.len() as u8, bytes }
-            }
-            None => Key::Long(encoded.into()),
-        }
-    }
-
-    fn encoded(&self) -> &[u8] {
-        match self {
-            Key::Short { length, bytes } => &bytes[..usize::from(*length)],
-            Key::Long(bytes) => bytes,
-        }
-    }
 }
 
 impl Default for GroupTable {
@@ -78,7 +52,7 @@ impl Default for GroupTable {
 impl GroupTable {
     /// Only "other", which the coordinator knows by itself.
     pub fn new() -> GroupTable {
-        let other = Slot { key: Key::of(&[]), hash: 0, in_use: true };
+        let other = Slot { key: StoredKey::of(&[]), hash: 0, in_use: true };
         GroupTable {
             table: HashTable::new(),
             ints: IntTable::default(),
@@ -119,7 +93,7 @@ impl GroupTable {
     /// next that are, unless a pane holds it by then.
     pub fn insert(&mut self, key: &[u8], int: Option<i64>) -> u32 {
         let hash = key::hash(key);
-        let entry = Slot { key: Key::of(key), hash, in_use: true };
+        let entry = Slot { key: StoredKey::of(key), hash, in_use: true };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = entry;
@@ -220,7 +194,7 @@ impl GroupTable {
     fn remove(&mut self, slot: u32) {
         let entry = &mut self.slots[slot as usize];
         entry.in_use = false;
-        let key = std::mem::replace(&mut entry.key, Key::of(&[]));
+        let key = std::mem::replace(&mut entry.key, StoredKey::of(&[]));
         if self.announced[slot as usize] {
             self.retired.push(slot);
         } else {
