@@ -23,8 +23,8 @@ pub struct Pane {
     groups: usize,
 }
 
-/// A whole pane stays by slot if at least one in so many slots has a row.
-const BY_SLOT_SHARE: usize = 2;
+/// A pane is by slot if at least one in so many slots has a row, or is expected to.
+pub(crate) const BY_SLOT_SHARE: usize = 2;
 
 /// Slots are put in order by a list of all of them if there are at most so many for each that is there.
 const SPREAD_MAX: usize = 16;

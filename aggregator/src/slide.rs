@@ -88,7 +88,7 @@ impl Slide {
             self.panes_of[slot as usize] += 1;
         }
         let is_total = self.oldest().is_none() && pane.is_by_slot && !pane.slots.is_empty();
-        if is_total && !pane.slots.contains(&OTHER_SLOT) {
+        if is_total && pane.slots.first() != Some(&OTHER_SLOT) {
             // Which is asked for without events too, when groups are folded into it.
             pane.rows.reset(layout, OTHER_SLOT as usize);
         }

@@ -5,14 +5,14 @@
 use crate::aggregate;
 use crate::groups::Groups;
 use crate::layout::RowLayout;
-use crate::pane::{Merges, Pane};
+use crate::pane::{BY_SLOT_SHARE, Merges, Pane};
 use crate::partial::OTHER_SLOT;
 use crate::partial_ref::PartialRef;
 use crate::result::{OutputField, OutputSchema, ResultBatch};
 use crate::rows::MergeScope;
 use crate::slide::{Slide, number};
 use crate::spec::{Field, FieldType, OutputType, Overflow, SpecError, StreamSpec, ViewSpec};
-use crate::stored_key::StoredKey;
+use crate::stored_key;
 use crate::time::{EventTime, PaneId};
 use crate::window_rows::WindowRows;
 use std::collections::{BTreeMap, VecDeque};
@@ -137,9 +137,6 @@ pub struct View {
 
 const NO_ROW: u32 = u32::MAX;
 
-/// Rows of a pane lie by slot while it is merged if a shard is expected to have one for so many slots.
-const BY_SLOT_SHARE: usize = 2;
-
 impl View {
     /// A view fed by `shards` shards.
     pub fn new(plan: ViewPlan, shards: usize) -> View {
@@ -178,7 +175,7 @@ impl View {
         }
         // In the order of their keys, which is that of output: so the groups of a window lie in few runs.
         self.announced.clear();
-        self.announced.extend(partial.announcements().zip(0..).map(|((_, key), at)| (StoredKey::of(key).prefix(), at)));
+        self.announced.extend(partial.announcements().zip(0..).map(|((_, key), at)| (stored_key::prefix(key), at)));
         self.announced.sort_unstable();
         for &(_, at) in &self.announced {
             let (slot, key) = partial.announcement(at as usize);

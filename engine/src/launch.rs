@@ -127,13 +127,8 @@ pub fn launch(
         background: plan.background.clone(),
         shared: Arc::clone(shared),
     };
-    let mut cores =
-        vec![start_core(
-            "the coordinator",
-            plan.topology.coordinator,
-            shared,
-            move || async move { coordinator.run() },
-        )?];
+    let run = move || async move { coordinator.run() };
+    let mut cores = vec![start_core("the coordinator", plan.topology.coordinator, shared, run)?];
     // Segments and snapshots are written as long as a shard may ask for it.
     let keepers = store.as_ref().map(|store| {
         (Arc::clone(&store.keeper), store.snapshots.as_ref().map(|snapshots| Arc::clone(&snapshots.keeper)))

@@ -37,21 +37,6 @@ pub fn add(hi: f64, lo: f64, x: f64) -> Option<(f64, f64)> {
     if rest == 0.0 { Some((sum, low)) } else { None }
 }
 
-/// [`add`] for several sums side by side, without branches. The third part is zero if all of them fit; otherwise, where
-/// [`add`] would have returned `None` for any, it is not, and may be NaN.
-#[inline(always)]
-pub fn add_lanes<const N: usize>(high: [f64; N], low: [f64; N], x: [f64; N]) -> ([f64; N], [f64; N], f64) {
-    let (mut sums, mut lows, mut left) = ([0.0; N], [0.0; N], 0.0);
-    for lane in 0..N {
-        let (sum, error) = two_sum(high[lane], x[lane]);
-        let (low, rest) = two_sum(low[lane], error);
-        (sums[lane], lows[lane]) = (sum, low);
-        // Sizes, so that they do not cancel each other.
-        left += rest.abs();
-    }
-    (sums, lows, left)
-}
-
 /// After [`add`] has returned `None`: adds `x` all the same, moving into `spill` what is in the way. Returns the new
 /// pair, which has room again.
 #[cold]
