@@ -26,5 +26,6 @@ pub mod slide;
 pub mod spec;
 pub mod stored_key;
 pub mod time;
+pub mod vectors;
 pub mod view;
 pub mod window_rows;

@@ -75,6 +75,23 @@ impl Partial {
         }
     }
 
+    /// Adds copies of those of the rows that have events, each with its slot: without branches, since which of them have is as
+    /// good as random. What they hold lies in the rows alone, or is added by the caller.
+    pub fn push_held<const STRIDE: usize>(&mut self, slots: &[u32], rows: &[[u64; STRIDE]]) {
+        let start = self.slots.len();
+        let end = start + slots.len().min(rows.len());
+        self.slots.resize(end, 0);
+        self.words.resize(end * STRIDE, 0);
+        let (to_slots, to_rows) = (&mut self.slots[start..], &mut self.words.as_chunks_mut::<STRIDE>().0[start..]);
+        let mut held = 0;
+        for (slot, row) in slots.iter().zip(rows) {
+            (to_slots[held], to_rows[held]) = (*slot, *row);
+            held += usize::from(row[0] != 0);
+        }
+        self.slots.truncate(start + held);
+        self.words.truncate((start + held) * STRIDE);
+    }
+
     /// Archives into `buffer`, whose memory is used again.
     pub fn archive(&self, mut buffer: AlignedVec) -> Result<AlignedVec, PartialError> {
         buffer.clear();

@@ -17,6 +17,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("shards/src/wal/block.rs", "aligned buffers that the kernel reads from"),
     ("shards/src/fold/block.rs", "rows by pointer, from finding them to folding into them"),
     ("shards/src/fold/kernels.rs", "rows by pointer in the hot loops"),
+    ("shards/src/fold/four_rows.rs", "rows by pointer, four of them side by side"),
     ("shards/src/fold/view_fold.rs", "prefetch of rows"),
     ("engine/src/disk/uring.rs", "the ring"),
     ("engine/src/disk/probe.rs", "system calls without a safe wrapper"),

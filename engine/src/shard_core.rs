@@ -231,9 +231,13 @@ impl ShardCore {
         let before = state.inbox.arrivals.len();
         let now_ns = state.started.elapsed().as_nanos() as u64;
         let (shard, index) = (&mut self.shard, self.index);
-        shard
-            .step(now_ns, &mut state.inbox, &mut state.outbox)
-            .map_err(|error| EngineError::Shard { shard: index, error })?;
+        let failed = |error| EngineError::Shard { shard: index, error };
+        if let Some(disk) = &mut self.disk {
+            shard.append_first(now_ns, &state.inbox, &mut state.outbox).map_err(failed)?;
+            disk.submit(&state.outbox.requests)?;
+            state.outbox.requests.clear();
+        }
+        shard.step(now_ns, &mut state.inbox, &mut state.outbox).map_err(failed)?;
         Ok(state.inbox.arrivals.len() != before)
     }
 

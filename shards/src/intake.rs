@@ -8,7 +8,7 @@ use crate::lane_notes::LaneNote;
 use crate::late::LateRows;
 use crate::ledger::LaneKey;
 use crate::live_lanes::LaneId;
-use crate::shard::{Outbox, Pending, Shard, ShardError};
+use crate::shard::{Arrival, Inbox, Outbox, Pending, Shard, ShardError};
 use crate::wal::RecordKind;
 use corefold_aggregator::time::EventTime;
 
@@ -17,6 +17,30 @@ impl Shard {
     pub fn know_lane(&mut self, id: LaneId, next: u64) {
         let key = LaneKey { producer: id.producer, lane: id.lane, part: 0 };
         self.ledger.insert_range(key, 0, next);
+    }
+
+    /// Appends a batch that has come alone while nothing is being written, before it is folded: the disk writes it meanwhile,
+    /// if the caller carries out what is asked for before the step, which folds it. With more to do than that, writes are the
+    /// fewer and larger the later they are begun, and this does nothing.
+    pub fn append_first(&mut self, now_ns: u64, inbox: &Inbox, outbox: &mut Outbox) -> Result<(), ShardError> {
+        if self.appended_first.is_some() || inbox.arrivals.len() != 1 || !inbox.completions.is_empty() {
+            return Ok(());
+        }
+        if self.log.as_ref().is_none_or(|log| !log.is_drained()) {
+            return Ok(());
+        }
+        let (stamp, bytes) = match inbox.arrivals.front() {
+            Some(Arrival::Batch(bytes)) => (self.verify(bytes.as_slice())?.1.stamp(), bytes.as_slice()),
+            Some(Arrival::Verified(batch)) => (batch.view().stamp(), batch.as_slice()),
+            Some(Arrival::Frontier(_)) | None => return Ok(()),
+        };
+        if !self.ledger.contains(&stamp)
+            && let Some(log) = &mut self.log
+        {
+            self.appended_first = log.try_append(RecordKind::BATCH, bytes);
+            log.poll(now_ns, &mut outbox.requests);
+        }
+        Ok(())
     }
 
     /// Appends and folds one batch; false if the log has no room for it now.
@@ -52,7 +76,8 @@ impl Shard {
             return Ok(true);
         }
         if let Some(log) = &mut self.log {
-            let Some(record) = log.try_append(RecordKind::BATCH, bytes) else { return Ok(false) };
+            let record = self.appended_first.take().or_else(|| log.try_append(RecordKind::BATCH, bytes));
+            let Some(record) = record else { return Ok(false) };
             self.last_record = Some(record);
         }
         self.ledger.insert(&stamp);

@@ -166,7 +166,9 @@ pub struct Shard {
     pub(crate) pending: VecDeque<Pending>,
     /// So many of them, from the front, are known to be written.
     pending_written: usize,
-    /// The last record appended.
+    /// The record of the first arrival, if it is in the log but not folded: between [`Shard::append_first`] and the step.
+    pub(crate) appended_first: Option<Lsn>,
+    /// The last record whose batch is folded.
     pub(crate) last_record: Option<Lsn>,
     /// Where the log went on when it was attached.
     pub(crate) log_start: Lsn,
@@ -215,6 +217,7 @@ impl Shard {
             counts,
             pending: VecDeque::new(),
             pending_written: 0,
+            appended_first: None,
             last_record: None,
             frontier: EventTime::MIN,
             released: EventTime::MIN,
@@ -346,12 +349,11 @@ impl Shard {
     }
 
     fn take_arrivals(&mut self, inbox: &mut Inbox, outbox: &mut Outbox) -> Result<(), ShardError> {
-        // A coordinator that does not keep up slows the shard down, before memory does: with pulls, or with partials.
-        if self.is_full() {
-            return Ok(());
-        }
+        // A coordinator that does not keep up slows the shard down, before memory does: with pulls, or with partials. What is
+        // in the log has to be in the panes by the time of a snapshot.
+        let is_full = self.is_full();
         for _ in 0..BATCHES_PER_STEP_MAX {
-            if self.answering.is_held_up() {
+            if (is_full || self.answering.is_held_up()) && self.appended_first.is_none() {
                 return Ok(());
             }
             match inbox.arrivals.pop_front() {

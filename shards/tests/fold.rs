@@ -280,3 +280,27 @@ proptest! {
         }
     }
 }
+
+/// Memory that another pane has left holds many rows, but it is no reason to look rows up: what lies by slot is found by
+/// number, and comes out in the order of slots.
+#[test]
+fn the_next_pane_of_many_groups_lies_by_slot_in_used_memory_too() {
+    let (view, stream) = (view(vec![0], false, 100_000), stream());
+    let (mut fold, mut late, mut partial) = (ViewFold::new(view), Vec::new(), Partial::default());
+    for pane in 0..4_i64 {
+        // In another order each time, and a few groups missing.
+        let keys = (0..1_000).map(|number| (number * 7 + pane * 31) % 1_000).filter(|key| key % 5 != pane);
+        let events: Vec<Event> = keys.map(|key| (pane * PANE, Some(key), None, Some(1.0))).collect();
+        let bytes = bytes(&events, pane as u64);
+        let batch = UnverifiedBatch::new(bytes.as_slice());
+        let batch = batch.verify(stream.fingerprint(), &stream.fields).expect("a batch");
+        fold.fold(&batch, &mut late).expect("no limit is broken");
+        let end = EventTime((pane + 1) * PANE);
+        fold.write_partial(0, PaneCursor::START, end, usize::MAX, &mut partial).expect("a pane");
+        fold.return_sides(&mut partial);
+        assert_eq!(partial.slots.len(), events.len());
+        assert!(pane == 0 || partial.slots.is_sorted(), "pane {pane}");
+        fold.release(end);
+        while fold.tidy(64) {}
+    }
+}

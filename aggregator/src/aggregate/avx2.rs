@@ -2,8 +2,9 @@
 //!
 //! Each lane does what the plain loop does, in the same order: the same bits.
 
-use super::fused::{LANES, Row, merge_singly};
+use super::fused::{Row, merge_singly};
 use crate::rows::Sides;
+use crate::vectors::{LANES, add, are_zero, transpose};
 use std::arch::x86_64::*;
 
 fearless_simd::kernel!(
@@ -75,10 +76,8 @@ fn merged(ours: [__m256d; LANES], theirs: [__m256d; LANES]) -> Option<[__m256d; 
     let [high_by, low_by, min_by, max_by] = transpose(theirs);
     let (high, low, left) = add(high, low, high_by);
     let (high, low, left_then) = add(high, low, low_by);
-    let zero = _mm256_setzero_pd();
-    // Not zero, and so are NaNs, which an overflow leaves.
-    let left = _mm256_or_pd(_mm256_cmp_pd::<_CMP_NEQ_UQ>(left, zero), _mm256_cmp_pd::<_CMP_NEQ_UQ>(left_then, zero));
-    let fits = _mm256_movemask_pd(left) == 0;
+    // Together they have the bits of both: a zero only where both are.
+    let fits = are_zero(_mm256_or_pd(left, left_then));
     fits.then(|| [high, low, _mm256_min_pd(min_by, min), _mm256_max_pd(max_by, max)])
 }
 
@@ -87,39 +86,6 @@ fn merged(ours: [__m256d; LANES], theirs: [__m256d; LANES]) -> Option<[__m256d; 
 #[target_feature(enable = "avx2")]
 fn doubles(row: &Row) -> __m256d {
     bytemuck::pod_read_unaligned(bytemuck::cast_slice(&row[2..]))
-}
-
-/// [`crate::sketch::exact_sum::add`] four times; what is left over is zero where the sum fits.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn add(high: __m256d, low: __m256d, x: __m256d) -> (__m256d, __m256d, __m256d) {
-    let (sum, error) = two_sum(high, x);
-    let (low, rest) = two_sum(low, error);
-    (sum, low, rest)
-}
-
-/// The sum and its error, as in [`crate::sketch::exact_sum`].
-#[inline]
-#[target_feature(enable = "avx2")]
-fn two_sum(a: __m256d, b: __m256d) -> (__m256d, __m256d) {
-    let sum = _mm256_add_pd(a, b);
-    let b_in = _mm256_sub_pd(sum, a);
-    let a_in = _mm256_sub_pd(sum, b_in);
-    (sum, _mm256_add_pd(_mm256_sub_pd(a, a_in), _mm256_sub_pd(b, b_in)))
-}
-
-/// Rows to columns, and back.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn transpose([a, b, c, d]: [__m256d; LANES]) -> [__m256d; LANES] {
-    let (ab, ab_odd) = (_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
-    let (cd, cd_odd) = (_mm256_unpacklo_pd(c, d), _mm256_unpackhi_pd(c, d));
-    [
-        _mm256_permute2f128_pd::<0x20>(ab, cd),
-        _mm256_permute2f128_pd::<0x20>(ab_odd, cd_odd),
-        _mm256_permute2f128_pd::<0x31>(ab, cd),
-        _mm256_permute2f128_pd::<0x31>(ab_odd, cd_odd),
-    ]
 }
 
 fn are_distinct(rows: &[u32; LANES]) -> bool {

@@ -13,13 +13,12 @@ use crate::result::OutputColumn;
 use crate::rows::{Rows, RowsRef, Sides};
 use crate::sketch::exact_sum;
 use crate::spec::{FieldType, Function};
+use crate::vectors::LANES;
 
 /// Words of a row that is merged here: events, values, high and low part of the sum, minimum, maximum.
 const STRIDE: usize = 6;
 /// Index of the state of the sum.
 const SUM: usize = 2;
-/// Rows that are merged side by side.
-pub(super) const LANES: usize = 4;
 
 pub(super) type Row = [u64; STRIDE];
 

@@ -71,6 +71,10 @@ impl ShardSite {
                 ToShard::Finish => {}
             }
         }
+        if entropy.chance(0.5) {
+            self.shard.append_first(now_ns, &self.inbox, &mut self.outbox)?;
+            self.carry_out();
+        }
         self.shard.step(now_ns, &mut self.inbox, &mut self.outbox)?;
         self.carry_out();
         Ok(())

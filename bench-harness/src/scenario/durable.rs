@@ -179,6 +179,7 @@ impl PreparedDurable {
                 allocated += allocations::of_this_thread() - before;
                 counted += site.outbox.spent_batches.len();
             }
+            let is_answering = !site.outbox.partials.is_empty();
             pace.acknowledge(site.outbox.acknowledged.drain(..).len())?;
             self.batches.extend(site.outbox.spent_batches.drain(..));
             if pace.is_done() && durable.is_none() {
@@ -187,7 +188,8 @@ impl PreparedDurable {
             if !beside.turn(&mut site)? {
                 break durable.is_some();
             }
-            if site.inbox.arrivals.is_empty() && site.inbox.completions.is_empty() && !pace.is_due() {
+            // As the engine's core: it sleeps when there is nothing to do.
+            if !is_answering && site.inbox.arrivals.is_empty() && site.inbox.completions.is_empty() && !pace.is_due() {
                 site.wait(pace.rest())?;
             }
         };

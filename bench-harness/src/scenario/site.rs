@@ -100,6 +100,9 @@ impl Site {
             snapshots.reap(&mut self.inbox.snapshot_completions);
         }
         let now_ns = self.began.elapsed().as_nanos() as u64;
+        self.shard.append_first(now_ns, &self.inbox, &mut self.outbox).map_err(BenchError::failed("the shard"))?;
+        self.disk.submit(&self.outbox.requests).map_err(disk_error)?;
+        self.outbox.requests.clear();
         self.shard.step(now_ns, &mut self.inbox, &mut self.outbox).map_err(BenchError::failed("the shard"))?;
         self.disk.submit(&self.outbox.requests).map_err(disk_error)?;
         self.outbox.requests.clear();

@@ -158,6 +158,10 @@ impl Site {
                 ToShard::Finish => self.finishing = true,
             }
         }
+        if entropy.chance(0.5) {
+            self.shard.append_first(now_ns, &self.inbox, &mut self.outbox)?;
+            self.carry_out(files, entropy)?;
+        }
         let stepped = self.shard.step(now_ns, &mut self.inbox, &mut self.outbox);
         if let Err(error) = stepped {
             self.check_latched(now_ns)?;

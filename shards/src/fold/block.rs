@@ -210,6 +210,12 @@ impl Runs<'_> {
         (!row.is_null()).then_some(row)
     }
 
+    /// The next so many events and their rows, if there are so many.
+    #[inline(always)]
+    pub fn next<const COUNT: usize>(&self) -> Option<(&[u32; COUNT], &[*mut u64; COUNT])> {
+        Some((self.events.get(self.at..)?.first_chunk()?, self.rows.get(self.at..)?.first_chunk()?))
+    }
+
     /// The event here, whose run is that of `row`, which is not null; then moves on. `None` at the end of the run.
     #[inline(always)]
     pub fn next_of(&mut self, row: *mut u64) -> Option<usize> {

@@ -3,7 +3,7 @@
 //! Which states a column feeds is resolved per batch; the loops are compiled per combination. Which row an
 //! event belongs to was decided before, see [`super::view_fold`].
 
-use super::block::Block;
+use super::block::{Block, Runs};
 use super::field_states::{FieldStates, Offsets, Place};
 use super::pane_ring::PaneRing;
 use crate::batch::columns::bit;
@@ -50,18 +50,11 @@ pub fn fold_f64(block: &mut Block, states: &FieldStates, values: &[f64], ring: &
     }
 }
 
-/// The numbers of a column with the common states, with AVX where there is one: it needs no copies of registers.
+/// The numbers of a column with the common states, four rows side by side where the processor can.
 fn common_f64(block: &Block, at: Offsets, values: &[f64], ring: &mut PaneRing) {
     #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx")]
-        fn with_avx(block: &Block, at: Offsets, values: &[f64], ring: &mut PaneRing) {
-            numbers_f64::<true, true, true, true>(block, at, values, ring);
-        }
-        if std::arch::is_x86_feature_detected!("avx") {
-            // SAFETY: just looked at.
-            return unsafe { with_avx(block, at, values, ring) };
-        }
+    if let Some(token) = fearless_simd::Level::new().as_avx2() {
+        return super::four_rows::fold(token, block, at.sum_state, values, ring);
     }
     numbers_f64::<true, true, true, true>(block, at, values, ring);
 }
@@ -82,57 +75,69 @@ fn numbers_f64<const SUM: bool, const MIN: bool, const MAX: bool, const COMMON: 
     values: &[f64],
     ring: &mut PaneRing,
 ) {
-    let at = if COMMON { Offsets { sum_state: at.sum_state, ..Offsets::COMMON } } else { at };
     let mut runs = block.runs(values.len());
-    while let Some(row) = runs.row() {
-        // SAFETY: `row` points to a whole row of the layout that gave the offsets, in a page that lives while
-        // the block does; nothing else refers to it meanwhile.
-        let word = |offset: usize| unsafe { &mut *row.add(offset) };
-        // Volatile, that is each by itself: as one vector, which compilers like, they would be taken apart at every event.
-        // SAFETY: as above; a double is as large as a word.
-        let read = |offset: usize| unsafe { row.add(offset).cast::<f64>().read_volatile() };
-        // SAFETY: as above.
-        let write = |offset: usize, value: f64| unsafe { row.add(offset).cast::<f64>().write_volatile(value) };
-        let (mut high, mut low) = if SUM { (read(at.sum), read(at.sum + 1)) } else { (0.0, 0.0) };
-        let mut min = if MIN { read(at.min) } else { 0.0 };
-        let mut max = if MAX { read(at.max) } else { 0.0 };
-        let start = runs.at;
-        while let Some(event) = runs.next_of(row) {
-            // SAFETY: `runs` has seen to it that all events are below the length.
-            let value = unsafe { *values.get_unchecked(event) };
-            if value.is_nan() {
-                take_null(word(at.values));
-                continue;
-            }
-            if SUM {
-                (high, low) = match exact_sum::add(high, low, value) {
-                    Some(pair) => pair,
-                    None => exact_sum::settle(high, low, value, spill(block, runs.at - 1, at.sum_state, ring)),
-                };
-            }
-            if MIN {
-                min = smaller(value, min);
-            }
-            if MAX {
-                max = larger(value, max);
-            }
+    while run_f64::<SUM, MIN, MAX, COMMON>(block, &mut runs, at, values, ring) {}
+}
+
+/// One run of events of the same row. False at the end of the events.
+#[inline(always)]
+pub(super) fn run_f64<const SUM: bool, const MIN: bool, const MAX: bool, const COMMON: bool>(
+    block: &Block,
+    runs: &mut Runs<'_>,
+    at: Offsets,
+    values: &[f64],
+    ring: &mut PaneRing,
+) -> bool {
+    let at = if COMMON { Offsets { sum_state: at.sum_state, ..Offsets::COMMON } } else { at };
+    let Some(row) = runs.row() else { return false };
+    // SAFETY: `row` points to a whole row of the layout that gave the offsets, in a page that lives while
+    // the block does; nothing else refers to it meanwhile.
+    let word = |offset: usize| unsafe { &mut *row.add(offset) };
+    // Volatile, that is each by itself: as one vector, which compilers like, they would be taken apart at every event.
+    // SAFETY: as above; a double is as large as a word.
+    let read = |offset: usize| unsafe { row.add(offset).cast::<f64>().read_volatile() };
+    // SAFETY: as above.
+    let write = |offset: usize, value: f64| unsafe { row.add(offset).cast::<f64>().write_volatile(value) };
+    let (mut high, mut low) = if SUM { (read(at.sum), read(at.sum + 1)) } else { (0.0, 0.0) };
+    let mut min = if MIN { read(at.min) } else { 0.0 };
+    let mut max = if MAX { read(at.max) } else { 0.0 };
+    let start = runs.at;
+    while let Some(event) = runs.next_of(row) {
+        // SAFETY: `runs` has seen to it that all events are below the length.
+        let value = unsafe { *values.get_unchecked(event) };
+        if value.is_nan() {
+            take_null(word(at.values));
+            continue;
         }
-        let count = (runs.at - start) as u64;
-        if at.counts_rows {
-            *word(0) += count;
-        }
-        *word(at.values) = word(at.values).wrapping_add(count);
         if SUM {
-            write(at.sum, high);
-            write(at.sum + 1, low);
+            (high, low) = match exact_sum::add(high, low, value) {
+                Some(pair) => pair,
+                None => exact_sum::settle(high, low, value, spill(block, runs.at - 1, at.sum_state, ring)),
+            };
         }
         if MIN {
-            write(at.min, min);
+            min = smaller(value, min);
         }
         if MAX {
-            write(at.max, max);
+            max = larger(value, max);
         }
     }
+    let count = (runs.at - start) as u64;
+    if at.counts_rows {
+        *word(0) += count;
+    }
+    *word(at.values) = word(at.values).wrapping_add(count);
+    if SUM {
+        write(at.sum, high);
+        write(at.sum + 1, low);
+    }
+    if MIN {
+        write(at.min, min);
+    }
+    if MAX {
+        write(at.max, max);
+    }
+    true
 }
 
 /// Takes a null out of a count of values that its whole run is going to be added to.

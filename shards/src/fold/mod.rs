@@ -3,11 +3,14 @@
 pub mod block;
 pub mod field_states;
 pub mod filter;
+#[cfg(target_arch = "x86_64")]
+mod four_rows;
 pub mod frozen;
 pub mod group_table;
 pub mod image;
 mod int_table;
 pub(crate) mod kernels;
+mod leaving;
 pub mod local_keys;
 pub mod page_pool;
 pub mod pane;

@@ -25,6 +25,9 @@ const NEAR_ROWS: usize = 1 << 16;
 const BY_SLOT_SHARE: usize = 4;
 const BY_SLOT_MAX: usize = 1 << 17;
 
+/// Words of a row with count, sum, minimum and maximum of one column.
+const COMMON_STRIDE: usize = 6;
+
 /// Where in the panes of a view the next partial begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PaneCursor {
@@ -122,7 +125,8 @@ impl Pane {
         if self.is_by_slot {
             return self.slots.len() >= table.slots_end();
         }
-        self.words.len() >= (self.slots.len() + groups) * self.stride
+        // Memory that another pane has left says nothing about how the rows of a new one are to lie: `reserve` does.
+        !self.slots.is_empty() && self.words.len() >= (self.slots.len() + groups) * self.stride
     }
 
     /// Makes room for so many more groups of those in `table`. Rows may move.
@@ -455,6 +459,10 @@ impl Pane {
         if !self.has_gaps {
             return copy(rows);
         }
+        if self.stride == COMMON_STRIDE {
+            let (slots, words) = (&self.slots[rows.clone()], &self.words.as_chunks().0[rows]);
+            return partial.push_held::<COMMON_STRIDE>(slots, words);
+        }
         let has_events = |row: usize| self.words[row * self.stride] != 0;
         let (mut row, end) = (rows.start, rows.end);
         while row < end {
@@ -467,11 +475,17 @@ impl Pane {
         }
     }
 
-    /// Gives the memory back and tells the table that the pane is gone. What a snapshot has not written yet of it is in
-    /// the pane log by now.
-    pub fn recycle(mut self, table: &mut GroupTable, pool: &mut PagePool, frontier: EventTime) {
+    /// Slots of so many rows that have events, from row `start` on; `None` behind the last row.
+    pub fn held_from(&self, start: usize, rows_max: usize) -> Option<impl Iterator<Item = u32>> {
+        let end = self.slots.len().min(start.saturating_add(rows_max));
+        let rows = self.slots.get(start..end).filter(|slots| !slots.is_empty())?;
+        let words = self.words[start * self.stride..end * self.stride].chunks_exact(self.stride);
+        Some(rows.iter().zip(words).filter(|(_, words)| words[0] != 0).map(|(&slot, _)| slot))
+    }
+
+    /// Gives the memory back; `held` groups had events. What a snapshot has not written yet of it is in the pane log by now.
+    pub fn recycle(mut self, held: usize, table: &GroupTable, pool: &mut PagePool) {
         self.thaw(pool);
-        let held = table.release(self.held(), frontier);
         pool.starts_by_slot = held >= PAGE_ROWS && held * BY_SLOT_SHARE > table.slots_end();
         self.index.recycle(&mut pool.chunks);
         pool.give_back(self.words);

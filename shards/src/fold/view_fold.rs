@@ -8,6 +8,7 @@ use super::field_states::FieldStates;
 use super::filter::{Filter, FilterScratch};
 use super::group_table::{GroupTable, NO_SLOT};
 use super::kernels::{count_rows, count_text, fold_bool, fold_f64, fold_i64};
+use super::leaving::Leaving;
 use super::local_keys::{LocalKeys, encode_key};
 use super::page_pool::PagePool;
 use super::pane::{Pane, PaneCursor};
@@ -90,6 +91,7 @@ pub struct ViewFold {
     pub(super) table: GroupTable,
     pub(super) pool: PagePool,
     pub(super) ring: PaneRing,
+    leaving: Leaving,
     /// Groups unseen since before this time have been let go.
     expired: EventTime,
     /// Whether events of released panes are expected: while batches are folded again, whose panes the pane log has.
@@ -121,6 +123,7 @@ impl ViewFold {
         ViewFold {
             pool: PagePool::new(&view.plan.layout),
             ring: PaneRing::new(view.plan.spec.window),
+            leaving: Leaving::default(),
             table: GroupTable::new(),
             expired: EventTime::MIN,
             passes_released: false,
@@ -183,17 +186,19 @@ impl ViewFold {
     /// Forgets panes that close at or before `frontier`: the coordinator has them.
     pub fn release(&mut self, frontier: EventTime) {
         let limit = self.view.plan.spec.window.open_from(frontier);
+        // At most the panes of one release are on their way.
+        self.leaving.finish(&mut self.table, &mut self.pool);
         while let Some(pane) = self.ring.release_one(limit) {
-            pane.recycle(&mut self.table, &mut self.pool, frontier);
+            self.leaving.push(pane, frontier);
         }
         if !self.keeps_groups {
             self.expire(frontier);
         }
     }
 
-    /// Makes memory of panes that have gone ready for new ones, about `rows_max` rows of it. False if there is none.
+    /// Takes leave of about `rows_max` rows of released panes, or makes memory of as many ready for new ones. False: all done.
     pub fn tidy(&mut self, rows_max: usize) -> bool {
-        self.pool.tidy(rows_max)
+        self.leaving.turn(rows_max, &mut self.table, &mut self.pool) || self.pool.tidy(rows_max)
     }
 
     /// Lets groups go that were in no pane for their time to live. All groups are looked at, so not at every release.
@@ -204,6 +209,7 @@ impl ViewFold {
             return;
         }
         self.expired = limit;
+        self.leaving.finish(&mut self.table, &mut self.pool);
         self.table.expire(limit, self.ring.all().flat_map(Pane::held));
     }
 
@@ -351,7 +357,7 @@ impl ViewFold {
             let placed = self.ring.pane(pane).find_rows(slots, rows, groups_max, &mut self.pool);
             let is_full = placed < slots.len();
             // SAFETY: the rows lie in the memory of a pane of this view, and are whole. They move or go only when rows are
-            // reserved, above, with nothing pending, or when the pane is recycled, which `release` does, between batches.
+            // reserved, above, with nothing pending, or when the pane is recycled, which happens between batches.
             unsafe { scratch.block.note_placed(placed) };
             if is_full && let Some(slot) = scratch.block.next_unplaced() {
                 let (slot, row) = self.new_row(batch, scratch, slot, pane)?;
