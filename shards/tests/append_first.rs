@@ -154,6 +154,8 @@ fn what_comes_together_is_written_together() {
     assert_eq!(scene.writes.len(), 0);
     scene.step();
     assert_eq!((scene.writes.len(), scene.accepted(), scene.records), (1, 20, 0));
+    scene.step();
+    assert!(scene.inbox.completions.is_empty(), "nothing but the write is under way");
     // One write is under way: the next batch goes with what else has come by its end.
     scene.inbox.arrivals.push_back(batch(2, 10));
     scene.append_first();

@@ -93,15 +93,24 @@ fn stream() -> StreamSpec {
 }
 
 /// A view by `by`, whose states lie as they mostly do, or in another order.
-fn view(by: Vec<usize>, is_common: bool, groups_max: u32) -> ShardView {
+/// In which order a view asks for what.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Shape {
+    /// Doubles alone, as most views do.
+    Common,
+    DoublesFirst,
+    IntsFirst,
+}
+
+fn view(by: Vec<usize>, shape: Shape, groups_max: u32) -> ShardView {
     let (count, of_ints) =
         ((Function::Count, None), [(Function::Max, Some(2)), (Function::Sum, Some(2)), (Function::Min, Some(2))]);
     let of_doubles = [(Function::Sum, Some(3)), (Function::Min, Some(3)), (Function::Max, Some(3))];
     let mut all = vec![count];
-    if is_common {
-        all.extend(of_doubles.into_iter().chain(of_ints));
-    } else {
-        all.extend(of_ints.into_iter().chain(of_doubles.into_iter().rev()));
+    match shape {
+        Shape::Common => all.extend(of_doubles),
+        Shape::DoublesFirst => all.extend(of_doubles.into_iter().chain(of_ints)),
+        Shape::IntsFirst => all.extend(of_ints.into_iter().chain(of_doubles.into_iter().rev())),
     }
     let name = |index| format!("a{index}");
     let aggregates =
@@ -235,24 +244,26 @@ proptest! {
     fn every_batch_is_folded_as_its_rows_are(
         batches in batches(),
         by in prop::sample::select(vec![vec![], vec![0], vec![1], vec![0, 1]]),
-        is_common in any::<bool>(),
+        shape in prop::sample::select(vec![Shape::Common, Shape::DoublesFirst, Shape::IntsFirst]),
         groups_max in prop::sample::select(vec![3, 150, 300, 100_000]),
         freezes in vec(any::<bool>(), 6),
         rows_max in prop::sample::select(vec![1, 7, 100, usize::MAX]),
     ) {
-        let view = view(by.clone(), is_common, groups_max);
+        let view = view(by.clone(), shape, groups_max);
         let stream = stream();
         let (mut fold, mut late) = (ViewFold::new(view.clone()), Vec::new());
         let (mut model, mut keys, mut partial) = (Table::new(), HashMap::new(), Partial::default());
-        // Two rounds: the second in memory that was used before, with groups that were let go.
-        for round in 0..2_i64 {
+        // The second round and the third are in memory that was used before, with groups that were let go.
+        for round in 0..3_i64 {
             let shift = round * 100 * PANE;
             for (at, events) in batches.iter().enumerate() {
                 let frozen = freezes[at].then(|| kept(&model, groups_max as usize));
                 if frozen.is_some() {
                     fold.freeze();
                 }
-                let events: Vec<Event> = events.iter().map(|event| (event.0 + shift, event.1, event.2, event.3)).collect();
+                let ints = |int: Option<i64>| int.filter(|_| shape != Shape::Common);
+                let events = events.iter().map(|event| (event.0 + shift, event.1, ints(event.2), event.3));
+                let events: Vec<Event> = events.collect();
                 let bytes = bytes(&events, at as u64);
                 let batch = UnverifiedBatch::new(bytes.as_slice());
                 let batch = batch.verify(stream.fingerprint(), &stream.fields).expect("a batch");
@@ -276,6 +287,8 @@ proptest! {
             }
             prop_assert_eq!(given, kept(&model, groups_max as usize));
             fold.release(end);
+            // With time to spare the panes leave at once, otherwise when the next ones do.
+            while freezes[0] && fold.tidy(rows_max.min(100)) {}
             model.clear();
         }
     }
@@ -285,7 +298,7 @@ proptest! {
 /// number, and comes out in the order of slots.
 #[test]
 fn the_next_pane_of_many_groups_lies_by_slot_in_used_memory_too() {
-    let (view, stream) = (view(vec![0], false, 100_000), stream());
+    let (view, stream) = (view(vec![0], Shape::IntsFirst, 100_000), stream());
     let (mut fold, mut late, mut partial) = (ViewFold::new(view), Vec::new(), Partial::default());
     for pane in 0..4_i64 {
         // In another order each time, and a few groups missing.
@@ -302,5 +315,29 @@ fn the_next_pane_of_many_groups_lies_by_slot_in_used_memory_too() {
         assert!(pane == 0 || partial.slots.is_sorted(), "pane {pane}");
         fold.release(end);
         while fold.tidy(64) {}
+    }
+}
+
+/// A group is known for its time to live after its last pane has gone, whether or not there was time to tell of each group.
+#[test]
+fn a_group_is_let_go_after_its_time_and_not_before() {
+    let stream = stream();
+    for has_time in [false, true] {
+        let view = ShardView { group_ttl: micros(8 * PANE), ..view(vec![0], Shape::Common, 100_000) };
+        let (mut fold, mut late, mut partial) = (ViewFold::new(view), Vec::new(), Partial::default());
+        // Pane, its groups, which pane the frontier has come to when it goes; groups that had been let go before.
+        for (pane, groups, frontier, gone) in [(0, 200, 9, 0), (9, 100, 16, 0), (16, 100, 18, 0), (18, 1, 19, 100)] {
+            let events: Vec<Event> = (0..groups).map(|key| (pane * PANE, Some(key), None, Some(1.0))).collect();
+            let bytes = bytes(&events, pane as u64);
+            let batch = UnverifiedBatch::new(bytes.as_slice());
+            let batch = batch.verify(stream.fingerprint(), &stream.fields).expect("a batch");
+            fold.fold(&batch, &mut late).expect("no limit is broken");
+            let end = EventTime(frontier * PANE);
+            fold.write_partial(0, PaneCursor::START, end, usize::MAX, &mut partial).expect("a pane");
+            assert_eq!(partial.retired.len(), gone, "pane {pane}, with time to spare: {has_time}");
+            fold.return_sides(&mut partial);
+            fold.release(end);
+            while has_time && fold.tidy(64) {}
+        }
     }
 }
