@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 
 /// Batches and frontiers that wait for one shard: so many that both ends seldom have to look at the other's place, and that
 /// they are on different cache lines as a rule. Far fewer batches wait, see the dealer.
-pub const ARRIVALS_MAX: usize = 1024;
+pub const ARRIVALS_MAX: usize = 256;
 
 /// Messages that wait between the coordinator and one shard, each way. More than there are partials, so that
 /// a release or an end never waits behind them.

@@ -108,6 +108,7 @@ pub fn settle_triple(parts: Triple, x: f64, spill: &mut SuperSum) -> Triple {
 
 /// The f64 nearest to `hi + lo + spill`, ties to even: a function of the exact value alone. Zero is positive; past
 /// the largest f64 it is an infinity, and NaN if both infinities were added.
+#[inline]
 pub fn round(hi: f64, lo: f64, spill: Option<&SuperSum>) -> f64 {
     match spill {
         // One addition is correctly rounded by IEEE 754.

@@ -22,8 +22,8 @@ pub struct GroupTable {
     slots: Vec<Slot>,
     /// By slot: whether the coordinator knows the key. Apart from the rest, since every row that is given out asks.
     announced: Vec<bool>,
-    /// How many keys it does not know.
-    unannounced: usize,
+    /// Slots whose keys it does not know, and some that were let go or have been told since.
+    unannounced: Vec<u32>,
     /// By slot: frontier at which the last pane with its group went. Apart from the rest, since every pane writes here.
     last: Vec<EventTime>,
     free: Vec<u32>,
@@ -58,7 +58,7 @@ impl GroupTable {
             ints: IntTable::default(),
             slots: vec![other],
             announced: vec![true],
-            unannounced: 0,
+            unannounced: Vec::new(),
             last: vec![EventTime::MIN],
             free: Vec::new(),
             expires_from: EventTime::MIN,
@@ -107,7 +107,7 @@ impl GroupTable {
             }
         };
         self.announced[slot as usize] = false;
-        self.unannounced += 1;
+        self.unannounced.push(slot);
         self.last[slot as usize] = EventTime::MIN;
         match int {
             Some(value) => self.ints.insert(value, slot),
@@ -197,8 +197,6 @@ impl GroupTable {
         let key = std::mem::replace(&mut entry.key, StoredKey::of(&[]));
         if self.announced[slot as usize] {
             self.retired.push(slot);
-        } else {
-            self.unannounced -= 1;
         }
         match self.table.find_entry(entry.hash, |&other| other == slot) {
             Ok(found) => {
@@ -213,19 +211,21 @@ impl GroupTable {
         self.free.push(slot);
     }
 
-    /// The key of `slot` if the coordinator does not know it yet; from now on it does.
-    #[inline]
-    pub fn announce(&mut self, slot: u32) -> Option<&[u8]> {
-        if std::mem::replace(&mut self.announced[slot as usize], true) {
-            return None;
-        }
-        self.unannounced -= 1;
-        Some(self.slots[slot as usize].key.encoded())
-    }
-
-    /// Whether there are keys that the coordinator does not know.
-    pub fn has_unannounced(&self) -> bool {
-        self.unannounced > 0
+    /// Tells of each key that the coordinator does not know and whose slot `is_held`; from now on it does.
+    pub fn announce(&mut self, is_held: impl Fn(u32) -> bool, mut tell: impl FnMut(u32, &[u8])) {
+        let GroupTable { unannounced, announced, slots, .. } = self;
+        unannounced.retain(|&slot| {
+            let (entry, is_known) = (&slots[slot as usize], &mut announced[slot as usize]);
+            // A slot that was let go and is used again is in the list twice.
+            if *is_known || !entry.in_use {
+                return false;
+            }
+            *is_known = is_held(slot);
+            if *is_known {
+                tell(slot, entry.key.encoded());
+            }
+            !*is_known
+        });
     }
 
     /// Takes the slots to be told as retired.
@@ -251,8 +251,14 @@ mod tests {
         let mut encoded = Vec::new();
         key::push_i64(&mut encoded, 7);
         let slot = table.insert(&encoded, Some(7));
-        assert_eq!(table.announce(slot), Some(&encoded[..]));
-        assert_eq!(table.announce(slot), None);
+        let told = |table: &mut GroupTable, is_held: bool| {
+            let mut told = Vec::new();
+            table.announce(|_| is_held, |slot, key| told.push((slot, key.to_vec())));
+            told
+        };
+        assert_eq!(told(&mut table, false), []);
+        assert_eq!(told(&mut table, true), [(slot, encoded.clone())]);
+        assert_eq!(told(&mut table, true), []);
         table.release([slot].into_iter(), EventTime(10));
         table.expire(EventTime(10), none());
         assert_eq!(table.find_int(7), slot);

@@ -426,14 +426,7 @@ impl Pane {
         partial.pane = self.id.0;
         table.take_retired(&mut partial.retired);
         if wanted.start == 0 {
-            let mut held = self.held();
-            while table.has_unannounced()
-                && let Some(slot) = held.next()
-            {
-                if let Some(key) = table.announce(slot) {
-                    partial.announce(slot, key);
-                }
-            }
+            table.announce(|slot| self.holds(slot), |slot, key| partial.announce(slot, key));
         }
         let all = self.slots.len();
         let end = if self.sides.is_empty() { wanted.end.min(all) } else { all };
