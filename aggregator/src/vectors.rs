@@ -9,6 +9,10 @@ use std::arch::x86_64::*;
 pub const LANES: usize = 4;
 
 /// Rows of four doubles to their columns, and back.
+///
+/// # Safety
+///
+/// The processor has AVX2. Whoever is compiled for that calls it as any other.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -25,6 +29,10 @@ pub fn transpose([a, b, c, d]: [__m256d; LANES]) -> [__m256d; LANES] {
 
 /// [`crate::sketch::exact_sum::add`] four times: the pairs, and what does not fit them. That is zero where the sum fits, and a
 /// NaN where there was one or it overflows.
+///
+/// # Safety
+///
+/// As for [`transpose`].
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -35,6 +43,10 @@ pub fn add(high: __m256d, low: __m256d, x: __m256d) -> (__m256d, __m256d, __m256
 }
 
 /// Whether all four are zero; a NaN is not.
+///
+/// # Safety
+///
+/// As for [`transpose`].
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx2")]

@@ -32,6 +32,7 @@ pub mod progress;
 pub mod recover;
 pub mod salvage;
 pub mod shard_core;
+pub mod slice;
 pub mod source;
 pub mod sql;
 pub mod stall;

@@ -12,6 +12,7 @@ use crate::net::sockets::Sockets;
 use crate::poller::Poller;
 use crate::profile::timeline::{Stage, Track};
 use crate::recover::{RecoverError, RecoveredShard, ShardStart, open_snapshot, witness_of};
+use crate::slice;
 use crate::stall::StallClock;
 use corefold_aggregator::time::EventTime;
 use corefold_shards::shard::{BATCHES_PER_STEP_MAX, Inbox, Outbox, Shard, ShardError};
@@ -138,6 +139,8 @@ impl ShardCore {
         });
         if let Some(disk) = &self.disk {
             state.poller.watch(disk.bell(), BELL).map_err(self.failed_to("watch the log's bell"))?;
+            // Who may not ask for it goes on with turns as they are.
+            let _ = slice::shorten();
         }
         let mut idle_looks = 0;
         loop {

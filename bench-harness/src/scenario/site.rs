@@ -12,6 +12,7 @@ use corefold_aggregator::time::EventTime;
 use corefold_engine::background::Background;
 use corefold_engine::disk::{DiskError, DiskOptions, SegmentKeeper, ShardDisk, SnapshotClient, SnapshotKeeper, Store};
 use corefold_engine::links::PANES_CLOSED_MAX;
+use corefold_engine::slice;
 use corefold_shards::shard::{Inbox, Outbox, Shard};
 use corefold_shards::snapshot::{SnapshotConfig, SnapshotWriter};
 use corefold_shards::wal::{Appender, AppenderConfig, Durability, LogIdentity, ResumePoint};
@@ -60,8 +61,10 @@ pub fn disk_error(error: DiskError) -> BenchError {
 }
 
 impl Site {
-    /// A shard with an empty log in `store`.
+    /// A shard with an empty log in `store`; the thread becomes its core.
     pub fn open(store: &Store, plan: &LocalPlan, options: SiteOptions) -> Result<Site, BenchError> {
+        // As the engine's cores; who may not ask for it goes on with turns as they are.
+        let _ = slice::shorten();
         let background = || options.background.clone();
         let keepers = (SegmentKeeper::new(background()), SnapshotKeeper::new(background()));
         let identity = LogIdentity { store: store.uuid(), shard: 0 };
