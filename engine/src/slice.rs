@@ -44,6 +44,7 @@ fn attributes() -> io::Result<libc::sched_attr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     /// The thread of a test is as good as any.
     #[test]
@@ -53,7 +54,7 @@ mod tests {
         let after = attributes().expect("what the kernel knows");
         assert_eq!((after.sched_policy, after.sched_nice), (before.sched_policy, before.sched_nice));
         if before.sched_runtime == 0 {
-            eprintln!("SKIP: this kernel knows no turns of a thread's own");
+            let _ = writeln!(std::io::stderr(), "SKIP: this kernel knows no turns of a thread's own");
             return;
         }
         assert!(before.sched_runtime > SLICE_NS);
