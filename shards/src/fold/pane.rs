@@ -115,8 +115,12 @@ impl Pane {
 
     /// Slots that have events.
     pub fn held(&self) -> impl Iterator<Item = u32> {
-        let rows = self.slots.iter().zip(self.words.chunks_exact(self.stride));
-        rows.filter(|(_, words)| words[0] != 0).map(|(&slot, _)| slot)
+        self.held_in(0..self.slots.len())
+    }
+
+    fn held_in(&self, rows: Range<usize>) -> impl Iterator<Item = u32> {
+        let words = self.words[rows.start * self.stride..rows.end * self.stride].chunks_exact(self.stride);
+        self.slots[rows].iter().zip(words).filter(|(_, words)| words[0] != 0).map(|(&slot, _)| slot)
     }
 
     /// Whether so many more groups, of those in `table`, find room without the rows being moved.
@@ -471,9 +475,7 @@ impl Pane {
     /// Slots of so many rows that have events, from row `start` on; `None` behind the last row.
     pub fn held_from(&self, start: usize, rows_max: usize) -> Option<impl Iterator<Item = u32>> {
         let end = self.slots.len().min(start.saturating_add(rows_max));
-        let rows = self.slots.get(start..end).filter(|slots| !slots.is_empty())?;
-        let words = self.words[start * self.stride..end * self.stride].chunks_exact(self.stride);
-        Some(rows.iter().zip(words).filter(|(_, words)| words[0] != 0).map(|(&slot, _)| slot))
+        (start < end).then(|| self.held_in(start..end))
     }
 
     /// Gives the memory back; `held` groups had events. What a snapshot has not written yet of it is in the pane log by now.
