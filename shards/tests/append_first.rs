@@ -1,7 +1,9 @@
 //! A batch that comes alone is on its way to the disk before it is folded, and becomes durable as any other.
 
-use corefold_aggregator::spec::{AggregateSpec, Field, FieldType, Function, Overflow, StreamSpec, ViewSpec};
-use corefold_aggregator::time::{Duration, EventTime, WindowSpec};
+mod keyed;
+
+use corefold_aggregator::spec::{AggregateSpec, FieldType, Function, Overflow, ViewSpec};
+use corefold_aggregator::time::{EventTime, WindowSpec};
 use corefold_aggregator::view::ViewPlan;
 use corefold_shards::batch::AlignedBytes;
 use corefold_shards::batch::columns::ColumnSet;
@@ -11,21 +13,10 @@ use corefold_shards::shard::{Arrival, Inbox, Outbox, Shard, ShardPlan, ShardStre
 use corefold_shards::wal::{
     Appender, AppenderConfig, DiskCompletion, DiskRequest, Durability, LogIdentity, ResumePoint,
 };
-
-const SECOND: i64 = 1_000_000;
+use keyed::{SECOND, micros, stream};
 
 /// Rows of a batch: few of them fill what a shard may hold of closed panes.
 const GROUPS: i64 = 50_000;
-
-fn micros(value: i64) -> Duration {
-    Duration::from_micros(value).expect("a length of time")
-}
-
-fn stream() -> StreamSpec {
-    let field = |name: &str, kind| Field { name: name.to_owned(), kind };
-    let fields = vec![field("key", FieldType::I64), field("value", FieldType::F64)];
-    StreamSpec { name: "s".to_owned(), time: "t".to_owned(), delay_max: micros(0), fields }
-}
 
 fn plan() -> ShardPlan {
     let stream = stream();

@@ -1,15 +1,16 @@
 //! A shard whose closed panes nobody pulls takes no more batches after a while, and goes on once they are released.
 
-use corefold_aggregator::spec::{AggregateSpec, Field, FieldType, Function, Overflow, StreamSpec, ViewSpec};
-use corefold_aggregator::time::{Duration, EventTime, WindowSpec};
+mod keyed;
+
+use corefold_aggregator::spec::{AggregateSpec, FieldType, Function, Overflow, ViewSpec};
+use corefold_aggregator::time::{EventTime, WindowSpec};
 use corefold_aggregator::view::ViewPlan;
 use corefold_shards::batch::AlignedBytes;
 use corefold_shards::batch::columns::ColumnSet;
 use corefold_shards::batch::wire::{Stamp, encode};
 use corefold_shards::fold::view_fold::ShardView;
 use corefold_shards::shard::{Arrival, Inbox, Outbox, Shard, ShardPlan, ShardStream};
-
-const SECOND: i64 = 1_000_000;
+use keyed::{SECOND, micros, stream};
 
 /// Groups, every one of them in every pane.
 const GROUPS: i64 = 20_000;
@@ -22,16 +23,6 @@ const ROW_WORDS: i64 = 6;
 
 /// What a shard may hold of closed panes, in words, and what it may go beyond that: two panes, and those of a step.
 const HELD_MAX: i64 = (8 << 20) + 11 * GROUPS * ROW_WORDS;
-
-fn micros(value: i64) -> Duration {
-    Duration::from_micros(value).expect("a length of time")
-}
-
-fn stream() -> StreamSpec {
-    let field = |name: &str, kind| Field { name: name.to_owned(), kind };
-    let fields = vec![field("key", FieldType::I64), field("value", FieldType::F64)];
-    StreamSpec { name: "s".to_owned(), time: "t".to_owned(), delay_max: micros(0), fields }
-}
 
 fn shard() -> Shard {
     let stream = stream();
