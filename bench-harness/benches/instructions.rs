@@ -12,7 +12,7 @@ use corefold_bench::scenario::events::{Events, START_US};
 use corefold_bench::scenario::folding::emit;
 use corefold_bench::scenario::reference::Windows;
 use corefold_bench::scenario::{files, params, question};
-use corefold_engine::links::{ARRIVALS_MAX, link};
+use corefold_engine::links::{ARRIVALS_MAX, Dealt, link};
 use corefold_engine::source::input::{Format, Input};
 use corefold_engine::source::parser::Parser;
 use corefold_engine::source::{Chunk, open};
@@ -22,7 +22,7 @@ use corefold_shards::batch::{AlignedBytes, UnverifiedBatch};
 use corefold_shards::fold::group_table::{GroupTable, NO_SLOT};
 use corefold_shards::fold::pane::PaneCursor;
 use corefold_shards::fold::view_fold::ViewFold;
-use corefold_shards::shard::{Arrival, PARTIAL_ROWS};
+use corefold_shards::shard::PARTIAL_ROWS;
 use corefold_shards::wal::{
     Appender, AppenderConfig, DiskCompletion, DiskRequest, Durability, LogIdentity, RecordKind, ResumePoint,
 };
@@ -284,7 +284,7 @@ fn hand_off(items: usize) -> Loop {
         for round in 0..rounds {
             for at in 0..ARRIVALS_MAX {
                 let time = EventTime((round * ARRIVALS_MAX + at) as i64);
-                dealer.arrivals.push(Arrival::Frontier(time)).expect("room");
+                dealer.arrivals.push(Dealt::Frontier(time)).expect("room");
             }
             for _ in 0..ARRIVALS_MAX {
                 black_box(shard.arrivals.pop().expect("an item"));

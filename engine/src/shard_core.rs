@@ -178,10 +178,10 @@ impl ShardCore {
         let has_spoken = self.serve_sockets(state, polls)?;
         let mut net = state.net.as_mut().map(|net| &mut net.feed);
         while state.inbox.arrivals.len() < BATCHES_PER_STEP_MAX {
-            let Ok(arrival) = self.ends.arrivals.pop() else { break };
+            let Ok(dealt) = self.ends.arrivals.pop() else { break };
             let arrival = match &mut net {
-                Some(net) => net.combine(arrival),
-                None => arrival,
+                Some(net) => net.combine(dealt.into()),
+                None => dealt.into(),
             };
             state.inbox.arrivals.push_back(arrival);
         }

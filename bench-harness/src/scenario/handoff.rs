@@ -8,8 +8,7 @@ use super::params::{ParamSpec, Params};
 use super::record::median;
 use super::{BenchError, Metric, Prepared, Round, Scenario, Setting};
 use corefold_aggregator::time::EventTime;
-use corefold_engine::links::{ARRIVALS_MAX, DealerEnds, ShardEnds, link};
-use corefold_shards::shard::Arrival;
+use corefold_engine::links::{ARRIVALS_MAX, DealerEnds, Dealt, ShardEnds, link};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,9 @@ pub struct Handoff;
 
 /// Nothing has arrived for so long: a stall.
 const GAP_MAX: Duration = Duration::from_secs(1);
+
+/// Places that are free again before a side that found the ring full, and hands over several at a time, goes on.
+const ROOM: usize = ARRIVALS_MAX / 2;
 
 /// Looks at a ring that is full or empty before the core is given away.
 const LOOKS_MAX: u32 = 20_000;
@@ -159,7 +161,7 @@ fn send_all(mut dealer: DealerEnds, items: u64, chunk: usize) {
             return;
         }
         if chunk == 1 {
-            match dealer.arrivals.push(Arrival::Frontier(EventTime(next as i64))) {
+            match dealer.arrivals.push(Dealt::Frontier(EventTime(next as i64))) {
                 Ok(()) => next += 1,
                 Err(_) => {
                     pause(&mut looks);
@@ -171,11 +173,14 @@ fn send_all(mut dealer: DealerEnds, items: u64, chunk: usize) {
         match dealer.arrivals.write_chunk_uninit(count) {
             Ok(room) => {
                 let first = next as i64;
-                room.fill_from_iter((first..).map(|number| Arrival::Frontier(EventTime(number))));
+                room.fill_from_iter((first..).map(|number| Dealt::Frontier(EventTime(number))));
                 next += count as u64;
             }
             Err(_) => {
-                pause(&mut looks);
+                // Right behind the other side both would fetch the same lines: whoever hands over many waits for room for more.
+                while dealer.arrivals.slots() < ROOM && !dealer.arrivals.is_abandoned() {
+                    pause(&mut looks);
+                }
             }
         }
     }
@@ -194,10 +199,10 @@ const CLOCK_EVERY: u64 = 4_096;
 fn take_all(mut shard: ShardEnds, items: u64, chunk: usize, gap_max: Duration) -> Taken {
     let mut taken = Taken { count: 0, sum: 0, out_of_order: 0, gap: Duration::ZERO };
     let (mut looks, mut looked_at) = (0, Instant::now());
-    let take = |taken: &mut Taken, arrival: Arrival| {
-        let number = match arrival {
-            Arrival::Frontier(time) => time.0 as u64,
-            Arrival::Batch(_) | Arrival::Verified(_) => u64::MAX,
+    let take = |taken: &mut Taken, dealt: Dealt| {
+        let number = match dealt {
+            Dealt::Frontier(time) => time.0 as u64,
+            Dealt::Batch(_) => u64::MAX,
         };
         taken.out_of_order += u64::from(number != taken.count);
         taken.sum = taken.sum.wrapping_add(number);
@@ -208,17 +213,20 @@ fn take_all(mut shard: ShardEnds, items: u64, chunk: usize, gap_max: Duration) -
         let mut has_waited = false;
         if chunk == 1 {
             match shard.arrivals.pop() {
-                Ok(arrival) => take(&mut taken, arrival),
+                Ok(dealt) => take(&mut taken, dealt),
                 Err(_) if shard.arrivals.is_abandoned() && shard.arrivals.is_empty() => return taken,
                 Err(_) => has_waited = pause(&mut looks),
             }
+        } else if let Ok(found) = shard.arrivals.read_chunk(chunk) {
+            // Where the other side stands is looked at only when less than a chunk is known to be there, as `pop` does.
+            found.into_iter().for_each(|dealt| take(&mut taken, dealt));
         } else {
             match shard.arrivals.slots().min(chunk) {
                 0 if shard.arrivals.is_abandoned() && shard.arrivals.is_empty() => return taken,
                 0 => has_waited = pause(&mut looks),
                 count => {
                     if let Ok(found) = shard.arrivals.read_chunk(count) {
-                        found.into_iter().for_each(|arrival| take(&mut taken, arrival));
+                        found.into_iter().for_each(|dealt| take(&mut taken, dealt));
                     }
                 }
             }

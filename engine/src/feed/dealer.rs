@@ -9,11 +9,10 @@ use super::{Parsed, ParsedTask, Routing};
 use crate::error::EngineError;
 use crate::guard::PanicGuard;
 use crate::lifecycle::Lifecycle;
-use crate::links::{ARRIVALS_MAX, DealerEnds, Shared};
+use crate::links::{ARRIVALS_MAX, DealerEnds, Dealt, Shared};
 use crate::profile::timeline::{Stage, Track};
 use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::AlignedBytes;
-use corefold_shards::shard::Arrival;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -113,7 +112,7 @@ impl Dealer {
         while !self.shared.has_failed() {
             untold.retain(|&shard| {
                 let arrivals = &mut self.shards[shard].arrivals;
-                !arrivals.is_abandoned() && arrivals.push(Arrival::Frontier(dealt)).is_err()
+                !arrivals.is_abandoned() && arrivals.push(Dealt::Frontier(dealt)).is_err()
             });
             if untold.is_empty() {
                 return;
@@ -146,7 +145,7 @@ impl Dealer {
     fn deal(&mut self, batch: StampedBatch, dealt: EventTime, told: &mut Told) -> bool {
         for (part, bytes) in batch.parts {
             let shard = self.choose(batch.is_split.then_some(part), told);
-            if !self.push(shard, Arrival::Batch(bytes), dealt, told) {
+            if !self.push(shard, Dealt::Batch(bytes), dealt, told) {
                 return false;
             }
             told.frontier[shard] = batch.frontier;
@@ -182,7 +181,7 @@ impl Dealer {
             recycled.for_each(|bytes| drop(self.batch_spares.try_send(bytes)));
             if told.frontier[shard] < frontier && ends.arrivals.slots() > ARRIVALS_MAX / 2 {
                 // Room was just seen, and nobody else fills the ring.
-                let _ = ends.arrivals.push(Arrival::Frontier(frontier));
+                let _ = ends.arrivals.push(Dealt::Frontier(frontier));
                 told.frontier[shard] = frontier;
             }
         }
@@ -190,16 +189,16 @@ impl Dealer {
 
     /// Pushes to a shard, waiting for room; false if the engine stops meanwhile. The others hear of what was dealt before: a
     /// shard that is full of closed panes has room again only when all shards have passed them.
-    fn push(&mut self, shard: usize, mut arrival: Arrival, dealt: EventTime, told: &mut Told) -> bool {
+    fn push(&mut self, shard: usize, mut item: Dealt, dealt: EventTime, told: &mut Told) -> bool {
         loop {
             let arrivals = &mut self.shards[shard].arrivals;
             if arrivals.slots() > ARRIVALS_MAX - BATCHES_WAITING_MAX {
-                match arrivals.push(arrival) {
+                match arrivals.push(item) {
                     Ok(()) => {
                         self.track.enter(Stage::Deal);
                         return true;
                     }
-                    Err(rtrb::PushError::Full(back)) => arrival = back,
+                    Err(rtrb::PushError::Full(back)) => item = back,
                 }
             }
             if arrivals.is_abandoned() || !self.may_go_on() {
@@ -242,7 +241,7 @@ mod tests {
         let (mut shards, mut dealers): (Vec<_>, Vec<DealerEnds>) =
             (0..3).map(|_| link()).map(|(shard, dealer, _)| (shard, dealer)).unzip();
         for (dealer, waiting) in dealers.iter_mut().zip([0, ARRIVALS_MAX - 1, ARRIVALS_MAX]) {
-            (0..waiting).for_each(|_| dealer.arrivals.push(Arrival::Frontier(EventTime::MIN)).expect("room"));
+            (0..waiting).for_each(|_| dealer.arrivals.push(Dealt::Frontier(EventTime::MIN)).expect("room"));
         }
         let shared: Arc<Shared<EngineError>> = Arc::default();
         let dealer = Dealer {
@@ -263,7 +262,7 @@ mod tests {
             while last == EventTime::MIN {
                 let is_gone = shard.arrivals.is_abandoned();
                 match shard.arrivals.pop() {
-                    Ok(Arrival::Frontier(frontier)) => last = frontier,
+                    Ok(Dealt::Frontier(frontier)) => last = frontier,
                     Ok(other) => panic!("nobody has dealt {other:?}"),
                     Err(_) => assert!(!is_gone, "the dealer has gone without a word"),
                 }
