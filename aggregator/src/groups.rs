@@ -105,11 +105,17 @@ impl Groups {
     /// Appends our slots for `slots` of a shard to `ours`; fails with the first that was never announced.
     pub fn slots_of(&self, shard: usize, slots: &[u32], ours: &mut Vec<u32>) -> Result<(), u32> {
         let map = &self.maps[shard];
-        let first = ours.len();
-        ours.extend(slots.iter().map(|&slot| map.get(slot as usize).copied().unwrap_or(UNMAPPED)));
-        match ours[first..].iter().position(|&slot| slot == UNMAPPED) {
-            None => Ok(()),
-            Some(at) => Err(slots[at]),
+        let (first, mut any_unknown) = (ours.len(), false);
+        ours.extend(slots.iter().map(|&slot| {
+            let ours = map.get(slot as usize).copied().unwrap_or(UNMAPPED);
+            any_unknown |= ours == UNMAPPED;
+            ours
+        }));
+        match any_unknown {
+            false => Ok(()),
+            true => {
+                Err(ours[first..].iter().zip(slots).find(|(ours, _)| **ours == UNMAPPED).map_or(0, |(_, &slot)| slot))
+            }
         }
     }
 

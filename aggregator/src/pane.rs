@@ -31,6 +31,9 @@ const SPREAD_MAX: usize = 16;
 
 const NO_ROW: u32 = u32::MAX;
 
+/// Rows of a partial that are looked at together.
+const BLOCK_ROWS: usize = 128;
+
 impl Pane {
     /// Whether no shard has given it a row.
     pub fn is_empty(&self) -> bool {
@@ -61,33 +64,56 @@ impl Pane {
     }
 
     /// Adds each row of a partial to that of its slot. `slots` are ours, each at most once, and there is room for all of them;
-    /// `added` hears of those that had no row before. `merges` lends its memory.
+    /// `added` hears of those that had no row before.
     pub(crate) fn merge_by_slot(
         &mut self,
         layout: &RowLayout,
         slots: &[u32],
         rows: RowsRef<'_>,
-        merges: &mut Merges,
         mut added: impl FnMut(u32),
     ) {
-        let (stride, has_spills) = (layout.stride, !rows.sides.spills.is_empty());
-        merges.clear();
-        for ((&slot, row), at) in slots.iter().zip(rows.words.chunks_exact(stride)).zip(0..) {
-            let (word, bit) = (&mut self.present[slot as usize / 64], 1 << (slot % 64));
-            if *word & bit != 0 {
-                merges.into.push(slot);
-                merges.from.push(at);
+        for (slots, first) in slots.chunks(BLOCK_ROWS).zip((0..).step_by(BLOCK_ROWS)) {
+            if slots.iter().all(|&slot| self.has(slot)) {
+                // As of all shards but the first, where they have the same groups.
+                let from: [u32; BLOCK_ROWS] = std::array::from_fn(|index| first + index as u32);
+                self.rows.merge(layout, slots, rows, &from[..slots.len()], MergeScope::SamePane);
                 continue;
             }
-            *word |= bit;
-            self.groups += 1;
-            added(slot);
-            self.rows.words[slot as usize * stride..][..stride].copy_from_slice(row);
-            if has_spills {
-                self.rows.merge_spills(layout, &[slot], rows, &[at]);
+            // Slots and their rows, of those that are new here and of those that are known. Told apart without branches: of a
+            // shard that has half of the groups, either is as likely.
+            let (mut into, mut from, mut counts) = ([[0; BLOCK_ROWS]; 2], [[0; BLOCK_ROWS]; 2], [0; 2]);
+            for (&slot, at) in slots.iter().zip(first..) {
+                let is_known = self.has(slot);
+                self.present[slot as usize / 64] |= 1 << (slot % 64);
+                for list in 0..2 {
+                    (into[list][counts[list]], from[list][counts[list]]) = (slot, at);
+                }
+                counts[usize::from(is_known)] += 1;
             }
+            let [(fresh, from_fresh), (known, from_known)] =
+                [0, 1].map(|list| (&into[list][..counts[list]], &from[list][..counts[list]]));
+            fresh.iter().for_each(|&slot| added(slot));
+            self.take_rows(layout, fresh, rows, from_fresh);
+            self.rows.merge(layout, known, rows, from_known, MergeScope::SamePane);
         }
-        self.rows.merge(layout, &merges.into, rows, &merges.from, MergeScope::SamePane);
+    }
+
+    /// Copies the rows `from`, of slots that had none.
+    fn take_rows(&mut self, layout: &RowLayout, slots: &[u32], rows: RowsRef<'_>, from: &[u32]) {
+        self.groups += slots.len();
+        let stride = layout.stride;
+        for (&slot, &at) in slots.iter().zip(from) {
+            let row = &rows.words[at as usize * stride..][..stride];
+            copy(&mut self.rows.words[slot as usize * stride..][..stride], row);
+        }
+        if !rows.sides.spills.is_empty() {
+            self.rows.merge_spills(layout, slots, rows, from);
+        }
+    }
+
+    /// Whether `slot` has a row, of a pane by slot with room for it.
+    fn has(&self, slot: u32) -> bool {
+        self.present[slot as usize / 64] >> (slot % 64) & 1 != 0
     }
 
     /// All shards have given their rows: lists the slots of a pane by slot, whose rows close up where few of all below
@@ -202,17 +228,12 @@ fn roomy(rows: usize) -> usize {
     rows.next_multiple_of((rows.next_power_of_two() / 8).max(1))
 }
 
-/// Memory of a merge: which rows go where.
-#[derive(Debug, Default)]
-pub(crate) struct Merges {
-    pub into: Vec<u32>,
-    pub from: Vec<u32>,
-}
-
-impl Merges {
-    fn clear(&mut self) {
-        self.into.clear();
-        self.from.clear();
+/// Copies a row; one of the common layout without a call.
+#[inline(always)]
+fn copy(target: &mut [u64], row: &[u64]) {
+    match (<&mut [u64; 6]>::try_from(&mut *target), <&[u64; 6]>::try_from(row)) {
+        (Ok(target), Ok(row)) => *target = *row,
+        _ => target.copy_from_slice(row),
     }
 }
 
@@ -270,7 +291,7 @@ mod tests {
                 let (slots, source) = partial(rows);
                 let end = slots.iter().map(|&slot| slot as usize + 1).max().unwrap_or(0);
                 pane.make_room(&layout, end);
-                pane.merge_by_slot(&layout, &slots, (&source).into(), &mut Merges::default(), |slot| added.push(slot));
+                pane.merge_by_slot(&layout, &slots, (&source).into(), |slot| added.push(slot));
                 for (&slot, &(value, spills)) in rows {
                     *expected.entry(slot).or_default() += f64::from(value) + f64::from(u8::from(spills));
                 }

@@ -5,7 +5,7 @@
 use crate::aggregate;
 use crate::groups::Groups;
 use crate::layout::RowLayout;
-use crate::pane::{BY_SLOT_SHARE, Merges, Pane};
+use crate::pane::{BY_SLOT_SHARE, Pane};
 use crate::partial::OTHER_SLOT;
 use crate::partial_ref::PartialRef;
 use crate::result::{OutputField, OutputSchema, ResultBatch};
@@ -124,8 +124,7 @@ pub struct View {
     /// By row of a partial: our slot, or its row in the pane.
     into: Vec<u32>,
     numbers: Vec<u32>,
-    /// Memory of a merge, and of sorting rows and keys.
-    merges: Merges,
+    /// Memory of sorting rows and keys.
     order: Vec<u32>,
     announced: Vec<(u128, u32)>,
     rows: WindowRows,
@@ -153,7 +152,6 @@ impl View {
             rows_last: 0,
             into: Vec::new(),
             numbers: Vec::new(),
-            merges: Merges::default(),
             order: Vec::new(),
             announced: Vec::new(),
             rows: WindowRows::default(),
@@ -206,9 +204,9 @@ impl View {
         if let Err(slot) = self.groups.slots_of(shard, partial.slots, &mut self.into) {
             return Err(self.unknown_slot(shard, slot));
         }
-        let Self { plan, groups, into, merges, .. } = self;
+        let Self { plan, groups, into, .. } = self;
         pane.make_room(&plan.layout, groups.slots_end());
-        pane.merge_by_slot(&plan.layout, into, partial.rows(), merges, |slot| groups.hold(slot));
+        pane.merge_by_slot(&plan.layout, into, partial.rows(), |slot| groups.hold(slot));
         Ok(())
     }
 
@@ -324,7 +322,7 @@ impl View {
         sink: &mut impl FnMut(&mut ResultBatch) -> Result<(), E>,
     ) -> Result<(), E> {
         let Self { plan, groups, slide, rows: window, .. } = self;
-        let slots = window.begin(groups.sorted().iter().copied().filter(|&slot| slide.holds(slot)));
+        let slots = window.begin(groups.sorted(), |slot| slide.holds(slot));
         if slots.is_empty() {
             return Ok(());
         }

@@ -30,10 +30,16 @@ pub struct WindowRows {
 }
 
 impl WindowRows {
-    /// Begins a window of the groups in `slots`, which stand in the order of output.
-    pub fn begin(&mut self, slots: impl Iterator<Item = u32>) -> &mut Vec<u32> {
-        self.slots.clear();
-        self.slots.extend(slots);
+    /// Begins a window of those of `slots`, which stand in the order of output, that are in it.
+    pub fn begin(&mut self, slots: &[u32], is_in: impl Fn(u32) -> bool) -> &mut Vec<u32> {
+        // Without branches: which groups are in a window is as good as random.
+        self.slots.resize(slots.len(), 0);
+        let mut count = 0;
+        for &slot in slots {
+            self.slots[count] = slot;
+            count += usize::from(is_in(slot));
+        }
+        self.slots.truncate(count);
         &mut self.slots
     }
 

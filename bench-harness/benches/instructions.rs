@@ -6,10 +6,11 @@
 
 use corefold_aggregator::coordinator::Coordinator;
 use corefold_aggregator::partial::Partial;
+use corefold_aggregator::result::ResultBatch;
 use corefold_aggregator::time::EventTime;
 use corefold_bench::local::plan::LocalPlan;
 use corefold_bench::scenario::events::{Events, START_US};
-use corefold_bench::scenario::folding::emit;
+use corefold_bench::scenario::folding::emit_to;
 use corefold_bench::scenario::reference::Windows;
 use corefold_bench::scenario::{files, params, question};
 use corefold_engine::links::{ARRIVALS_MAX, Dealt, link};
@@ -206,7 +207,11 @@ fn panes(events: usize, is_merge: bool) -> Loop {
         }
     };
     let give_out = |coordinator: &mut Coordinator| {
-        black_box(emit(coordinator).expect("windows"));
+        let sink = |rows: &mut ResultBatch| {
+            black_box(rows);
+            Ok(())
+        };
+        emit_to(coordinator, sink).expect("windows");
     };
     for earlier in 0..COUNTED_PANE - 1 {
         merge(&mut coordinator, earlier);

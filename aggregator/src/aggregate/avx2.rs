@@ -33,31 +33,40 @@ fearless_simd::kernel!(
         counts: [&mut [[u64; LANES]]; 2],
         columns: [&mut [[f64; LANES]]; 4],
     ) -> bool {
-        let [front, back] = parts;
-        for (group, slots) in slots.chunks(LANES).enumerate() {
-            let slot = |lane: usize| slots[lane.min(slots.len() - 1)] as usize;
-            let ours: [&Row; LANES] = std::array::from_fn(|lane| front.get(slot(lane)).unwrap_or(template));
-            let theirs: [&Row; LANES] = std::array::from_fn(|lane| back.get(slot(lane)).unwrap_or(template));
-            let Some(totals) = merged(ours.map(|row| doubles(row)), theirs.map(|row| doubles(row))) else {
+        let ([events, values], [high, low, min, max]) = (counts, columns);
+        let (whole, rest) = slots.as_chunks::<LANES>();
+        let padded: [u32; LANES] = std::array::from_fn(|lane| rest.get(lane).or(slots.last()).copied().unwrap_or(0));
+        let groups = whole.iter().chain((!rest.is_empty()).then_some(&padded));
+        let counts = events.iter_mut().zip(values);
+        let doubles = high.iter_mut().zip(low).zip(min).zip(max);
+        for ((slots, (events, values)), (((high, low), min), max)) in groups.zip(counts).zip(doubles) {
+            let [ours, theirs] = [lanes(parts[0], slots, template), lanes(parts[1], slots, template)];
+            let Some([a, b, c, d]) = merged(ours.map(|row| doubles_of(row)), theirs.map(|row| doubles_of(row))) else {
                 return false;
             };
-            for word in 0..2 {
-                counts[word][group] = std::array::from_fn(|lane| ours[lane][word] + theirs[lane][word]);
+            for lane in 0..LANES {
+                events[lane] = ours[lane][0] + theirs[lane][0];
+                values[lane] = ours[lane][1] + theirs[lane][1];
             }
-            for column in 0..4 {
-                columns[column][group] = bytemuck::cast(totals[column]);
-            }
+            (*high, *low, *min, *max) = (bytemuck::cast(a), bytemuck::cast(b), bytemuck::cast(c), bytemuck::cast(d));
         }
         true
     }
 );
 
+/// The rows of `slots`, `template` for those beyond the end.
+#[inline(always)]
+fn lanes<'a>(rows: &'a [Row], slots: &[u32; LANES], template: &'a Row) -> [&'a Row; LANES] {
+    let row = |slot: u32| rows.get(slot as usize).unwrap_or(template);
+    [row(slots[0]), row(slots[1]), row(slots[2]), row(slots[3])]
+}
+
 /// Four rows, none of which is named twice; `false`, and nothing done, if a sum does not fit.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn merge_lanes(targets: &mut [Row], into: &[u32; LANES], sources: &[Row], from: &[u32; LANES]) -> bool {
-    let ours = into.map(|row| doubles(&targets[row as usize]));
-    let Some(columns) = merged(ours, from.map(|row| doubles(&sources[row as usize]))) else { return false };
+    let ours = into.map(|row| doubles_of(&targets[row as usize]));
+    let Some(columns) = merged(ours, from.map(|row| doubles_of(&sources[row as usize]))) else { return false };
     let rows = transpose(columns);
     for lane in 0..LANES {
         let (to, row) = (&mut targets[into[lane] as usize], &sources[from[lane] as usize]);
@@ -84,7 +93,7 @@ fn merged(ours: [__m256d; LANES], theirs: [__m256d; LANES]) -> Option<[__m256d; 
 /// Sum, minimum and maximum of a row.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn doubles(row: &Row) -> __m256d {
+fn doubles_of(row: &Row) -> __m256d {
     bytemuck::pod_read_unaligned(bytemuck::cast_slice(&row[2..]))
 }
 

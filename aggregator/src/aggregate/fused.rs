@@ -46,6 +46,8 @@ pub struct Totals {
     /// High and low part of the sum, minimum and maximum.
     doubles: [Vec<[f64; LANES]>; 4],
     rows: usize,
+    /// Whether no row is without values.
+    all_have_values: bool,
 }
 
 impl Totals {
@@ -63,7 +65,10 @@ impl Totals {
             self.doubles.iter_mut().for_each(|column| column.resize(groups, Default::default()));
             let parts = [front.as_chunks::<STRIDE>().0, back.as_chunks::<STRIDE>().0];
             let (counts, doubles) = (self.counts.each_mut(), self.doubles.each_mut());
-            return avx2::total(token, parts, template, slots, counts.map(|c| &mut c[..]), doubles.map(|c| &mut c[..]));
+            let fits =
+                avx2::total(token, parts, template, slots, counts.map(|c| &mut c[..]), doubles.map(|c| &mut c[..]));
+            self.all_have_values = !self.counts[1].as_flattened()[..self.rows].contains(&0);
+            return fits;
         }
         let _ = (layout, front, back, slots);
         false
@@ -75,11 +80,11 @@ impl Totals {
         let [high, low, min, max] = self.doubles.each_ref().map(|column| &column.as_flattened()[..self.rows]);
         match output.function {
             Function::Count => push_counts(column, if output.state == 0 { events } else { values }.iter().copied()),
-            Function::Min => push_doubles(column, values, min.iter().copied()),
-            Function::Max => push_doubles(column, values, max.iter().copied()),
+            Function::Min => self.push_doubles(column, min.iter().copied()),
+            Function::Max => self.push_doubles(column, max.iter().copied()),
             Function::Sum => {
                 let sums = high.iter().zip(low).map(|(&high, &low)| exact_sum::round(high, low, None));
-                push_doubles(column, values, sums);
+                self.push_doubles(column, sums);
             }
             Function::Mean => {
                 for ((&count, &high), &low) in values.iter().zip(high).zip(low) {
@@ -89,10 +94,20 @@ impl Totals {
             other => unreachable!("{} has other states", other.name()),
         }
     }
-}
 
-fn push_doubles(column: &mut OutputColumn, counts: &[u64], doubles: impl ExactSizeIterator<Item = f64> + Clone) {
-    push_bits(column, FieldType::F64, doubles.map(f64::to_bits).zip(counts.iter().map(|&count| count > 0)));
+    /// Appends one double for each row, null where it has no values. None is a NaN: a sum that is one does not fit.
+    fn push_doubles(&self, column: &mut OutputColumn, doubles: impl ExactSizeIterator<Item = f64> + Clone) {
+        match column {
+            OutputColumn::F64 { values, valid } if self.all_have_values => {
+                values.extend(doubles.map(|value| value + 0.0));
+                valid.resize(values.len(), true);
+            }
+            column => {
+                let is_there = self.counts[1].as_flattened().iter().map(|&count| count > 0);
+                push_bits(column, FieldType::F64, doubles.map(f64::to_bits).zip(is_there));
+            }
+        }
+    }
 }
 
 fn is_fused(layout: &RowLayout) -> bool {

@@ -14,6 +14,7 @@ use super::{BenchError, Metric, Prepared, Round, Scenario, Setting};
 use crate::local::plan::LocalPlan;
 use corefold_aggregator::coordinator::{Coordinator, CoordinatorError};
 use corefold_aggregator::partial::Partial;
+use corefold_aggregator::result::ResultBatch;
 use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::{AlignedBytes, UnverifiedBatch};
 use corefold_shards::fold::pane::PaneCursor;
@@ -234,11 +235,20 @@ pub(super) fn pull_all(
 /// Gives out every window that is final and returns the digest of its rows.
 pub fn emit(coordinator: &mut Coordinator) -> Result<Digest, BenchError> {
     let mut digest = Digest::default();
-    coordinator.emit(|_, batch| digest.add_batch(batch).map_err(Stop::Sink)).map_err(|stop| match stop {
+    emit_to(coordinator, |batch| digest.add_batch(batch))?;
+    Ok(digest)
+}
+
+/// Gives every window that is final to `sink`.
+pub fn emit_to(
+    coordinator: &mut Coordinator,
+    mut sink: impl FnMut(&mut ResultBatch) -> Result<(), BenchError>,
+) -> Result<(), BenchError> {
+    let emitted = coordinator.emit(|_, batch| sink(batch).map_err(Stop::Sink));
+    emitted.map(|_| ()).map_err(|stop| match stop {
         Stop::Sink(error) => error,
         Stop::Coordinator(error) => BenchError::Failed(format!("the coordinator: {error}")),
-    })?;
-    Ok(digest)
+    })
 }
 
 enum Stop {

@@ -1,13 +1,13 @@
 //! The coordinator: partial aggregates of simulated shards, pane by pane, into merged panes, windows and result rows.
 //!
 //! Every shard has every group in every pane, and has met the groups in an order of its own, so its slots are its own.
-//! Shards make their partials between the measured parts. Rows are not written to files here; that is `export`. The right
-//! answer is made in [`super::running`].
+//! Shards make their partials between the measured parts, and the digest of what comes out is not in the time either. Rows are
+//! not written to files here; that is `export`. The right answer is made in [`super::running`].
 
 use super::cores::Pin;
 use super::digest::Digest;
 use super::events::{START_US, Stream, ValueKind};
-use super::folding::emit;
+use super::folding::emit_to;
 use super::params::{ParamSpec, Params};
 use super::question;
 use super::reference::Windows;
@@ -171,11 +171,16 @@ impl Prepared for PreparedMerging {
             }
             (0..shards.len()).for_each(|shard| coordinator.on_pulled(shard, up_to));
             let merged = Instant::now();
-            let rows = emit(&mut coordinator)?;
-            let emitted = merged.elapsed();
+            let mut checking = Duration::ZERO;
+            emit_to(&mut coordinator, |batch| {
+                let began = Instant::now();
+                digest.add_batch(batch)?;
+                checking += began.elapsed();
+                Ok(())
+            })?;
+            let emitted = merged.elapsed() - checking;
             held += allocations::held_by_this_thread() - before;
             held_most = held_most.max(held);
-            digest.join(rows);
             // The first pane brings the keys, the last pull brings many windows at once: the rest is the steady state.
             if up_to.minus(second) == pulled && pane > 1 && pane < self.shape.panes {
                 merges.push(merged - began);
