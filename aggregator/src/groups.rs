@@ -242,4 +242,22 @@ mod tests {
         groups.sorted();
         assert_eq!(groups.slot_of(0, 5), Some(b), "a freed slot is used again");
     }
+
+    #[test]
+    fn a_slot_that_was_never_announced_or_is_retired_is_named() {
+        let mut groups = Groups::new(2, &[FieldType::String]);
+        groups.announce(0, 5, b"b");
+        groups.announce(0, 6, b"a");
+        let mut ours = Vec::new();
+        assert_eq!(groups.slots_of(0, &[5, 6, OTHER_SLOT], &mut ours), Ok(()));
+        assert_eq!(ours, [groups.slot_of(0, 5).unwrap(), groups.slot_of(0, 6).unwrap(), OTHER_SLOT]);
+        assert_eq!(groups.slots_of(0, &[5, 4, 6], &mut ours), Err(4));
+        assert_eq!(
+            groups.slots_of(1, &[OTHER_SLOT, 5], &mut ours),
+            Err(5),
+            "what one shard says names nothing for another"
+        );
+        groups.retire(0, 6);
+        assert_eq!(groups.slots_of(0, &[6], &mut ours), Err(6));
+    }
 }
