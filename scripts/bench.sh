@@ -24,6 +24,7 @@ runs=(
   "fold-keys 40 fold --param keys=zipf,uniform,hot"
   "fold-cardinality 90 fold --param keys=uniform cardinality=1,1k,50k,1M"
   "fold-key-types 40 fold --param key=i64,string --repeats 3"
+  "fold-shards 90 fold-shards --param keys=uniform,zipf routing=hash,round-robin"
   "fold-wal 30 fold-wal"
   "latency-load 130 latency --param rate=1M,2M,5M,10M events=10M device_block=192k"
   "result-latency 140 result-latency --param pull_interval=10ms,50ms,100ms --repeats 3"

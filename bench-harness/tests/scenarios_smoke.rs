@@ -111,6 +111,7 @@ fn other_parameters_give_right_answers_too() {
         ("hand", &["key=u64,string"]),
         ("fold", &["keys=hot", "value=i64"]),
         ("fold", &["key=u64,string", "disorder=300ms"]),
+        ("fold-shards", &["shards=1,3", "routing=hash,round-robin", "disorder=300ms", "key=string"]),
         ("fold-wal", &["key=string", "against=none"]),
         ("sketches", &["key=string"]),
         ("fold", &["value=f64-fine", "against=none", "window=3s", "slide=2s"]),

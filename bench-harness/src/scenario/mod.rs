@@ -30,6 +30,7 @@ pub mod reference;
 pub mod report;
 pub mod run;
 pub mod running;
+pub mod scaling;
 pub mod site;
 pub mod sketches;
 pub mod slots;
@@ -195,6 +196,7 @@ pub const SCENARIOS: &[&dyn Scenario] = &[
     &hand::Hand,
     &synced::HandSynced,
     &folding::Folding,
+    &scaling::Scaling,
     &durable::FoldWal,
     &durable::Latency,
     &visible::Visible,

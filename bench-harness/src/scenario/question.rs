@@ -63,9 +63,14 @@ pub fn words(stream: Stream, windows: Windows) -> Vec<String> {
 
 /// What shards and coordinator work by.
 pub fn plan(words: Vec<String>) -> Result<LocalPlan, BenchError> {
+    plan_in_parts(words, 1)
+}
+
+/// The same where each batch is cut in `parts` by the hash of its keys.
+pub fn plan_in_parts(words: Vec<String>, parts: u16) -> Result<LocalPlan, BenchError> {
     let line = ["aggregate", "made.arrow", "--time-unit=us"].map(str::to_owned).into_iter().chain(words);
     let ttl = Duration::from_micros(GROUP_TTL_US).unwrap_or(Duration::ZERO);
-    LocalPlan::of_arguments(line, 1, ttl).map_err(|error| BenchError::Failed(format!("the question: {error:?}")))
+    LocalPlan::of_arguments(line, parts, ttl).map_err(|error| BenchError::Failed(format!("the question: {error:?}")))
 }
 
 /// Adds `rows` of the events to columns of the question's stream.
