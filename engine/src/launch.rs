@@ -10,6 +10,7 @@ use crate::feed::Routing;
 use crate::feed::dealer::Dealer;
 use crate::feed::lanes::{DealtLane, LaneGauge, LaneSource};
 use crate::feed::parsers::{BatchPlan, ParserThread};
+use crate::feed::places::{FeedPlace, FeedPlaces};
 use crate::feed::reader::Reader;
 use crate::feed::stamps::{DealtLanes, DealtPlan};
 use crate::launch_store::{Opened, StorePlan, StoreStarts};
@@ -146,7 +147,8 @@ pub fn launch(
             })?;
         }
         shared.lifecycle.advance(Lifecycle::Running).map_err(|_| EngineError::Stopped)?;
-        start_feed(FeedPlan { plans: plan.plans, lanes: plan.lanes, routing: plan.routing }, count, dealer_ends, shared)
+        let feed = FeedPlan { plans: plan.plans, lanes: plan.lanes, routing: plan.routing };
+        start_feed(feed, &plan.topology, dealer_ends, shared)
     });
     let first_rejection = match started {
         Ok(first_rejection) => first_rejection,
@@ -261,10 +263,13 @@ struct FeedPlan {
 /// Starts reader, parsers and dealer; returns where the first skipped row will be.
 fn start_feed(
     feed: FeedPlan,
-    parsers: usize,
+    topology: &Topology,
     shards: Vec<DealerEnds>,
     shared: &Arc<Shared<EngineError>>,
 ) -> Result<Arc<Mutex<Option<SourceError>>>, EngineError> {
+    // As many as there are shards.
+    let parsers = shards.len();
+    let places = Arc::new(FeedPlaces::new(topology));
     let underway = UNDERWAY_PER_PARSER * parsers;
     let (work_in, work_out) = crossbeam_channel::bounded(underway);
     let (results_in, results_out) = crossbeam_channel::bounded(underway + 1);
@@ -293,6 +298,7 @@ fn start_feed(
         batch_spares: batches_in,
         shards,
         routing: feed.routing,
+        place: FeedPlace::new(&places),
         shared: Arc::clone(shared),
     };
     for _ in 0..parsers {
@@ -303,6 +309,7 @@ fn start_feed(
             results: results_in.clone(),
             chunk_spares: chunks_in.clone(),
             batch_spares: batches_out.clone(),
+            place: FeedPlace::new(&places),
             first_rejection: Arc::clone(&first_rejection),
             shared: Arc::clone(shared),
         };
@@ -316,6 +323,7 @@ fn start_feed(
         failures: results_in,
         permits: permits_out,
         spares: chunks_out,
+        place: FeedPlace::new(&places),
         shared: Arc::clone(shared),
     };
     spawn("dealer", move || dealer.run())?;

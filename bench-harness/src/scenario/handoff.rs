@@ -178,7 +178,7 @@ fn send_all(mut dealer: DealerEnds, items: u64, chunk: usize) {
             }
             Err(_) => {
                 // Right behind the other side both would fetch the same lines: whoever hands over many waits for room for more.
-                while dealer.arrivals.slots() < ROOM && !dealer.arrivals.is_abandoned() {
+                while dealer.arrivals.slots() < ROOM.max(count) && !dealer.arrivals.is_abandoned() {
                     pause(&mut looks);
                 }
             }

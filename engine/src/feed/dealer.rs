@@ -4,6 +4,7 @@
 //! told the frontier. Nothing after the stamp depends on which shard takes a batch.
 
 use super::lanes::LaneGauge;
+use super::places::FeedPlace;
 use super::stamps::{DealtLanes, StampedBatch};
 use super::{Parsed, ParsedTask, Routing};
 use crate::error::EngineError;
@@ -23,10 +24,16 @@ use std::time::Duration;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Batches that wait for one shard: enough for as long as others have its core, and no more memory than that.
-const BATCHES_WAITING_MAX: usize = 24;
+pub(super) const BATCHES_WAITING_MAX: usize = 24;
+
+/// Places that are taken in the ring of a shard that is told of frontiers without a batch: one that lags behind hears of fewer.
+const TOLD_MAX: usize = 128;
 
 /// How long it sleeps between looks at a full ring.
 const RING_POLL: Duration = Duration::from_micros(100);
+
+/// Looks at a full ring after which its shard stands still, and does not only fold: some 8 ms.
+const LOOKS_STANDING: u32 = 50;
 
 /// The dealer's ends and lanes.
 pub struct Dealer {
@@ -46,6 +53,8 @@ pub struct Dealer {
     pub routing: Routing,
     /// Shared by all threads.
     pub shared: Arc<Shared<EngineError>>,
+    /// Where this thread and the others of the feed run.
+    pub place: FeedPlace,
     /// What the thread does, for profiles.
     pub track: Track,
 }
@@ -79,6 +88,7 @@ impl Dealer {
             self.track.enter(Stage::WaitInput);
             let parsed = self.results.recv_timeout(LOOK_EVERY);
             self.track.enter(Stage::Deal);
+            self.place.take();
             match parsed {
                 Ok(parsed) => {
                     waiting.insert(parsed.ticket, parsed);
@@ -179,7 +189,7 @@ impl Dealer {
             let recycled = std::iter::from_fn(|| ends.spent.pop().ok());
             // A full channel costs a parser one allocation.
             recycled.for_each(|bytes| drop(self.batch_spares.try_send(bytes)));
-            if told.frontier[shard] < frontier && ends.arrivals.slots() > ARRIVALS_MAX / 2 {
+            if told.frontier[shard] < frontier && ends.arrivals.slots() > ARRIVALS_MAX - TOLD_MAX {
                 // Room was just seen, and nobody else fills the ring.
                 let _ = ends.arrivals.push(Dealt::Frontier(frontier));
                 told.frontier[shard] = frontier;
@@ -190,6 +200,8 @@ impl Dealer {
     /// Pushes to a shard, waiting for room; false if the engine stops meanwhile. The others hear of what was dealt before: a
     /// shard that is full of closed panes has room again only when all shards have passed them.
     fn push(&mut self, shard: usize, mut item: Dealt, dealt: EventTime, told: &mut Told) -> bool {
+        self.place.hear(ARRIVALS_MAX - self.shards[shard].arrivals.slots());
+        let mut looks = 0;
         loop {
             let arrivals = &mut self.shards[shard].arrivals;
             if arrivals.slots() > ARRIVALS_MAX - BATCHES_WAITING_MAX {
@@ -206,7 +218,13 @@ impl Dealer {
             }
             self.track.enter(Stage::WaitRoom);
             self.tell(dealt, told);
-            std::thread::sleep(RING_POLL);
+            looks += 1;
+            if looks == LOOKS_STANDING {
+                self.place.hear_of_a_stop();
+            }
+            self.place.take();
+            // One that stands still has batches for longer than this when it goes on.
+            std::thread::sleep(if looks < LOOKS_STANDING { RING_POLL } else { 10 * RING_POLL });
         }
     }
 
@@ -252,6 +270,7 @@ mod tests {
             batch_spares: bounded(1).0,
             shards: dealers,
             routing: Routing::Load,
+            place: FeedPlace::new(&Arc::default()),
             track: shared.timeline.track("dealer"),
             shared: Arc::clone(&shared),
         };

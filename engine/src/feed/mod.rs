@@ -8,6 +8,7 @@
 pub mod dealer;
 pub mod lanes;
 pub mod parsers;
+pub mod places;
 pub mod reader;
 pub mod stamps;
 

@@ -2,6 +2,7 @@
 //!
 //! The order of batches is the dealer's business.
 
+use super::places::FeedPlace;
 use super::{Parsed, ParsedBatch, ParsedTask, Task, Work};
 use crate::error::EngineError;
 use crate::guard::{PanicGuard, catch};
@@ -47,6 +48,8 @@ pub struct ParserThread {
     pub chunk_spares: Sender<Vec<u8>>,
     /// Memory of batches from the dealer.
     pub batch_spares: Receiver<AlignedBytes>,
+    /// Where this thread runs.
+    pub place: FeedPlace,
     /// Shared by all threads.
     pub shared: Arc<Shared<EngineError>>,
     /// The first row that was skipped as bad input, for the summary.
@@ -62,7 +65,7 @@ struct PlanState {
 
 impl ParserThread {
     /// Parses until the reader ends.
-    pub fn run(self) {
+    pub fn run(mut self) {
         let _guard = PanicGuard::new(&self.shared);
         let mut states: Vec<PlanState> = self.plans.iter().map(PlanState::new).collect();
         let track = self.shared.timeline.track("parser");
@@ -70,6 +73,7 @@ impl ParserThread {
             track.enter(Stage::WaitInput);
             let Ok(Work { ticket, lane, task }) = self.work.recv() else { return };
             track.enter(Stage::Parse);
+            self.place.take();
             let result = match task {
                 Task::Known => Ok(ParsedTask::Known),
                 Task::End => Ok(ParsedTask::End),

@@ -4,6 +4,7 @@
 //! there are permits. Parsing is not done here.
 
 use super::lanes::{LaneGauge, LaneSource};
+use super::places::FeedPlace;
 use super::{Parsed, Task, Work};
 use crate::error::EngineError;
 use crate::guard::{PanicGuard, catch};
@@ -36,6 +37,8 @@ pub struct Reader {
     pub permits: Receiver<()>,
     /// Memory of parsed chunks.
     pub spares: Receiver<Vec<u8>>,
+    /// Where this thread runs.
+    pub place: FeedPlace,
     /// Shared by all threads.
     pub shared: Arc<Shared<EngineError>>,
 }
@@ -55,7 +58,7 @@ struct OpenLane {
 
 impl Reader {
     /// Reads until all lanes have ended or the engine stops.
-    pub fn run(self) {
+    pub fn run(mut self) {
         let _guard = PanicGuard::new(&self.shared);
         let mut ticket = 0;
         let mut lane = 0;
@@ -65,7 +68,7 @@ impl Reader {
         }
     }
 
-    fn read(&self, ticket: &mut u64, lane: &mut usize) -> Result<(), SourceError> {
+    fn read(&mut self, ticket: &mut u64, lane: &mut usize) -> Result<(), SourceError> {
         let track = self.shared.timeline.track("reader");
         let mut open_lanes = self.open_all(lane)?;
         while !open_lanes.is_empty() {
@@ -74,6 +77,7 @@ impl Reader {
                 return Ok(());
             }
             track.enter(Stage::Read);
+            self.place.take();
             let rank = |lane: &OpenLane| (self.gauges[lane.index].rank(), lane.index);
             let Some(next) = (0..open_lanes.len()).min_by_key(|&at| rank(&open_lanes[at])) else { return Ok(()) };
             let current = &mut open_lanes[next];
