@@ -18,7 +18,7 @@ pub struct Handoff;
 /// Nothing has arrived for so long: a stall.
 const GAP_MAX: Duration = Duration::from_secs(1);
 
-/// Places that are free again before a side that found the ring full, and hands over several at a time, goes on.
+/// Places that are free again before a side that found the ring full goes on.
 const ROOM: usize = ARRIVALS_MAX / 2;
 
 /// Looks at a ring that is full or empty before the core is given away.
@@ -160,28 +160,21 @@ fn send_all(mut dealer: DealerEnds, items: u64, chunk: usize) {
         if dealer.arrivals.is_abandoned() {
             return;
         }
-        if chunk == 1 {
-            match dealer.arrivals.push(Dealt::Frontier(EventTime(next as i64))) {
-                Ok(()) => next += 1,
-                Err(_) => {
-                    pause(&mut looks);
-                }
-            }
+        let count = chunk.min((items - next) as usize);
+        let is_full = if chunk == 1 {
+            dealer.arrivals.push(Dealt::Frontier(EventTime(next as i64))).is_err()
+        } else {
+            let first = next as i64;
+            let room = dealer.arrivals.write_chunk_uninit(count);
+            room.map(|room| room.fill_from_iter((first..).map(|number| Dealt::Frontier(EventTime(number))))).is_err()
+        };
+        if !is_full {
+            next += count as u64;
             continue;
         }
-        let count = chunk.min((items - next) as usize);
-        match dealer.arrivals.write_chunk_uninit(count) {
-            Ok(room) => {
-                let first = next as i64;
-                room.fill_from_iter((first..).map(|number| Dealt::Frontier(EventTime(number))));
-                next += count as u64;
-            }
-            Err(_) => {
-                // Right behind the other side both would fetch the same lines: whoever hands over many waits for room for more.
-                while dealer.arrivals.slots() < ROOM.max(count) && !dealer.arrivals.is_abandoned() {
-                    pause(&mut looks);
-                }
-            }
+        // Right behind the other side both would fetch the same lines: whoever finds no room waits for room for many.
+        while dealer.arrivals.slots() < ROOM.max(count) && !dealer.arrivals.is_abandoned() {
+            pause(&mut looks);
         }
     }
 }
