@@ -3,9 +3,9 @@
 //!
 //! Cores are pinned by their executors. Reader, parsers and ways in are not in the background: they feed the cores.
 
-use crate::topology::Topology;
+use crate::topology::{Topology, cpu_set};
 use rustix::process::{getpriority_process, setpriority_process};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::sched_setaffinity;
 
 /// How much nicer than the coordinator such a thread is on its core: that gets it at once when it wakes, and a quarter is left.
 const NICER_BY: i32 = 5;
@@ -39,9 +39,7 @@ impl Background {
     /// nothing else.
     pub fn enter(&self) {
         if !self.cores.is_empty() {
-            let mut set = CpuSet::new();
-            self.cores.iter().filter(|&&core| core < CpuSet::MAX_CPU).for_each(|&core| set.set(core));
-            let _ = sched_setaffinity(None, &set);
+            let _ = sched_setaffinity(None, &cpu_set(&self.cores));
             if let Ok(niceness) = getpriority_process(None) {
                 // Linux keeps a niceness for each thread; 0 is the one that asks.
                 let _ = setpriority_process(None, niceness.saturating_add(NICER_BY).min(NICEST));
@@ -54,7 +52,7 @@ impl Background {
 mod tests {
     use super::*;
     use crate::topology::ShardsWanted;
-    use rustix::thread::sched_getaffinity;
+    use rustix::thread::{CpuSet, sched_getaffinity};
 
     /// What a thread finds of itself after it entered.
     fn entered(background: Background) -> (Vec<usize>, i32) {

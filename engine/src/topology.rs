@@ -1,6 +1,8 @@
 //! Which core runs what: the allowed cores, the coordinator's, the shards'.
 //!
-//! Pinning itself is done by the executors; the map is made here.
+//! Pinning itself is done by the executors, and by the threads beside them; the map is made here.
+
+use rustix::thread::CpuSet;
 
 /// Which core the coordinator and each shard are pinned to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -97,6 +99,13 @@ impl Topology {
     pub fn without_shards(&self) -> Vec<usize> {
         self.allowed.iter().copied().filter(|core| !self.shards.contains(core)).collect()
     }
+}
+
+/// The cores as the kernel takes them; those that it has no number for are left out.
+pub(crate) fn cpu_set(cores: &[usize]) -> CpuSet {
+    let mut set = CpuSet::new();
+    cores.iter().filter(|&&core| core < CpuSet::MAX_CPU).for_each(|&core| set.set(core));
+    set
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! up. So the feed moves between the two as the rings fill and drain. Who deals is the dealer's.
 
 use super::dealer::BATCHES_WAITING_MAX;
-use crate::topology::Topology;
+use crate::topology::{Topology, cpu_set};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +26,7 @@ impl FeedPlaces {
     /// Anywhere, at first.
     pub fn new(topology: &Topology) -> FeedPlaces {
         let apart = topology.without_shards();
-        let cores = (!apart.is_empty()).then(|| [set(&topology.allowed), set(&apart)]);
+        let cores = (!apart.is_empty()).then(|| [cpu_set(&topology.allowed), cpu_set(&apart)]);
         FeedPlaces { cores, is_apart: AtomicBool::new(false) }
     }
 }
@@ -79,12 +79,6 @@ impl FeedPlace {
             self.is_apart = is_apart;
         }
     }
-}
-
-fn set(cores: &[usize]) -> CpuSet {
-    let mut set = CpuSet::new();
-    cores.iter().filter(|&&core| core < CpuSet::MAX_CPU).for_each(|&core| set.set(core));
-    set
 }
 
 #[cfg(test)]
