@@ -50,6 +50,9 @@ pub struct Supply {
     failure: Option<Stall>,
     failed_unseen: bool,
     retry_at_ns: u64,
+    /// A segment has been made although one in the way could have gone: the next step is that one's, or a log that never
+    /// has a spare would never delete nor reuse anything.
+    has_passed_over: bool,
 }
 
 impl Supply {
@@ -78,6 +81,7 @@ impl Supply {
             failure: None,
             failed_unseen: false,
             retry_at_ns: 0,
+            has_passed_over: false,
         }
     }
 
@@ -137,19 +141,21 @@ impl Supply {
             return;
         }
         let removable = removable_count(&self.spans, self.floor.min(durable), durable);
-        // Before one that is to go has gone, none behind it can be reused; but a log without a spare comes first, unless none
-        // could be made: what goes makes room.
+        // Before one that is to go has gone, none behind it can be reused; but a log without a spare comes first, once, unless
+        // none could be made: what goes makes room.
         let is_in_the_way = removable > 0 && self.front_is_odd();
         let wants_spare = self.spares.len() < self.config.spares_kept;
         let has_no_room = self.failure.is_some_and(|failure| failure.segment == self.next);
-        let comes_first = self.spares.is_empty() && !has_no_room;
+        let comes_first = self.spares.is_empty() && !has_no_room && !self.has_passed_over;
         self.pending = if wants_spare && (comes_first || !is_in_the_way) {
+            self.has_passed_over = is_in_the_way;
             let oldest = self.spans.front().filter(|span| removable > 0 && span.size == self.config.segment_size);
             Some(match oldest {
                 Some(oldest) => DiskRequest::Recycle { from: oldest.segment, segment: self.next, size: oldest.size },
                 None => DiskRequest::Prepare { segment: self.next, size: self.size_next },
             })
         } else if removable > self.config.spares_kept || is_in_the_way {
+            self.has_passed_over = false;
             self.spans.front().map(|oldest| DiskRequest::Remove { segment: oldest.segment })
         } else {
             None
@@ -257,6 +263,34 @@ mod tests {
         );
         assert_eq!(asked(&mut supply(&[LARGE, LARGE], 1), 0), Some(recycle(4)));
         assert_eq!(asked(&mut supply(&[LARGE, LARGE], 2), 0), None);
+    }
+
+    #[test]
+    fn a_log_that_never_has_a_spare_reuses_its_segments_all_the_same() {
+        let config =
+            SupplyConfig { segment_size: 4 * SMALL, segment_size_first: SMALL, spares_kept: 2, retry_after_ns: 10 };
+        let mut supply = Supply::new(config, Vec::new(), Vec::new(), SegmentId(1), SMALL);
+        let mut recycled = 0;
+        for lsn in 0..100 {
+            let answer = match asked(&mut supply, 0) {
+                Some(DiskRequest::Prepare { segment, size }) => DiskCompletion::Prepared { segment, salt: 0, size },
+                Some(DiskRequest::Recycle { segment, size, .. }) => {
+                    recycled += 1;
+                    DiskCompletion::Prepared { segment, salt: 0, size }
+                }
+                Some(DiskRequest::Remove { segment }) => DiskCompletion::Removed { segment, result: Ok(()) },
+                other => panic!("{other:?}"),
+            };
+            supply.complete(&answer);
+            // Full as soon as it is there, and safe elsewhere as soon as it is full.
+            if supply.take(Lsn(lsn)).is_some() {
+                supply.extend(Lsn(lsn + 1));
+            }
+            supply.release(Lsn(lsn));
+            let in_use = supply.spans().count();
+            assert!(in_use <= 4, "{in_use} segments at step {lsn}");
+        }
+        assert!(recycled > 80, "{recycled} of 100");
     }
 
     #[test]
