@@ -16,6 +16,7 @@ use arrow_ipc::{Block, Message, MessageHeader, MetadataVersion, root_as_footer, 
 use arrow_schema::{ArrowError, SchemaRef};
 
 use super::batches::{BatchReader, BatchSource};
+use super::block_memory::BlockMemory;
 use super::error::SourceError;
 use super::input::{Bytes, Compression, Input, Meter};
 use super::plan::ReadPlan;
@@ -100,6 +101,7 @@ struct IpcFile {
     decoder: Decoder,
     dictionaries: Vec<Block>,
     blocks: Vec<Block>,
+    memory: BlockMemory,
     next: usize,
     bytes_read: u64,
 }
@@ -137,14 +139,15 @@ impl IpcFile {
         let blocks =
             checked(footer.recordBatches().map(|blocks| blocks.iter().copied().collect()).unwrap_or_default())?;
         let decoder = Decoder::new(path, schema.clone(), footer.version());
-        Ok(IpcFile { path: path.to_owned(), file, schema, decoder, dictionaries, blocks, next: 0, bytes_read: 0 })
+        let (path, memory) = (path.to_owned(), BlockMemory::new());
+        Ok(IpcFile { path, file, schema, decoder, dictionaries, blocks, memory, next: 0, bytes_read: 0 })
     }
 
     /// Reads the dictionaries and prepares to read these columns.
     fn read_columns(mut self, projection: Vec<usize>) -> Result<IpcFile, SourceError> {
         self.decoder = self.decoder.project(projection);
         for block in &self.dictionaries {
-            let bytes = read_block(&self.path, &self.file, block)?;
+            let bytes = read_block(&self.path, &self.file, block, &self.memory)?;
             if self.decoder.decode(block, &bytes)?.is_some() {
                 return Err(corrupt(&self.path, "a dictionary block holds rows"));
             }
@@ -164,11 +167,10 @@ fn lies_within(block: &Block, end: u64) -> bool {
     metadata >= 8 && offset.checked_add(metadata).and_then(|at| at.checked_add(body)).is_some_and(|at| at <= end)
 }
 
-fn read_block(path: &str, file: &File, block: &Block) -> Result<Buffer, SourceError> {
+fn read_block(path: &str, file: &File, block: &Block, memory: &BlockMemory) -> Result<Buffer, SourceError> {
     // `lies_within` has checked the numbers; the size is bounded by the file's.
     let size = block.metaDataLength() as usize + block.bodyLength() as usize;
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(size).map_err(|error| corrupt(path, error.to_string()))?;
+    let mut bytes = memory.take(size).map_err(|error| corrupt(path, error.to_string()))?;
     // Not into zeros, which `read_exact_at` would ask for: they would be written for nothing.
     let mut file = file;
     file.seek(SeekFrom::Start(block.offset() as u64)).map_err(|error| explain_io(path, error))?;
@@ -176,7 +178,7 @@ fn read_block(path: &str, file: &File, block: &Block) -> Result<Buffer, SourceEr
     if bytes.len() < size {
         return Err(explain_io(path, io::ErrorKind::UnexpectedEof.into()));
     }
-    Ok(bytes.into())
+    Ok(memory.share(bytes))
 }
 
 /// A message behind its length, with or without the continuation marker before it.
@@ -205,7 +207,7 @@ impl BatchSource for IpcFile {
     fn next(&mut self) -> Result<Option<RecordBatch>, SourceError> {
         while let Some(block) = self.blocks.get(self.next) {
             self.next += 1;
-            let bytes = read_block(&self.path, &self.file, block)?;
+            let bytes = read_block(&self.path, &self.file, block, &self.memory)?;
             self.bytes_read = (block.offset() as u64) + bytes.len() as u64;
             let batch = self.decoder.decode(block, &bytes)?;
             if batch.is_some() {

@@ -8,6 +8,7 @@ mod arrays;
 mod arrow;
 mod arrow_stream;
 mod batches;
+mod block_memory;
 mod columnar;
 mod csv;
 pub mod error;

@@ -1,0 +1,90 @@
+//! Memory that blocks of a file are read into, one after the other: taken, shared with the arrays that lie in it, and back here
+//! when the last of them is gone.
+//!
+//! Memory of a block that was given back to the system would be mapped and cleared anew, page by page, for the next one.
+
+use std::collections::TryReserveError;
+
+use arrow_buffer::Buffer;
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender};
+
+/// Most blocks that are kept; as many are alive at a time at most, as a rule far fewer.
+const SPARES_MAX: usize = 16;
+
+/// See the module.
+pub(super) struct BlockMemory {
+    spares: Receiver<Vec<u8>>,
+    home: Sender<Vec<u8>>,
+}
+
+/// A block, while anything lies in it.
+struct Block {
+    bytes: Vec<u8>,
+    home: Sender<Vec<u8>>,
+}
+
+impl BlockMemory {
+    /// Nothing is kept yet.
+    pub fn new() -> BlockMemory {
+        let (home, spares) = crossbeam_channel::bounded(SPARES_MAX);
+        BlockMemory { spares, home }
+    }
+
+    /// Empty memory with room for `size` bytes.
+    pub fn take(&self, size: usize) -> Result<Vec<u8>, TryReserveError> {
+        let mut bytes = self.spares.try_recv().unwrap_or_default();
+        bytes.clear();
+        bytes.try_reserve_exact(size)?;
+        Ok(bytes)
+    }
+
+    /// What has been read, for arrays to lie in.
+    pub fn share(&self, bytes: Vec<u8>) -> Buffer {
+        Buffer::from(Bytes::from_owner(Block { bytes, home: self.home.clone() }))
+    }
+}
+
+impl AsRef<[u8]> for Block {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // One too many is given back to the system.
+        let _ = self.home.try_send(std::mem::take(&mut self.bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_comes_back_when_nothing_lies_in_it_any_more() {
+        let memory = BlockMemory::new();
+        let mut bytes = memory.take(1000).unwrap();
+        let place = bytes.as_ptr();
+        bytes.extend_from_slice(b"in use");
+        let block = memory.share(bytes);
+        let part = block.slice(3);
+        drop(block);
+        let other = memory.take(1000).unwrap();
+        assert_ne!(other.as_ptr(), place, "a part is in use");
+        assert_eq!(part.as_slice(), b"use");
+        drop(part);
+        let again = memory.take(500).unwrap();
+        assert_eq!((again.as_ptr(), again.len()), (place, 0));
+        assert!(memory.take(usize::MAX).is_err());
+    }
+
+    #[test]
+    fn memory_outlives_the_file_it_was_read_from() {
+        let memory = BlockMemory::new();
+        let blocks: Vec<Buffer> = (0..2 * SPARES_MAX).map(|at| memory.share(vec![at as u8])).collect();
+        drop(memory);
+        assert!(blocks.iter().zip(0..).all(|(block, at)| block.as_slice() == [at]));
+    }
+}
