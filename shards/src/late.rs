@@ -5,7 +5,6 @@
 use crate::batch::columns::bit;
 use crate::batch::wire::{BatchView, Column};
 use crate::fold::sketches::{LanePosition, text_index};
-use crate::fold::view_fold::time_at;
 use corefold_aggregator::result::OutputColumn;
 use corefold_aggregator::spec::OutputType;
 
@@ -36,7 +35,7 @@ impl LateRows {
         LateRows {
             lane: stamp.lane,
             row_numbers: events.iter().map(|&event| position.row(event)).collect(),
-            times: events.iter().map(|&event| time_at(&times, event as usize)).collect(),
+            times: events.iter().map(|&event| times.get(event as usize)).collect(),
             columns: (0..batch.columns()).map(|index| take(&batch.column(index), events)).collect(),
         }
     }
@@ -46,7 +45,7 @@ fn take(column: &Column<'_>, events: &[u32]) -> OutputColumn {
     let events = events.iter().map(|&event| event as usize);
     match column {
         Column::I64 { values, validity } => OutputColumn::I64 {
-            values: events.clone().map(|event| values[event]).collect(),
+            values: events.clone().map(|event| values.get(event)).collect(),
             valid: events.map(|event| validity.is_none_or(|bits| bit(bits, event))).collect(),
         },
         Column::F64(values) => OutputColumn::F64 {

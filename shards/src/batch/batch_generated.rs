@@ -21,18 +21,19 @@ pub mod corefold {
             since = "2.0.0",
             note = "Use associated constants instead. This will no longer be generated in 2021."
         )]
-        pub const ENUM_MAX_COLUMN_DATA: u8 = 4;
+        pub const ENUM_MAX_COLUMN_DATA: u8 = 5;
         #[deprecated(
             since = "2.0.0",
             note = "Use associated constants instead. This will no longer be generated in 2021."
         )]
         #[allow(non_camel_case_types)]
-        pub const ENUM_VALUES_COLUMN_DATA: [ColumnData; 5] = [
+        pub const ENUM_VALUES_COLUMN_DATA: [ColumnData; 6] = [
             ColumnData::NONE,
             ColumnData::I64Column,
             ColumnData::F64Column,
             ColumnData::BoolColumn,
             ColumnData::StringColumn,
+            ColumnData::I64OffsetsColumn,
         ];
 
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -45,11 +46,18 @@ pub mod corefold {
             pub const F64Column: Self = Self(2);
             pub const BoolColumn: Self = Self(3);
             pub const StringColumn: Self = Self(4);
+            pub const I64OffsetsColumn: Self = Self(5);
 
             pub const ENUM_MIN: u8 = 0;
-            pub const ENUM_MAX: u8 = 4;
-            pub const ENUM_VALUES: &'static [Self] =
-                &[Self::NONE, Self::I64Column, Self::F64Column, Self::BoolColumn, Self::StringColumn];
+            pub const ENUM_MAX: u8 = 5;
+            pub const ENUM_VALUES: &'static [Self] = &[
+                Self::NONE,
+                Self::I64Column,
+                Self::F64Column,
+                Self::BoolColumn,
+                Self::StringColumn,
+                Self::I64OffsetsColumn,
+            ];
             /// Returns the variant's name or "" if unknown.
             pub fn variant_name(self) -> Option<&'static str> {
                 match self {
@@ -58,6 +66,7 @@ pub mod corefold {
                     Self::F64Column => Some("F64Column"),
                     Self::BoolColumn => Some("BoolColumn"),
                     Self::StringColumn => Some("StringColumn"),
+                    Self::I64OffsetsColumn => Some("I64OffsetsColumn"),
                     _ => None,
                 }
             }
@@ -1067,6 +1076,178 @@ pub mod corefold {
                 ds.finish()
             }
         }
+        pub enum I64OffsetsColumnOffset {}
+        #[derive(Copy, Clone, PartialEq)]
+
+        pub struct I64OffsetsColumn<'a> {
+            pub _tab: ::flatbuffers::Table<'a>,
+        }
+
+        impl<'a> ::flatbuffers::Follow<'a> for I64OffsetsColumn<'a> {
+            type Inner = I64OffsetsColumn<'a>;
+            #[inline]
+            unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+                Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+            }
+        }
+
+        impl<'a> I64OffsetsColumn<'a> {
+            pub const VT_BASE: ::flatbuffers::VOffsetT = 4;
+            pub const VT_OFFSETS16: ::flatbuffers::VOffsetT = 6;
+            pub const VT_OFFSETS32: ::flatbuffers::VOffsetT = 8;
+            pub const VT_VALIDITY: ::flatbuffers::VOffsetT = 10;
+
+            #[inline]
+            pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+                I64OffsetsColumn { _tab: table }
+            }
+            #[allow(unused_mut)]
+            pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+                _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+                args: &'args I64OffsetsColumnArgs<'args>,
+            ) -> ::flatbuffers::WIPOffset<I64OffsetsColumn<'bldr>> {
+                let mut builder = I64OffsetsColumnBuilder::new(_fbb);
+                builder.add_base(args.base);
+                if let Some(x) = args.validity {
+                    builder.add_validity(x);
+                }
+                if let Some(x) = args.offsets32 {
+                    builder.add_offsets32(x);
+                }
+                if let Some(x) = args.offsets16 {
+                    builder.add_offsets16(x);
+                }
+                builder.finish()
+            }
+
+            #[inline]
+            pub fn base(&self) -> i64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe { self._tab.get::<i64>(I64OffsetsColumn::VT_BASE, Some(0)).unwrap() }
+            }
+            #[inline]
+            pub fn offsets16(&self) -> Option<::flatbuffers::Vector<'a, u16>> {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u16>>>(
+                        I64OffsetsColumn::VT_OFFSETS16,
+                        None,
+                    )
+                }
+            }
+            #[inline]
+            pub fn offsets32(&self) -> Option<::flatbuffers::Vector<'a, u32>> {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u32>>>(
+                        I64OffsetsColumn::VT_OFFSETS32,
+                        None,
+                    )
+                }
+            }
+            #[inline]
+            pub fn validity(&self) -> Option<::flatbuffers::Vector<'a, u8>> {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(
+                        I64OffsetsColumn::VT_VALIDITY,
+                        None,
+                    )
+                }
+            }
+        }
+
+        impl ::flatbuffers::Verifiable for I64OffsetsColumn<'_> {
+            #[inline]
+            fn run_verifier(
+                v: &mut ::flatbuffers::Verifier,
+                pos: usize,
+            ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+                v.visit_table(pos)?
+                    .visit_field::<i64>("base", Self::VT_BASE, false)?
+                    .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u16>>>(
+                        "offsets16",
+                        Self::VT_OFFSETS16,
+                        false,
+                    )?
+                    .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u32>>>(
+                        "offsets32",
+                        Self::VT_OFFSETS32,
+                        false,
+                    )?
+                    .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>(
+                        "validity",
+                        Self::VT_VALIDITY,
+                        false,
+                    )?
+                    .finish();
+                Ok(())
+            }
+        }
+        pub struct I64OffsetsColumnArgs<'a> {
+            pub base: i64,
+            pub offsets16: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u16>>>,
+            pub offsets32: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u32>>>,
+            pub validity: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+        }
+        impl<'a> Default for I64OffsetsColumnArgs<'a> {
+            #[inline]
+            fn default() -> Self {
+                I64OffsetsColumnArgs { base: 0, offsets16: None, offsets32: None, validity: None }
+            }
+        }
+
+        pub struct I64OffsetsColumnBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+            fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+            start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+        }
+        impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> I64OffsetsColumnBuilder<'a, 'b, A> {
+            #[inline]
+            pub fn add_base(&mut self, base: i64) {
+                self.fbb_.push_slot::<i64>(I64OffsetsColumn::VT_BASE, base, 0);
+            }
+            #[inline]
+            pub fn add_offsets16(&mut self, offsets16: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b, u16>>) {
+                self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(I64OffsetsColumn::VT_OFFSETS16, offsets16);
+            }
+            #[inline]
+            pub fn add_offsets32(&mut self, offsets32: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b, u32>>) {
+                self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(I64OffsetsColumn::VT_OFFSETS32, offsets32);
+            }
+            #[inline]
+            pub fn add_validity(&mut self, validity: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b, u8>>) {
+                self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(I64OffsetsColumn::VT_VALIDITY, validity);
+            }
+            #[inline]
+            pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> I64OffsetsColumnBuilder<'a, 'b, A> {
+                let start = _fbb.start_table();
+                I64OffsetsColumnBuilder { fbb_: _fbb, start_: start }
+            }
+            #[inline]
+            pub fn finish(self) -> ::flatbuffers::WIPOffset<I64OffsetsColumn<'a>> {
+                let o = self.fbb_.end_table(self.start_);
+                ::flatbuffers::WIPOffset::new(o.value())
+            }
+        }
+
+        impl ::core::fmt::Debug for I64OffsetsColumn<'_> {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                let mut ds = f.debug_struct("I64OffsetsColumn");
+                ds.field("base", &self.base());
+                ds.field("offsets16", &self.offsets16());
+                ds.field("offsets32", &self.offsets32());
+                ds.field("validity", &self.validity());
+                ds.finish()
+            }
+        }
         pub enum ColumnOffset {}
         #[derive(Copy, Clone, PartialEq)]
 
@@ -1176,6 +1357,20 @@ pub mod corefold {
                     None
                 }
             }
+
+            #[inline]
+            #[allow(non_snake_case)]
+            pub fn data_as_i64_offsets_column(&self) -> Option<I64OffsetsColumn<'a>> {
+                if self.data_type() == ColumnData::I64OffsetsColumn {
+                    let u = self.data();
+                    // Safety:
+                    // Created from a valid Table for this object
+                    // Which contains a valid union in this slot
+                    Some(unsafe { I64OffsetsColumn::init_from_table(u) })
+                } else {
+                    None
+                }
+            }
         }
 
         impl ::flatbuffers::Verifiable for Column<'_> {
@@ -1210,6 +1405,11 @@ pub mod corefold {
                             ColumnData::StringColumn => v
                                 .verify_union_variant::<::flatbuffers::ForwardsUOffset<StringColumn>>(
                                     "ColumnData::StringColumn",
+                                    pos,
+                                ),
+                            ColumnData::I64OffsetsColumn => v
+                                .verify_union_variant::<::flatbuffers::ForwardsUOffset<I64OffsetsColumn>>(
+                                    "ColumnData::I64OffsetsColumn",
                                     pos,
                                 ),
                             _ => Ok(()),
@@ -1292,6 +1492,13 @@ pub mod corefold {
                             ds.field("data", &"InvalidFlatbuffer: Union discriminant does not match value.")
                         }
                     }
+                    ColumnData::I64OffsetsColumn => {
+                        if let Some(x) = self.data_as_i64_offsets_column() {
+                            ds.field("data", &x)
+                        } else {
+                            ds.field("data", &"InvalidFlatbuffer: Union discriminant does not match value.")
+                        }
+                    }
                     _ => {
                         let x: Option<()> = None;
                         ds.field("data", &x)
@@ -1326,6 +1533,7 @@ pub mod corefold {
             pub const VT_COLUMNS: ::flatbuffers::VOffsetT = 18;
             pub const VT_ROW_NUMBERS: ::flatbuffers::VOffsetT = 20;
             pub const VT_HIGH_WATERS: ::flatbuffers::VOffsetT = 22;
+            pub const VT_TIME_OFFSETS16: ::flatbuffers::VOffsetT = 24;
 
             #[inline]
             pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -1340,6 +1548,9 @@ pub mod corefold {
                 builder.add_time_max(args.time_max);
                 builder.add_time_min(args.time_min);
                 builder.add_fingerprint(args.fingerprint);
+                if let Some(x) = args.time_offsets16 {
+                    builder.add_time_offsets16(x);
+                }
                 if let Some(x) = args.high_waters {
                     builder.add_high_waters(x);
                 }
@@ -1456,6 +1667,18 @@ pub mod corefold {
                     )
                 }
             }
+            #[inline]
+            pub fn time_offsets16(&self) -> Option<::flatbuffers::Vector<'a, u16>> {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe {
+                    self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u16>>>(
+                        Batch::VT_TIME_OFFSETS16,
+                        None,
+                    )
+                }
+            }
         }
 
         impl ::flatbuffers::Verifiable for Batch<'_> {
@@ -1475,6 +1698,7 @@ pub mod corefold {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Column>>>>("columns", Self::VT_COLUMNS, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u32>>>("row_numbers", Self::VT_ROW_NUMBERS, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, i64>>>("high_waters", Self::VT_HIGH_WATERS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u16>>>("time_offsets16", Self::VT_TIME_OFFSETS16, false)?
      .finish();
                 Ok(())
             }
@@ -1491,6 +1715,7 @@ pub mod corefold {
                 Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Column<'a>>>>>,
             pub row_numbers: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u32>>>,
             pub high_waters: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, i64>>>,
+            pub time_offsets16: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u16>>>,
         }
         impl<'a> Default for BatchArgs<'a> {
             #[inline]
@@ -1506,6 +1731,7 @@ pub mod corefold {
                     columns: None, // required field
                     row_numbers: None,
                     high_waters: None,
+                    time_offsets16: None,
                 }
             }
         }
@@ -1561,6 +1787,13 @@ pub mod corefold {
                 self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Batch::VT_HIGH_WATERS, high_waters);
             }
             #[inline]
+            pub fn add_time_offsets16(
+                &mut self,
+                time_offsets16: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b, u16>>,
+            ) {
+                self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Batch::VT_TIME_OFFSETS16, time_offsets16);
+            }
+            #[inline]
             pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> BatchBuilder<'a, 'b, A> {
                 let start = _fbb.start_table();
                 BatchBuilder { fbb_: _fbb, start_: start }
@@ -1587,6 +1820,7 @@ pub mod corefold {
                 ds.field("columns", &self.columns());
                 ds.field("row_numbers", &self.row_numbers());
                 ds.field("high_waters", &self.high_waters());
+                ds.field("time_offsets16", &self.time_offsets16());
                 ds.finish()
             }
         }

@@ -20,6 +20,7 @@ pub struct Parts {
     pub time_min: i64,
     pub time_max: i64,
     pub time_offsets: Option<Vec<u32>>,
+    pub time_offsets16: Option<Vec<u16>>,
     pub times: Option<Vec<i64>>,
     pub columns: Vec<Data>,
     pub row_numbers: Option<Vec<u32>>,
@@ -29,6 +30,7 @@ pub struct Parts {
 /// A column, or something like it.
 pub enum Data {
     I64 { values: Vec<i64>, validity: Option<Vec<u8>> },
+    Offsets { base: i64, offsets16: Option<Vec<u16>>, offsets32: Option<Vec<u32>>, validity: Option<Vec<u8>> },
     F64 { values: Vec<f64> },
     Bool { values: Vec<u8> },
     Str(Text),
@@ -59,6 +61,7 @@ pub fn honest() -> Parts {
         time_min: 1_000,
         time_max: 1_500,
         time_offsets: Some(vec![500, 0, 20]),
+        time_offsets16: None,
         times: None,
         columns: vec![
             Data::I64 { values: vec![-1, 2, 0], validity: Some(vec![0b011]) },
@@ -87,6 +90,7 @@ pub fn build(parts: &Parts) -> AlignedBytes {
         time_min: parts.time_min,
         time_max: parts.time_max,
         time_offsets: parts.time_offsets.as_ref().map(|values| builder.create_vector(values)),
+        time_offsets16: parts.time_offsets16.as_ref().map(|values| builder.create_vector(values)),
         times: parts.times.as_ref().map(|values| builder.create_vector(values)),
         columns: Some(builder.create_vector(&columns)),
         row_numbers: parts.row_numbers.as_ref().map(|values| builder.create_vector(values)),
@@ -105,6 +109,15 @@ fn build_column<'a>(builder: &mut FlatBufferBuilder<'a>, data: &Data) -> WIPOffs
                 validity: validity.as_ref().map(|bits| builder.create_vector(bits)),
             };
             (fb::ColumnData::I64Column, fb::I64Column::create(builder, &args).as_union_value())
+        }
+        Data::Offsets { base, offsets16, offsets32, validity } => {
+            let args = fb::I64OffsetsColumnArgs {
+                base: *base,
+                offsets16: offsets16.as_ref().map(|offsets| builder.create_vector(offsets)),
+                offsets32: offsets32.as_ref().map(|offsets| builder.create_vector(offsets)),
+                validity: validity.as_ref().map(|bits| builder.create_vector(bits)),
+            };
+            (fb::ColumnData::I64OffsetsColumn, fb::I64OffsetsColumn::create(builder, &args).as_union_value())
         }
         Data::F64 { values } => {
             let args = fb::F64ColumnArgs { values: Some(builder.create_vector(values)) };

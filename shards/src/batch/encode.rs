@@ -11,6 +11,7 @@ use super::aligned::AlignedBytes;
 use super::batch_generated::corefold::batch as fb;
 use super::columns::{Bitmap, ColumnData, ColumnSet, Dictionary, NULL_INDEX};
 use super::error::EncodeError;
+use super::integers::Form;
 use super::split::Part;
 use super::vectors::{Rows, TimeRange, Vectors};
 use super::wire::Stamp;
@@ -26,6 +27,8 @@ pub struct Encoder {
     columns: Vec<WIPOffset<fb::Column<'static>>>,
     /// For each column, where the table of its data starts, counted from the end of the tables.
     data: Vec<u32>,
+    /// For each column of integers, the form it is written in.
+    forms: Vec<Form>,
     subsets: Vec<Subset>,
     time_max: Option<EventTime>,
 }
@@ -98,11 +101,12 @@ impl Encoder {
         let times = TimeRange::of(&columns.times, rows)?;
         self.time_max = (rows.count > 0).then_some(EventTime(times.max));
         self.choose_entries(columns, rows);
+        self.choose_forms(columns, rows);
         self.build_tables(columns, rows, times, high_waters.is_some(), fingerprint, stamp);
 
         let mut vectors = Vectors::behind(self.builder.finished_data(), out);
         let written = vectors
-            .append_times(columns, rows, times)
+            .append_times(columns, rows, times.form())
             .and_then(|()| self.append_columns(columns, rows, &mut vectors))
             .and_then(|()| vectors.append_part(rows, high_waters));
         match written {
@@ -123,6 +127,14 @@ impl Encoder {
         }
     }
 
+    fn choose_forms(&mut self, columns: &ColumnSet, rows: Rows<'_>) {
+        self.forms.clear();
+        self.forms.extend(columns.columns.iter().map(|column| match column {
+            ColumnData::I64 { values, .. } => Form::of(values, rows),
+            _ => Form::Whole,
+        }));
+    }
+
     fn build_tables(
         &mut self,
         columns: &ColumnSet,
@@ -135,12 +147,12 @@ impl Encoder {
         self.builder.reset();
         self.columns.clear();
         self.data.clear();
-        for (column, subset) in columns.columns.iter().zip(&self.subsets) {
+        for ((column, subset), form) in columns.columns.iter().zip(&self.subsets).zip(&self.forms) {
             let entries = match (column, rows.only) {
                 (ColumnData::Str { dictionary, .. }, None) => dictionary.len(),
                 _ => subset.used.len(),
             };
-            let (kind, data) = build_column(&mut self.builder, column, entries);
+            let (kind, data) = build_column(&mut self.builder, column, *form, entries);
             self.data.push(data);
             let mut table = fb::ColumnBuilder::new(&mut self.builder);
             table.add_data(WIPOffset::new(data));
@@ -155,10 +167,10 @@ impl Encoder {
         table.add_stamp(&stamp.to_wire());
         table.add_rows(rows.count as u32);
         table.add_columns(vector);
-        if times.fits_offsets() {
-            table.add_time_offsets(unset());
-        } else {
-            table.add_times(unset());
+        match times.form() {
+            Form::Whole => table.add_times(unset()),
+            Form::Offsets16(_) => table.add_time_offsets16(unset()),
+            Form::Offsets32(_) => table.add_time_offsets(unset()),
         }
         if rows.only.is_some() {
             table.add_row_numbers(unset());
@@ -176,13 +188,16 @@ impl Encoder {
         rows: Rows<'_>,
         vectors: &mut Vectors<'_>,
     ) -> Result<(), EncodeError> {
-        for ((column, &data), subset) in columns.columns.iter().zip(&self.data).zip(&self.subsets) {
+        for (((column, &data), subset), &form) in
+            columns.columns.iter().zip(&self.data).zip(&self.subsets).zip(&self.forms)
+        {
             let table = vectors.table(data);
             match column {
                 ColumnData::I64 { values, validity } => {
-                    vectors.append_chosen(table, fb::I64Column::VT_VALUES, values, rows)?;
+                    let (entry, validity_entry) = integer_entries(form);
+                    vectors.append_integers((table, entry), values, rows, form)?;
                     if let Some(validity) = nulls(validity) {
-                        vectors.append_bits(table, fb::I64Column::VT_VALIDITY, validity.as_bytes(), rows)?;
+                        vectors.append_bits(table, validity_entry, validity.as_bytes(), rows)?;
                     }
                 }
                 ColumnData::F64 { values } => {
@@ -205,17 +220,11 @@ impl Encoder {
 fn build_column(
     builder: &mut FlatBufferBuilder<'static>,
     column: &ColumnData,
+    form: Form,
     entries: usize,
 ) -> (fb::ColumnData, u32) {
     match column {
-        ColumnData::I64 { validity, .. } => {
-            let mut table = fb::I64ColumnBuilder::new(builder);
-            table.add_values(unset());
-            if nulls(validity).is_some() {
-                table.add_validity(unset());
-            }
-            (fb::ColumnData::I64Column, table.finish().value())
-        }
+        ColumnData::I64 { validity, .. } => build_integers(builder, form, nulls(validity).is_some()),
         ColumnData::F64 { .. } => {
             let mut table = fb::F64ColumnBuilder::new(builder);
             table.add_values(unset());
@@ -237,6 +246,41 @@ fn build_column(
             }
             (fb::ColumnData::StringColumn, table.finish().value())
         }
+    }
+}
+
+fn build_integers(builder: &mut FlatBufferBuilder<'static>, form: Form, has_nulls: bool) -> (fb::ColumnData, u32) {
+    let (base, is_short) = match form {
+        Form::Offsets16(base) => (base, true),
+        Form::Offsets32(base) => (base, false),
+        Form::Whole => {
+            let mut table = fb::I64ColumnBuilder::new(builder);
+            table.add_values(unset());
+            if has_nulls {
+                table.add_validity(unset());
+            }
+            return (fb::ColumnData::I64Column, table.finish().value());
+        }
+    };
+    let mut table = fb::I64OffsetsColumnBuilder::new(builder);
+    table.add_base(base);
+    if is_short {
+        table.add_offsets16(unset());
+    } else {
+        table.add_offsets32(unset());
+    }
+    if has_nulls {
+        table.add_validity(unset());
+    }
+    (fb::ColumnData::I64OffsetsColumn, table.finish().value())
+}
+
+/// The fields of an integer column that take its numbers and its validity.
+fn integer_entries(form: Form) -> (u16, u16) {
+    match form {
+        Form::Whole => (fb::I64Column::VT_VALUES, fb::I64Column::VT_VALIDITY),
+        Form::Offsets16(_) => (fb::I64OffsetsColumn::VT_OFFSETS16, fb::I64OffsetsColumn::VT_VALIDITY),
+        Form::Offsets32(_) => (fb::I64OffsetsColumn::VT_OFFSETS32, fb::I64OffsetsColumn::VT_VALIDITY),
     }
 }
 

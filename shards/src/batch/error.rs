@@ -108,9 +108,9 @@ pub enum BatchError {
         what: &'static str,
     },
     /// Other than one form of times.
-    #[error("the batch must carry its times either as offsets or in full, and carries {found}")]
+    #[error("the batch must carry its times in one form, as offsets of 16 or 32 bits or in full, and carries {found}")]
     TimeForm {
-        /// `both` or `neither`.
+        /// `several` or `none`.
         found: &'static str,
     },
     /// Announced and real time range differ.

@@ -3,6 +3,7 @@
 //! Where the bytes come from is not here. Tests run these at smoke size, so that they stay right.
 
 use corefold_aggregator::spec::Field;
+use corefold_aggregator::time::EventTime;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::columns::bit;
@@ -22,7 +23,7 @@ pub fn digest(view: &BatchView<'_>) -> u64 {
     let times = view.times();
     assert_eq!(times.len(), view.rows());
     for row in 0..view.rows() {
-        let time = times.get(row);
+        let time = EventTime(times.get(row));
         assert!(view.time_min() <= time);
         assert!(time <= view.time_max());
         hash.update(&time.0.to_le_bytes());
@@ -44,7 +45,7 @@ fn digest_column(column: &Column<'_>, rows: usize, hash: &mut Xxh3) {
         match column {
             Column::I64 { values, validity } => match validity {
                 Some(validity) if !bit(validity, row) => hash.update(b"null"),
-                _ => hash.update(&values[row].to_le_bytes()),
+                _ => hash.update(&values.get(row).to_le_bytes()),
             },
             Column::F64(values) => hash.update(&values[row].to_bits().to_le_bytes()),
             Column::Bool(values) => {

@@ -56,6 +56,12 @@ fn the_honest_batch_passes_and_reads_like_the_encoders() {
 }
 
 /// One lie each, and the sentence it meets.
+/// A column of so many offsets in either form, all of them as large as they can be.
+fn offsets(base: i64, short: Option<usize>, long: Option<usize>) -> Data {
+    let (offsets16, offsets32) = (short.map(|rows| vec![u16::MAX; rows]), long.map(|rows| vec![u32::MAX; rows]));
+    Data::Offsets { base, offsets16, offsets32, validity: None }
+}
+
 #[test]
 fn each_lie_is_named() {
     type Lie = fn(&mut Parts);
@@ -84,9 +90,30 @@ fn each_lie_is_named() {
         // Times.
         (
             |p| p.times = Some(vec![0; 3]),
-            "the batch must carry its times either as offsets or in full, and carries both",
+            "the batch must carry its times in one form, as offsets of 16 or 32 bits or in full, and carries several",
         ),
-        (|p| p.time_offsets = None, "the batch must carry its times either as offsets or in full, and carries neither"),
+        (
+            |p| p.time_offsets16 = Some(vec![500, 0, 20]),
+            "the batch must carry its times in one form, as offsets of 16 or 32 bits or in full, and carries several",
+        ),
+        (
+            |p| p.time_offsets = None,
+            "the batch must carry its times in one form, as offsets of 16 or 32 bits or in full, and carries none",
+        ),
+        (
+            |p| {
+                p.time_offsets = None;
+                p.time_offsets16 = Some(vec![500, 0, 501]);
+            },
+            "the batch announces times from 1000us to 1500us, but its rows lie between 1000us and 1501us",
+        ),
+        (
+            |p| {
+                p.time_offsets = None;
+                p.time_offsets16 = Some(vec![500, 0]);
+            },
+            "times of the batch: 2 elements instead of the expected 3",
+        ),
         (
             |p| p.time_max = 1_499,
             "the batch announces times from 1000us to 1499us, but its rows lie between 1000us and 1500us",
@@ -140,6 +167,38 @@ fn each_lie_is_named() {
         (
             |p| p.columns[0] = Data::I64 { values: vec![1; 3], validity: Some(vec![0b1111]) },
             "column `n` of the batch: its validity has bits behind the last row",
+        ),
+        (
+            |p| p.columns[0] = offsets(0, Some(3), Some(3)),
+            "column `n` of the batch: it has both 16-bit and 32-bit offsets",
+        ),
+        (|p| p.columns[0] = offsets(0, None, None), "column `n` of the batch: it has no offsets"),
+        (
+            |p| p.columns[0] = offsets(0, Some(2), None),
+            "offsets of column `n` of the batch: 2 elements instead of the expected 3",
+        ),
+        (
+            |p| p.columns[0] = offsets(0, None, Some(4)),
+            "offsets of column `n` of the batch: 4 elements instead of the expected 3",
+        ),
+        (
+            |p| p.columns[0] = offsets(i64::MAX - 65_534, Some(3), None),
+            "column `n` of the batch: the sum of its base and the greatest offset is no 64-bit integer",
+        ),
+        (
+            |p| p.columns[0] = offsets(i64::MAX - 4_294_967_294, None, Some(3)),
+            "column `n` of the batch: the sum of its base and the greatest offset is no 64-bit integer",
+        ),
+        (
+            |p| {
+                let (offsets16, validity) = (Some(vec![0; 3]), Some(vec![7, 0]));
+                p.columns[0] = Data::Offsets { base: 0, offsets16, offsets32: None, validity };
+            },
+            "validity bytes of column `n` of the batch: 2 elements instead of the expected 1",
+        ),
+        (
+            |p| p.columns[1] = offsets(0, Some(3), None),
+            "column `x` of the batch is of type i64; the stream's field is of type f64",
         ),
         (
             |p| p.columns[1] = Data::F64 { values: vec![] },
@@ -263,6 +322,13 @@ fn what_is_only_unusual_is_accepted() {
             p.times = Some(vec![1_500, 1_000, 1_020]);
         },
         |p| p.columns[0] = Data::I64 { values: vec![i64::MIN; 3], validity: None },
+        |p| p.columns[0] = offsets(i64::MIN, Some(3), None),
+        |p| p.columns[0] = offsets(i64::MAX - 65_535, Some(3), None),
+        |p| p.columns[0] = offsets(i64::MAX - 4_294_967_295, None, Some(3)),
+        |p| {
+            p.time_offsets = None;
+            p.time_offsets16 = Some(vec![500, 0, 20]);
+        },
         |p| {
             string(p).indices16 = None;
             string(p).indices32 = Some(vec![0, 1, 2]);

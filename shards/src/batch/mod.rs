@@ -15,6 +15,7 @@ mod error;
 pub mod fuzz;
 #[cfg(test)]
 mod hostile;
+mod integers;
 pub mod prune;
 pub mod split;
 mod vectors;
@@ -39,9 +40,10 @@ pub use aligned::{AlignedBytes, BYTES_ALIGNMENT};
 pub use columns::ColumnSet;
 pub use encode::{Encoder, encode};
 pub use error::{BatchError, EncodeError};
+pub use integers::Integers;
 pub use verified::VerifiedBatch;
 pub use verify::UnverifiedBatch;
-pub use view::{BatchView, Column, Indices, StrDictionary, Times};
+pub use view::{BatchView, Column, Indices, StrDictionary};
 pub use wire::{Stamp, patch_stamp};
 
 /// Most rows of one batch.

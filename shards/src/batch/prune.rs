@@ -6,7 +6,7 @@ use super::aligned::AlignedBytes;
 use super::columns::{ColumnSet, bit};
 use super::encode::encode;
 use super::error::EncodeError;
-use super::view::{BatchView, Column, Indices, Times};
+use super::view::{BatchView, Column, Indices};
 use super::wire::Stamp;
 use corefold_aggregator::spec::FieldType;
 use corefold_aggregator::time::EventTime;
@@ -19,20 +19,16 @@ pub fn without_later(
     fingerprint: u64,
 ) -> Result<AlignedBytes, EncodeError> {
     let times = batch.times();
-    let time = |row: usize| match times {
-        Times::Offsets { base, offsets } => base + i64::from(offsets[row]),
-        Times::Absolute(times) => times[row],
-    };
-    let kept: Vec<usize> = (0..batch.rows()).filter(|&row| time(row) <= latest.0).collect();
+    let kept: Vec<usize> = (0..batch.rows()).filter(|&row| times.get(row) <= latest.0).collect();
     let mut columns = ColumnSet::new(kinds);
-    columns.times.extend(kept.iter().map(|&row| time(row)));
+    columns.times.extend(kept.iter().map(|&row| times.get(row)));
     for (index, column) in columns.columns.iter_mut().enumerate() {
         let source = batch.column(index);
         for &row in &kept {
             match &source {
                 Column::I64 { values, validity } => {
                     let is_valid = validity.is_none_or(|bits| bit(bits, row));
-                    column.push_i64(is_valid.then(|| values[row]));
+                    column.push_i64(is_valid.then(|| values.get(row)));
                 }
                 Column::F64(values) => column.push_f64(Some(values[row])),
                 Column::Bool(values) => column.push_bool((values[row] < 2).then(|| values[row] == 1)),

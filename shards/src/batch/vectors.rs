@@ -7,6 +7,7 @@ use super::aligned::AlignedBytes;
 use super::batch_generated::corefold::batch as fb;
 use super::columns::{ColumnSet, bit};
 use super::error::EncodeError;
+use super::integers::Form;
 use super::wire::{field_position, root_position};
 use super::{BATCH_ALIGNMENT, BATCH_SIZE_MAX};
 
@@ -55,9 +56,9 @@ impl TimeRange {
         Ok(range)
     }
 
-    /// Whether every time is at most `u32::MAX` microseconds after the earliest.
-    pub fn fits_offsets(self) -> bool {
-        self.max < self.min || self.max - self.min <= i64::from(u32::MAX)
+    /// The shortest form that holds every time.
+    pub fn form(self) -> Form {
+        if self.max < self.min { Form::Offsets16(self.min) } else { Form::of_range(self.min, self.max) }
     }
 }
 
@@ -151,13 +152,34 @@ impl<'a> Vectors<'a> {
         Ok(())
     }
 
-    /// Appends the times of some rows in the shorter form that holds them.
-    pub fn append_times(&mut self, columns: &ColumnSet, rows: Rows<'_>, range: TimeRange) -> Result<(), EncodeError> {
-        if !range.fits_offsets() {
-            return self.append_chosen(self.root, fb::Batch::VT_TIMES, &columns.times, rows);
+    /// Appends the times of some rows in `form`.
+    pub fn append_times(&mut self, columns: &ColumnSet, rows: Rows<'_>, form: Form) -> Result<(), EncodeError> {
+        let entry = match form {
+            Form::Whole => fb::Batch::VT_TIMES,
+            Form::Offsets16(_) => fb::Batch::VT_TIME_OFFSETS16,
+            Form::Offsets32(_) => fb::Batch::VT_TIME_OFFSETS,
+        };
+        self.append_integers((self.root, entry), &columns.times, rows, form)
+    }
+
+    /// Appends integers of some rows in `form` as the field `entry` of the table at `table`.
+    pub fn append_integers(
+        &mut self,
+        (table, entry): (usize, u16),
+        values: &[i64],
+        rows: Rows<'_>,
+        form: Form,
+    ) -> Result<(), EncodeError> {
+        // An offset is below two to the power of its bits, so nothing of it is cut.
+        match form {
+            Form::Whole => return self.append_chosen(table, entry, values, rows),
+            Form::Offsets16(base) => {
+                rows.gather(values, self.append(table, entry, rows.count)?, |value| value.wrapping_sub(base) as u16);
+            }
+            Form::Offsets32(base) => {
+                rows.gather(values, self.append(table, entry, rows.count)?, |value| value.wrapping_sub(base) as u32);
+            }
         }
-        let out: &mut [u32] = self.append(self.root, fb::Batch::VT_TIME_OFFSETS, rows.count)?;
-        rows.gather(&columns.times, out, |time| (time - range.min) as u32);
         Ok(())
     }
 

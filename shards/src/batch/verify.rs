@@ -145,18 +145,22 @@ fn check_stamp(batch: &fb::Batch<'_>) -> Result<(), BatchError> {
 
 fn check_times(batch: &fb::Batch<'_>, rows: usize) -> Result<(), BatchError> {
     let (announced_min, announced_max) = (batch.time_min(), batch.time_max());
-    let (found, min, max) = match (batch.time_offsets(), batch.times()) {
-        (Some(offsets), None) => {
-            let (min, max) = min_max(slice(offsets), (u32::MAX, u32::MIN));
-            let base = i128::from(announced_min);
+    let base = i128::from(announced_min);
+    let (found, min, max) = match (batch.time_offsets16(), batch.time_offsets(), batch.times()) {
+        (Some(offsets), None, None) => {
+            let (min, max) = min_max(slice(offsets), (u16::MAX, u16::MIN));
             (offsets.len(), base + i128::from(min), base + i128::from(max))
         }
-        (None, Some(times)) => {
+        (None, Some(offsets), None) => {
+            let (min, max) = min_max(slice(offsets), (u32::MAX, u32::MIN));
+            (offsets.len(), base + i128::from(min), base + i128::from(max))
+        }
+        (None, None, Some(times)) => {
             let (min, max) = min_max(slice(times), (i64::MAX, i64::MIN));
             (times.len(), i128::from(min), i128::from(max))
         }
-        (Some(_), Some(_)) => return Err(BatchError::TimeForm { found: "both" }),
-        (None, None) => return Err(BatchError::TimeForm { found: "neither" }),
+        (None, None, None) => return Err(BatchError::TimeForm { found: "none" }),
+        _ => return Err(BatchError::TimeForm { found: "several" }),
     };
     check_length(rows, found, || "times".to_owned())?;
     let (min, max) = match rows {
@@ -211,7 +215,7 @@ struct ColumnCheck<'f> {
 
 impl ColumnCheck<'_> {
     fn check(&self, column: &fb::Column<'_>) -> Result<(), BatchError> {
-        if column.data_type() != wire_type(self.field.kind) {
+        if kind_of(column.data_type()) != Some(self.field.kind) {
             return Err(BatchError::ColumnType {
                 column: self.field.name.clone(),
                 expected: self.field.kind.name(),
@@ -219,7 +223,10 @@ impl ColumnCheck<'_> {
             });
         }
         if let Some(data) = column.data_as_i64_column() {
-            self.check_i64(&data)
+            self.check_length("values", self.rows, data.values().len())?;
+            self.check_validity(data.validity())
+        } else if let Some(data) = column.data_as_i64_offsets_column() {
+            self.check_offsets_column(&data)
         } else if let Some(data) = column.data_as_f64_column() {
             self.check_length("values", self.rows, data.values().len())
         } else if let Some(data) = column.data_as_bool_column() {
@@ -231,9 +238,23 @@ impl ColumnCheck<'_> {
         }
     }
 
-    fn check_i64(&self, data: &fb::I64Column<'_>) -> Result<(), BatchError> {
-        self.check_length("values", self.rows, data.values().len())?;
-        let Some(validity) = data.validity() else { return Ok(()) };
+    /// With the base that it demands, no sum leaves the range, whatever the offsets.
+    fn check_offsets_column(&self, data: &fb::I64OffsetsColumn<'_>) -> Result<(), BatchError> {
+        let (found, highest) = match (data.offsets16(), data.offsets32()) {
+            (Some(offsets), None) => (offsets.len(), u16::MAX.into()),
+            (None, Some(offsets)) => (offsets.len(), u32::MAX.into()),
+            (Some(_), Some(_)) => return Err(self.form("it has both 16-bit and 32-bit offsets")),
+            (None, None) => return Err(self.form("it has no offsets")),
+        };
+        self.check_length("offsets", self.rows, found)?;
+        if data.base().checked_add(highest).is_none() {
+            return Err(self.form("the sum of its base and the greatest offset is no 64-bit integer"));
+        }
+        self.check_validity(data.validity())
+    }
+
+    fn check_validity(&self, validity: Option<flatbuffers::Vector<'_, u8>>) -> Result<(), BatchError> {
+        let Some(validity) = validity else { return Ok(()) };
         let validity: &[u8] = slice(validity);
         self.check_length("validity bytes", self.rows.div_ceil(8), validity.len())?;
         let unused = self.rows.next_multiple_of(8) - self.rows;
@@ -335,20 +356,19 @@ impl ColumnCheck<'_> {
     }
 }
 
-fn wire_type(kind: FieldType) -> fb::ColumnData {
-    match kind {
-        FieldType::I64 => fb::ColumnData::I64Column,
-        FieldType::F64 => fb::ColumnData::F64Column,
-        FieldType::Bool => fb::ColumnData::BoolColumn,
-        FieldType::String => fb::ColumnData::StringColumn,
+/// The type of the fields whose columns have this form, of which there may be several.
+fn kind_of(wire: fb::ColumnData) -> Option<FieldType> {
+    match wire {
+        fb::ColumnData::I64Column | fb::ColumnData::I64OffsetsColumn => Some(FieldType::I64),
+        fb::ColumnData::F64Column => Some(FieldType::F64),
+        fb::ColumnData::BoolColumn => Some(FieldType::Bool),
+        fb::ColumnData::StringColumn => Some(FieldType::String),
+        _ => None,
     }
 }
 
 fn type_name(wire: fb::ColumnData) -> &'static str {
-    [FieldType::I64, FieldType::F64, FieldType::Bool, FieldType::String]
-        .into_iter()
-        .find(|&kind| wire_type(kind) == wire)
-        .map_or("that this engine does not know", FieldType::name)
+    kind_of(wire).map_or("that this engine does not know", FieldType::name)
 }
 
 fn check_length(expected: usize, found: usize, what: impl Fn() -> String) -> Result<(), BatchError> {

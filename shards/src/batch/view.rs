@@ -5,6 +5,7 @@ use corefold_aggregator::time::EventTime;
 use flatbuffers::Vector;
 
 use super::batch_generated::corefold::batch as fb;
+use super::integers::Integers;
 use super::wire::Stamp;
 
 /// A batch of the expected stream, all of whose numbers are in range.
@@ -13,27 +14,13 @@ pub struct BatchView<'a> {
     pub(super) batch: fb::Batch<'a>,
 }
 
-/// Event times of the rows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Times<'a> {
-    /// Row `i` happened at `base + offsets[i]`.
-    Offsets {
-        /// The earliest time.
-        base: i64,
-        /// Microseconds since then.
-        offsets: &'a [u32],
-    },
-    /// Row `i` happened at this time.
-    Absolute(&'a [i64]),
-}
-
 /// Values of one field, one for each row.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Column<'a> {
     /// 64-bit integers.
     I64 {
         /// Values; those of null rows mean nothing.
-        values: &'a [i64],
+        values: Integers<'a>,
         /// One bit a row, least significant first, set when the row has a value; `None` when all have.
         validity: Option<&'a [u8]>,
     },
@@ -92,12 +79,13 @@ impl<'a> BatchView<'a> {
         EventTime(self.batch.time_max())
     }
 
-    /// Times of the rows.
-    pub fn times(&self) -> Times<'a> {
-        match (self.batch.time_offsets(), self.batch.times()) {
-            (Some(offsets), _) => Times::Offsets { base: self.batch.time_min(), offsets: slice(offsets) },
-            (None, Some(times)) => Times::Absolute(slice(times)),
-            (None, None) => Times::Absolute(&[]),
+    /// Times of the rows, in microseconds.
+    pub fn times(&self) -> Integers<'a> {
+        let base = self.batch.time_min();
+        match (self.batch.time_offsets16(), self.batch.time_offsets(), self.batch.times()) {
+            (Some(offsets), ..) => Integers::Offsets16 { base, offsets: slice(offsets) },
+            (None, Some(offsets), _) => Integers::Offsets32 { base, offsets: slice(offsets) },
+            (None, None, times) => Integers::Whole(times.map(slice).unwrap_or_default()),
         }
     }
 
@@ -128,7 +116,14 @@ impl<'a> BatchView<'a> {
 impl<'a> Column<'a> {
     fn of(column: &fb::Column<'a>) -> Column<'a> {
         if let Some(data) = column.data_as_i64_column() {
-            Column::I64 { values: slice(data.values()), validity: data.validity().map(slice) }
+            Column::I64 { values: Integers::Whole(slice(data.values())), validity: data.validity().map(slice) }
+        } else if let Some(data) = column.data_as_i64_offsets_column() {
+            let base = data.base();
+            let values = match (data.offsets16(), data.offsets32()) {
+                (Some(offsets), _) => Integers::Offsets16 { base, offsets: slice(offsets) },
+                (None, offsets) => Integers::Offsets32 { base, offsets: offsets.map(slice).unwrap_or_default() },
+            };
+            Column::I64 { values, validity: data.validity().map(slice) }
         } else if let Some(data) = column.data_as_f64_column() {
             Column::F64(slice(data.values()))
         } else if let Some(data) = column.data_as_bool_column() {
@@ -144,30 +139,6 @@ impl<'a> Column<'a> {
             }
         } else {
             unreachable!("verification refuses columns of unknown types")
-        }
-    }
-}
-
-impl Times<'_> {
-    /// How many rows there are.
-    pub fn len(&self) -> usize {
-        match self {
-            Times::Offsets { offsets, .. } => offsets.len(),
-            Times::Absolute(times) => times.len(),
-        }
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// When row `row` happened.
-    #[inline]
-    pub fn get(&self, row: usize) -> EventTime {
-        match self {
-            Times::Offsets { base, offsets } => EventTime(base + i64::from(offsets[row])),
-            Times::Absolute(times) => EventTime(times[row]),
         }
     }
 }

@@ -9,8 +9,9 @@ use super::error::BatchError;
 pub use super::aligned::AlignedBytes;
 pub use super::encode::{Encoder, encode};
 pub use super::error::EncodeError;
+pub use super::integers::Integers;
 pub use super::verify::UnverifiedBatch;
-pub use super::view::{BatchView, Column, Indices, StrDictionary, Times};
+pub use super::view::{BatchView, Column, Indices, StrDictionary};
 
 /// Producer of all batches that come from inputs of the engine itself; everyone else has another number.
 pub const LOCAL_PRODUCER: u64 = 0;

@@ -84,9 +84,9 @@ impl GroupTable {
         self.ints.find(value)
     }
 
-    /// Finds the slots of integer keys, up to the first that has none; returns how many.
-    pub fn find_ints(&self, keys: &[i64], slots: &mut [u32]) -> usize {
-        self.ints.find_all(keys, slots)
+    /// Finds the slots of integer keys, each as `wide` makes it, up to the first that has none; returns how many.
+    pub fn find_ints<K: Copy>(&self, keys: &[K], wide: impl Fn(K) -> i64, slots: &mut [u32]) -> usize {
+        self.ints.find_all(keys, wide, slots)
     }
 
     /// A slot for an encoded key that has none; `int` is the value of a single integer column. It is let go with the

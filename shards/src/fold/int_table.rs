@@ -51,18 +51,18 @@ impl IntTable {
         if slot == 0 { NO_SLOT } else { slot }
     }
 
-    /// Finds the slots of `keys`, up to the first that has none; returns how many.
-    pub fn find_all(&self, keys: &[i64], slots: &mut [u32]) -> usize {
+    /// Finds the slots of `keys`, each as `wide` makes it, up to the first that has none; returns how many.
+    pub fn find_all<K: Copy>(&self, keys: &[K], wide: impl Fn(K) -> i64, slots: &mut [u32]) -> usize {
         assert_eq!(keys.len(), slots.len());
         match &self.form {
             Form::Array(array) if array.slots.len() * size_of::<u32>() > NEAR_BYTES => {
-                find_each(keys, slots, |key| array.get(key), |key| prefetch(array.place(key)))
+                find_each(keys, slots, |key| array.get(wide(key)), |key| prefetch(array.place(wide(key))))
             }
-            Form::Array(array) => find_each(keys, slots, |key| array.get(key), |_| ()),
+            Form::Array(array) => find_each(keys, slots, |key| array.get(wide(key)), |_| ()),
             Form::Hashed(hashed) if hashed.places.len() * size_of::<(i64, u32)>() > NEAR_BYTES => {
-                find_each(keys, slots, |key| hashed.get(key), |key| prefetch(hashed.place(key)))
+                find_each(keys, slots, |key| hashed.get(wide(key)), |key| prefetch(hashed.place(wide(key))))
             }
-            Form::Hashed(hashed) => find_each(keys, slots, |key| hashed.get(key), |_| ()),
+            Form::Hashed(hashed) => find_each(keys, slots, |key| hashed.get(wide(key)), |_| ()),
         }
     }
 
@@ -107,7 +107,7 @@ impl IntTable {
 
 /// Looks keys up one after the other; `fetch` hears of those that come later.
 #[inline(always)]
-fn find_each(keys: &[i64], slots: &mut [u32], get: impl Fn(i64) -> u32, fetch: impl Fn(i64)) -> usize {
+fn find_each<K: Copy>(keys: &[K], slots: &mut [u32], get: impl Fn(K) -> u32, fetch: impl Fn(K)) -> usize {
     let mut start = 0;
     for (some, found) in keys.chunks(LOOK_UPS).zip(slots.chunks_mut(LOOK_UPS)) {
         keys.iter().skip(start + AHEAD).take(LOOK_UPS).for_each(|&ahead| fetch(ahead));
@@ -307,7 +307,7 @@ mod tests {
                 }
             }
             let mut slots = vec![0; asked.len()];
-            let found = table.find_all(&asked, &mut slots);
+            let found = table.find_all(&asked, |key| key, &mut slots);
             let expected: Vec<u32> = asked.iter().map_while(|key| model.get(key).copied()).collect();
             prop_assert_eq!(&slots[..found], &expected);
         }

@@ -55,7 +55,7 @@ pub fn encode_key(batch: &BatchView<'_>, by: &[usize], event: usize, key: &mut V
         match batch.column(field) {
             Column::I64 { values, validity } => {
                 if validity.is_none_or(|bits| bit(bits, event)) {
-                    key::push_i64(key, values[event]);
+                    key::push_i64(key, values.get(event));
                 } else {
                     key::push_null(key);
                 }
@@ -109,8 +109,8 @@ impl Codes {
                 self.start(rows);
                 // Code 0 is null.
                 self.next = 1;
-                into.extend(values.iter().enumerate().map(|(event, &value)| {
-                    if validity.is_none_or(|bits| bit(bits, event)) { self.code(value as u64) } else { 0 }
+                into.extend((0..rows).map(|event| {
+                    if validity.is_none_or(|bits| bit(bits, event)) { self.code(values.get(event) as u64) } else { 0 }
                 }));
                 self.next as usize
             }

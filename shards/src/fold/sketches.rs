@@ -7,7 +7,7 @@ use super::field_states::FieldStates;
 use super::kernels::state_words;
 use super::pane_ring::PaneRing;
 use crate::batch::columns::bit;
-use crate::batch::wire::{Column, Indices, StrDictionary};
+use crate::batch::wire::{Column, Indices, Integers, StrDictionary};
 use corefold_aggregator::aggregate::{MinMaxText, Position, hash_value, top_key};
 use corefold_aggregator::layout::StateKind;
 use corefold_aggregator::rows::{Side, Sides};
@@ -53,6 +53,8 @@ enum Cell<'a> {
 #[derive(Debug, Default)]
 pub struct CellReader {
     hashes: Vec<u64>,
+    /// Integers that the batch has in a shorter form.
+    integers: Vec<i64>,
 }
 
 impl CellReader {
@@ -64,12 +66,23 @@ impl CellReader {
         {
             self.hashes.extend((0..dictionary.len()).map(|i| hash_value(dictionary.get(i).as_bytes())));
         }
+        if let Column::I64 { values, .. } = column
+            && !matches!(values, Integers::Whole(_))
+        {
+            self.integers.resize(values.len(), 0);
+            values.read(0..values.len(), &mut self.integers);
+        }
+    }
+
+    /// The integers of the column, which are `values`, as they are.
+    pub fn whole<'a>(&'a self, values: &Integers<'a>) -> &'a [i64] {
+        if let Integers::Whole(values) = *values { values } else { &self.integers }
     }
 
     fn cell<'a>(&self, column: &Column<'a>, event: usize) -> Option<Cell<'a>> {
         match column {
             Column::I64 { values, validity } => {
-                validity.is_none_or(|bits| bit(bits, event)).then(|| Cell::Bits(values[event] as u64))
+                validity.is_none_or(|bits| bit(bits, event)).then(|| Cell::Bits(values.get(event) as u64))
             }
             Column::F64(values) => {
                 let value = values[event];

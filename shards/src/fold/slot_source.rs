@@ -4,6 +4,7 @@
 
 use super::block::Events;
 use super::group_table::{GroupTable, NO_SLOT};
+use crate::batch::Integers;
 use crate::batch::columns::bit;
 
 /// Where the slot of a row's group comes from.
@@ -39,7 +40,7 @@ fn find_each(found: impl Iterator<Item = u32>, slots: &mut [u32]) -> usize {
 /// By one integer column: straight to the table.
 pub struct IntSlots<'a> {
     /// The column.
-    pub values: &'a [i64],
+    pub values: Integers<'a>,
     /// Its validity.
     pub validity: Option<&'a [u8]>,
     /// Slot of the null key, or `NO_SLOT`.
@@ -52,13 +53,21 @@ impl SlotSource for IntSlots<'_> {
         if self.validity.is_some_and(|bits| !bit(bits, event)) {
             return self.null;
         }
-        table.find_int(self.values[event])
+        table.find_int(self.values.get(event))
     }
 
     #[inline(always)]
     fn find(&self, table: &GroupTable, events: Events<'_>, slots: &mut [u32]) -> usize {
         match (events, self.validity) {
-            (Events::Run(events), None) => table.find_ints(&self.values[events], slots),
+            (Events::Run(events), None) => match self.values {
+                Integers::Whole(keys) => table.find_ints(&keys[events], |key| key, slots),
+                Integers::Offsets16 { base, offsets } => {
+                    table.find_ints(&offsets[events], |offset| base.wrapping_add(offset.into()), slots)
+                }
+                Integers::Offsets32 { base, offsets } => {
+                    table.find_ints(&offsets[events], |offset| base.wrapping_add(offset.into()), slots)
+                }
+            },
             (Events::Run(events), _) => find_each(events.map(|event| self.slot(table, event)), slots),
             (Events::List(events), _) => find_each(events.iter().map(|&event| self.slot(table, event as usize)), slots),
         }
@@ -71,7 +80,7 @@ impl SlotSource for IntSlots<'_> {
     }
 
     fn int(&self, event: usize) -> Option<i64> {
-        self.validity.is_none_or(|bits| bit(bits, event)).then(|| self.values[event])
+        self.validity.is_none_or(|bits| bit(bits, event)).then(|| self.values.get(event))
     }
 }
 

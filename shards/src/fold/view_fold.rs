@@ -16,7 +16,7 @@ use super::pane_ring::PaneRing;
 use super::sketches::{CellReader, LanePosition, fold_others, text_index};
 use super::slot_source::{IntSlots, LocalSlots, SlotSource};
 use super::watermark::Watermark;
-use crate::batch::wire::{BatchView, Column, Times};
+use crate::batch::wire::{BatchView, Column};
 use corefold_aggregator::partial::{OTHER_SLOT, Partial};
 use corefold_aggregator::spec::{FieldType, Overflow};
 use corefold_aggregator::time::{Duration, EventTime, PaneId};
@@ -279,7 +279,8 @@ impl ViewFold {
                 self.settle(batch, scratch, source)?;
                 continue;
             }
-            read_times(&batch.times(), events.clone(), &mut scratch.times);
+            scratch.times.resize(events.len(), 0);
+            batch.times().read(events.clone(), &mut scratch.times);
             scratch.block.clear();
             for event in events {
                 let time = scratch.times[event - start];
@@ -459,14 +460,14 @@ impl ViewFold {
             let column = batch.column(states.field);
             match &column {
                 Column::F64(values) => fold_f64(block, states, values, &mut self.ring),
-                Column::I64 { values, validity } => fold_i64(block, states, values, *validity),
+                Column::I64 { values, validity } => fold_i64(block, states, reader.whole(values), *validity),
                 Column::Bool(values) => fold_bool(block, states, values),
                 Column::Str { dictionary, indices } => {
                     count_text(block, states.values, dictionary.len() as u32, |event| text_index(indices, event));
                 }
             }
             if !states.others.is_empty() {
-                let time_of = |event: u32| time_at(&times, event as usize);
+                let time_of = |event: u32| times.get(event as usize);
                 fold_others(block, states, &column, reader, &position, time_of, &mut self.ring);
             }
         }
@@ -479,22 +480,4 @@ struct NearPane {
     index: u32,
     start: i64,
     end: i64,
-}
-
-fn read_times(times: &Times<'_>, rows: std::ops::Range<usize>, into: &mut Vec<i64>) {
-    into.clear();
-    match times {
-        Times::Offsets { base, offsets } => {
-            into.extend(offsets[rows].iter().map(|&offset| base + i64::from(offset)));
-        }
-        Times::Absolute(values) => into.extend_from_slice(&values[rows]),
-    }
-}
-
-/// Event time of one row.
-pub fn time_at(times: &Times<'_>, event: usize) -> i64 {
-    match times {
-        Times::Offsets { base, offsets } => base + i64::from(offsets[event]),
-        Times::Absolute(values) => values[event],
-    }
 }

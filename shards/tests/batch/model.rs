@@ -70,7 +70,7 @@ pub fn value(column: &Column<'_>, row: usize) -> Value {
     match column {
         Column::I64 { values, validity } => match validity {
             Some(validity) if !bit(validity, row) => Value::Null,
-            _ => Value::I64(values[row]),
+            _ => Value::I64(values.get(row)),
         },
         Column::F64(values) if values[row].is_nan() => Value::Null,
         Column::F64(values) => Value::F64(values[row].to_bits()),
@@ -90,7 +90,26 @@ pub fn value(column: &Column<'_>, row: usize) -> Value {
 pub fn rows(view: &BatchView<'_>) -> Vec<(i64, Vec<Value>)> {
     let times = view.times();
     let columns: Vec<Column<'_>> = (0..view.columns()).map(|index| view.column(index)).collect();
-    (0..view.rows()).map(|row| (times.get(row).0, columns.iter().map(|column| value(column, row)).collect())).collect()
+    (0..view.rows()).map(|row| (times.get(row), columns.iter().map(|column| value(column, row)).collect())).collect()
+}
+
+/// The values of one column. Integers have many high bits in common, or few, or none.
+fn column(kind: FieldType, rows: usize) -> BoxedStrategy<Vec<Value>> {
+    if kind != FieldType::I64 {
+        return vec(values(kind), rows).boxed();
+    }
+    let base = prop_oneof![Just(0_i64), Just(i64::MIN), Just(i64::MAX), any::<i64>()];
+    let bits = prop_oneof![Just(1_u32), 15..18_u32, 31..34_u32, Just(64)];
+    (base, bits, 0..3_u32, vec((any::<i64>(), 0..5_u32), rows))
+        .prop_map(|(base, bits, with_nulls, numbers)| {
+            let low = u64::MAX.checked_shr(64 - bits).unwrap_or(0).cast_signed();
+            let value = |(number, null): (i64, u32)| match null < with_nulls {
+                true => Value::Null,
+                false => Value::I64(base ^ (number & low)),
+            };
+            numbers.into_iter().map(value).collect()
+        })
+        .boxed()
 }
 
 fn values(kind: FieldType) -> BoxedStrategy<Value> {
@@ -116,7 +135,8 @@ fn times() -> BoxedStrategy<std::ops::RangeInclusive<i64>> {
     let most = i64::from(u32::MAX);
     prop_oneof![
         Just(0..=1_000_i64),
-        // On both sides of what offsets of 32 bits hold.
+        // On both sides of what offsets of 16 and of 32 bits hold.
+        (-9_i64..9, -1_i64..=1).prop_map(move |(start, more)| start..=start + i64::from(u16::MAX) + more),
         (-9_i64..9, -1_i64..=1).prop_map(move |(start, more)| start..=start + most + more),
         Just(EventTime::EARLIEST.0..=EventTime::EARLIEST.0 + 5),
         Just(EventTime::LATEST.0 - 5..=EventTime::LATEST.0),
@@ -133,7 +153,7 @@ fn kinds() -> impl Strategy<Value = Vec<FieldType>> {
 /// Tables of any shape.
 pub fn tables(rows: std::ops::Range<usize>) -> impl Strategy<Value = Table> {
     (kinds(), rows, times(), any::<bool>()).prop_flat_map(|(kinds, rows, range, with_ends)| {
-        let columns: Vec<_> = kinds.iter().map(|&kind| vec(values(kind), rows)).collect();
+        let columns: Vec<_> = kinds.iter().map(|&kind| column(kind, rows)).collect();
         (Just(kinds), vec(range.clone(), rows), columns).prop_map(move |(kinds, mut times, columns)| {
             if with_ends && rows >= 2 {
                 times[0] = *range.end();

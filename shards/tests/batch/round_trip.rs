@@ -3,7 +3,7 @@
 use corefold_aggregator::spec::FieldType;
 use corefold_aggregator::time::EventTime;
 use corefold_shards::batch::{
-    AlignedBytes, BATCH_ALIGNMENT, Column, ColumnSet, EncodeError, Encoder, Indices, Stamp, Times, UnverifiedBatch,
+    AlignedBytes, BATCH_ALIGNMENT, Column, ColumnSet, EncodeError, Encoder, Indices, Integers, Stamp, UnverifiedBatch,
     encode, patch_stamp,
 };
 use proptest::prelude::*;
@@ -30,8 +30,13 @@ proptest! {
         let expected: Vec<_> = (0..table.rows()).map(|row| table.row(row)).collect();
         prop_assert_eq!(rows(&view), expected);
 
-        let fits = view.rows() == 0 || view.time_max().0 - view.time_min().0 <= i64::from(u32::MAX);
-        prop_assert_eq!(matches!(view.times(), Times::Offsets { .. }), fits);
+        let span = if view.rows() == 0 { 0 } else { view.time_max().0 - view.time_min().0 };
+        let bits = match view.times() {
+            Integers::Offsets16 { .. } => 16,
+            Integers::Offsets32 { .. } => 32,
+            Integers::Whole(_) => 64,
+        };
+        prop_assert_eq!(bits, if span >> 16 == 0 { 16 } else if span >> 32 == 0 { 32 } else { 64 });
     }
 
     /// Nothing of one batch shows in the next, not even in the padding.

@@ -270,5 +270,5 @@ fn rows_of(bytes: &AlignedBytes) -> Vec<(i64, i64)> {
     let batch = UnverifiedBatch::new(bytes.as_slice()).verify(stream.fingerprint(), &stream.fields).expect("a batch");
     let times = batch.times();
     let Column::I64 { values, .. } = batch.column(0) else { panic!("an i64 column") };
-    (0..batch.rows()).map(|row| (times.get(row).0, values[row])).collect()
+    (0..batch.rows()).map(|row| (times.get(row), values.get(row))).collect()
 }

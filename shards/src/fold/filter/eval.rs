@@ -5,7 +5,7 @@
 
 use super::number::{Comparison, FloatOperator, IntegerOperator, compare_exactly};
 use super::plan::{Filter, Float, Integer, TextTest, Truth, truth_index};
-use crate::batch::{BatchView, Column, Indices, StrDictionary, Times};
+use crate::batch::{BatchView, Column, Indices, Integers as Numbers, StrDictionary};
 
 /// Rows evaluated at a time. A multiple of 8, so that blocks start on a byte of validity bitmaps.
 #[cfg(not(test))]
@@ -199,22 +199,14 @@ impl<'b> Walk<'_, 'b> {
                 values.fill(constant.unwrap_or(0));
                 valid.fill(u8::from(constant.is_some()));
             }
-            Integer::Time => match self.batch.times() {
-                Times::Absolute(times) => return Integers { values: self.block(times), valid: None },
-                Times::Offsets { base, offsets } => {
-                    for (value, offset) in values.iter_mut().zip(self.block(offsets)) {
-                        *value = base.wrapping_add(i64::from(*offset));
-                    }
-                    return Integers { values, valid: None };
-                }
-            },
+            Integer::Time => return Integers { values: self.numbers(self.batch.times(), values), valid: None },
             Integer::Column(column) => match self.batch.column(*column) {
-                Column::I64 { values, validity } => {
+                Column::I64 { values: numbers, validity } => {
                     let valid = validity.map(|bits| {
                         expand(&bits[self.start / 8..], valid);
                         &*valid
                     });
-                    return Integers { values: self.block(values), valid };
+                    return Integers { values: self.numbers(numbers, values), valid };
                 }
                 _ => mismatch(*column, "i64"),
             },
@@ -304,6 +296,18 @@ impl<'b> Walk<'_, 'b> {
             Column::Str { dictionary, indices } => (dictionary, indices),
             _ => mismatch(column, "string"),
         }
+    }
+
+    /// The numbers of these rows: where they stand, or in `block`.
+    fn numbers<'s>(self, numbers: Numbers<'b>, block: &'s mut [i64]) -> &'s [i64]
+    where
+        'b: 's,
+    {
+        if let Numbers::Whole(values) = numbers {
+            return self.block(values);
+        }
+        numbers.read(self.start..self.start + self.rows, block);
+        block
     }
 
     fn block<T>(self, column: &[T]) -> &[T] {

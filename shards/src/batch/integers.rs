@@ -1,0 +1,167 @@
+//! Integers of a batch, one for each row, in the shortest of three forms: times and columns.
+//!
+//! The numbers of one batch are often close together: sensors have small numbers, and times follow each other. Then the rows
+//! have offsets of 16 or 32 bits. (Frame of reference: Goldstein et al., "Compressing relations and indexes", ICDE 1998; here
+//! without comparisons, as numbers that have their high bits in common.) How they are written is `vectors`'.
+
+use std::ops::Range;
+
+use super::vectors::Rows;
+
+/// See the module.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Integers<'a> {
+    /// As they are.
+    Whole(&'a [i64]),
+    /// Row `i` has `base + offsets[i]`, which is an `i64` whatever the offset.
+    Offsets16 {
+        /// What is common to all.
+        base: i64,
+        /// One for each row.
+        offsets: &'a [u16],
+    },
+    /// As [`Integers::Offsets16`].
+    Offsets32 {
+        /// What is common to all.
+        base: i64,
+        /// One for each row.
+        offsets: &'a [u32],
+    },
+}
+
+impl Integers<'_> {
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Integers::Whole(values) => values.len(),
+            Integers::Offsets16 { offsets, .. } => offsets.len(),
+            Integers::Offsets32 { offsets, .. } => offsets.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number in row `row`.
+    #[inline(always)]
+    pub fn get(&self, row: usize) -> i64 {
+        match self {
+            Integers::Whole(values) => values[row],
+            Integers::Offsets16 { base, offsets } => base.wrapping_add(i64::from(offsets[row])),
+            Integers::Offsets32 { base, offsets } => base.wrapping_add(i64::from(offsets[row])),
+        }
+    }
+
+    /// Copies the numbers of `rows`, of which there are as many as `into` has places.
+    pub fn read(&self, rows: Range<usize>, into: &mut [i64]) {
+        match self {
+            Integers::Whole(values) => into.copy_from_slice(&values[rows]),
+            Integers::Offsets16 { base, offsets } => widen(*base, &offsets[rows], into),
+            Integers::Offsets32 { base, offsets } => widen(*base, &offsets[rows], into),
+        }
+    }
+}
+
+/// `base` and each of the offsets.
+fn widen<T: Copy + Into<i64>>(base: i64, offsets: &[T], into: &mut [i64]) {
+    assert_eq!(offsets.len(), into.len());
+    into.iter_mut().zip(offsets).for_each(|(into, &offset)| *into = base.wrapping_add(offset.into()));
+}
+
+/// The form that integers are written in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Form {
+    /// As they are.
+    Whole,
+    /// As offsets of 16 bits from the number given.
+    Offsets16(i64),
+    /// As offsets of 32 bits.
+    Offsets32(i64),
+}
+
+impl Form {
+    /// The form of times, which lie between these two; whatever they are without rows.
+    pub fn of_range(min: i64, max: i64) -> Form {
+        match max.checked_sub(min) {
+            Some(span) if span <= i64::from(u16::MAX) => Form::Offsets16(min),
+            Some(span) if span <= i64::from(u32::MAX) => Form::Offsets32(min),
+            _ => Form::Whole,
+        }
+    }
+
+    /// The form of the values of some rows: by the bits in which they differ. That takes exclusive and inclusive ors alone,
+    /// which are vector instructions everywhere; comparisons of 64-bit numbers are not.
+    pub fn of(values: &[i64], rows: Rows<'_>) -> Form {
+        let first = match rows.only {
+            None => values.first(),
+            Some(only) => only.first().map(|&row| &values[row as usize]),
+        };
+        let first = first.copied().unwrap_or(0);
+        let differing = match rows.only {
+            None => values.iter().fold(0, |bits, value| bits | (value ^ first)),
+            Some(only) => only.iter().fold(0, |bits, &row| bits | (values[row as usize] ^ first)),
+        };
+        let common = |bits: u32| first >> bits << bits;
+        match u64::BITS - differing.cast_unsigned().leading_zeros() {
+            0..=16 => Form::Offsets16(common(16)),
+            17..=32 => Form::Offsets32(common(32)),
+            _ => Form::Whole,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(values: &[i64]) -> Form {
+        Form::of(values, Rows { count: values.len(), only: None })
+    }
+
+    #[test]
+    fn the_form_is_the_shortest_that_holds_all() {
+        assert_eq!(form(&[]), Form::Offsets16(0));
+        assert_eq!(form(&[0, 65_535]), Form::Offsets16(0));
+        assert_eq!(form(&[0, 65_536]), Form::Offsets32(0));
+        assert_eq!(form(&[-1, -65_536]), Form::Offsets16(-65_536));
+        assert_eq!(form(&[7 << 40, (7 << 40) + 9]), Form::Offsets16(7 << 40));
+        assert_eq!(form(&[1 << 31, u32::MAX.into()]), Form::Offsets32(0));
+        assert_eq!(form(&[0, 1 << 32]), Form::Whole);
+        assert_eq!(form(&[-1, 0]), Form::Whole);
+        assert_eq!(form(&[i64::MIN, i64::MIN]), Form::Offsets16(i64::MIN));
+        assert_eq!(form(&[i64::MAX, i64::MAX - 65_535]), Form::Offsets16(i64::MAX - 65_535));
+        // Of the rows that are chosen alone.
+        assert_eq!(Form::of(&[i64::MIN, 5, 6], Rows { count: 2, only: Some(&[1, 2]) }), Form::Offsets16(0));
+        assert_eq!(Form::of(&[5, i64::MIN, 70_000], Rows { count: 2, only: Some(&[0, 2]) }), Form::Offsets32(0));
+    }
+
+    #[test]
+    fn the_form_of_a_range_is_by_its_length() {
+        assert_eq!(Form::of_range(70_000, 70_000 + 65_535), Form::Offsets16(70_000));
+        assert_eq!(Form::of_range(70_000, 70_000 + 65_536), Form::Offsets32(70_000));
+        assert_eq!(Form::of_range(-1, i64::from(u32::MAX)), Form::Whole);
+        assert_eq!(Form::of_range(i64::MIN, i64::MAX), Form::Whole);
+        assert_eq!(Form::of_range(i64::MAX, i64::MIN), Form::Whole);
+    }
+
+    #[test]
+    fn every_form_is_read_alike() {
+        let (base, rows) = (-70_000, 0..5);
+        let (short, long) = ([0, 65_535, 1, 2, 3_u16], [0, 65_535, 1, 2, 3_u32]);
+        let whole: Vec<i64> = short.iter().map(|&offset| base + i64::from(offset)).collect();
+        let forms = [
+            Integers::Whole(&whole),
+            Integers::Offsets16 { base, offsets: &short },
+            Integers::Offsets32 { base, offsets: &long },
+        ];
+        for integers in forms {
+            assert_eq!((integers.len(), integers.is_empty()), (5, false));
+            assert_eq!(rows.clone().map(|row| integers.get(row)).collect::<Vec<_>>(), whole);
+            let mut some = [0; 3];
+            integers.read(1..4, &mut some);
+            assert_eq!(some, whole[1..4]);
+        }
+    }
+}
