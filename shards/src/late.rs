@@ -24,16 +24,9 @@ pub struct LateRows {
 impl LateRows {
     /// The rows `events` of `batch`.
     pub fn of(batch: &BatchView<'_>, events: &[u32]) -> LateRows {
-        let stamp = batch.stamp();
-        let position = LanePosition {
-            producer: stamp.producer,
-            lane: stamp.lane,
-            first_row: stamp.first_row,
-            row_numbers: batch.row_numbers(),
-        };
-        let times = batch.times();
+        let (position, times) = (LanePosition::of(batch), batch.times());
         LateRows {
-            lane: stamp.lane,
+            lane: position.lane,
             row_numbers: events.iter().map(|&event| position.row(event)).collect(),
             times: events.iter().map(|&event| times.get(event as usize)).collect(),
             columns: (0..batch.columns()).map(|index| take(&batch.column(index), events)).collect(),

@@ -62,6 +62,21 @@ impl Integers<'_> {
             Integers::Offsets32 { base, offsets } => widen(*base, &offsets[rows], into),
         }
     }
+
+    /// Copies the numbers of some rows, of which there are as many as `into` has places.
+    pub fn gather(&self, rows: &[u32], into: &mut [i64]) {
+        assert_eq!(rows.len(), into.len());
+        let places = into.iter_mut().zip(rows.iter().map(|&row| row as usize));
+        match self {
+            Integers::Whole(values) => places.for_each(|(into, row)| *into = values[row]),
+            Integers::Offsets16 { base, offsets } => {
+                places.for_each(|(into, row)| *into = base.wrapping_add(offsets[row].into()));
+            }
+            Integers::Offsets32 { base, offsets } => {
+                places.for_each(|(into, row)| *into = base.wrapping_add(offsets[row].into()));
+            }
+        }
+    }
 }
 
 /// `base` and each of the offsets.
@@ -162,6 +177,8 @@ mod tests {
             let mut some = [0; 3];
             integers.read(1..4, &mut some);
             assert_eq!(some, whole[1..4]);
+            integers.gather(&[4, 0, 1], &mut some);
+            assert_eq!(some, [whole[4], whole[0], whole[1]]);
         }
     }
 }

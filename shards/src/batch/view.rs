@@ -115,31 +115,32 @@ impl<'a> BatchView<'a> {
 
 impl<'a> Column<'a> {
     fn of(column: &fb::Column<'a>) -> Column<'a> {
-        if let Some(data) = column.data_as_i64_column() {
-            Column::I64 { values: Integers::Whole(slice(data.values())), validity: data.validity().map(slice) }
-        } else if let Some(data) = column.data_as_i64_offsets_column() {
-            let base = data.base();
-            let values = match (data.offsets16(), data.offsets32()) {
-                (Some(offsets), _) => Integers::Offsets16 { base, offsets: slice(offsets) },
-                (None, offsets) => Integers::Offsets32 { base, offsets: offsets.map(slice).unwrap_or_default() },
-            };
-            Column::I64 { values, validity: data.validity().map(slice) }
-        } else if let Some(data) = column.data_as_f64_column() {
-            Column::F64(slice(data.values()))
-        } else if let Some(data) = column.data_as_bool_column() {
-            Column::Bool(slice(data.values()))
-        } else if let Some(data) = column.data_as_string_column() {
-            Column::Str {
+        // The type is asked for once: this is done for every block of events.
+        let found = match column.data_type() {
+            fb::ColumnData::I64Column => column.data_as_i64_column().map(|data| {
+                let values = Integers::Whole(slice(data.values()));
+                Column::I64 { values, validity: data.validity().map(slice) }
+            }),
+            fb::ColumnData::I64OffsetsColumn => column.data_as_i64_offsets_column().map(|data| {
+                let base = data.base();
+                let values = match (data.offsets16(), data.offsets32()) {
+                    (Some(offsets), _) => Integers::Offsets16 { base, offsets: slice(offsets) },
+                    (None, offsets) => Integers::Offsets32 { base, offsets: offsets.map(slice).unwrap_or_default() },
+                };
+                Column::I64 { values, validity: data.validity().map(slice) }
+            }),
+            fb::ColumnData::F64Column => column.data_as_f64_column().map(|data| Column::F64(slice(data.values()))),
+            fb::ColumnData::BoolColumn => column.data_as_bool_column().map(|data| Column::Bool(slice(data.values()))),
+            fb::ColumnData::StringColumn => column.data_as_string_column().map(|data| Column::Str {
                 dictionary: StrDictionary { text: data.text(), offsets: slice(data.offsets()) },
                 indices: match (data.indices16(), data.indices32()) {
                     (Some(indices), _) => Indices::U16(slice(indices)),
-                    (None, Some(indices)) => Indices::U32(slice(indices)),
-                    (None, None) => Indices::U32(&[]),
+                    (None, indices) => Indices::U32(indices.map(slice).unwrap_or_default()),
                 },
-            }
-        } else {
-            unreachable!("verification refuses columns of unknown types")
-        }
+            }),
+            _ => None,
+        };
+        found.unwrap_or_else(|| unreachable!("verification refuses columns of unknown types"))
     }
 }
 

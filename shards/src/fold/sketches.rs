@@ -7,7 +7,7 @@ use super::field_states::FieldStates;
 use super::kernels::state_words;
 use super::pane_ring::PaneRing;
 use crate::batch::columns::bit;
-use crate::batch::wire::{Column, Indices, Integers, StrDictionary};
+use crate::batch::wire::{BatchView, Column, Indices, Integers, StrDictionary};
 use corefold_aggregator::aggregate::{MinMaxText, Position, hash_value, top_key};
 use corefold_aggregator::layout::StateKind;
 use corefold_aggregator::rows::{Side, Sides};
@@ -29,7 +29,14 @@ pub struct LanePosition<'a> {
     pub row_numbers: Option<&'a [u32]>,
 }
 
-impl LanePosition<'_> {
+impl<'a> LanePosition<'a> {
+    /// Where the events of `batch` stand.
+    pub fn of(batch: &BatchView<'a>) -> LanePosition<'a> {
+        let stamp = batch.stamp();
+        let row_numbers = batch.row_numbers();
+        LanePosition { producer: stamp.producer, lane: stamp.lane, first_row: stamp.first_row, row_numbers }
+    }
+
     /// Ordinal in the lane of row `event` of this batch.
     pub fn row(&self, event: u32) -> u64 {
         self.first_row + u64::from(self.row_numbers.map_or(event, |numbers| numbers[event as usize]))

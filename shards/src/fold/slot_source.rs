@@ -2,7 +2,7 @@
 //!
 //! How a group without a slot gets one is not here.
 
-use super::block::Events;
+use super::block::{BLOCK_EVENTS, Events};
 use super::group_table::{GroupTable, NO_SLOT};
 use crate::batch::Integers;
 use crate::batch::columns::bit;
@@ -69,6 +69,11 @@ impl SlotSource for IntSlots<'_> {
                 }
             },
             (Events::Run(events), _) => find_each(events.map(|event| self.slot(table, event)), slots),
+            (Events::List(events), None) => {
+                let mut keys = [0; BLOCK_EVENTS];
+                self.values.gather(events, &mut keys[..events.len()]);
+                table.find_ints(&keys[..events.len()], |key| key, slots)
+            }
             (Events::List(events), _) => find_each(events.iter().map(|&event| self.slot(table, event as usize)), slots),
         }
     }

@@ -445,14 +445,6 @@ impl ViewFold {
         if block.pending().is_empty() {
             return;
         }
-        let stamp = batch.stamp();
-        let position = LanePosition {
-            producer: stamp.producer,
-            lane: stamp.lane,
-            first_row: stamp.first_row,
-            row_numbers: batch.row_numbers(),
-        };
-        let times = batch.times();
         if !self.fields.iter().any(|states| states.counts_rows) {
             count_rows(block);
         }
@@ -467,6 +459,7 @@ impl ViewFold {
                 }
             }
             if !states.others.is_empty() {
+                let (position, times) = (LanePosition::of(batch), batch.times());
                 let time_of = |event: u32| times.get(event as usize);
                 fold_others(block, states, &column, reader, &position, time_of, &mut self.ring);
             }
