@@ -26,7 +26,7 @@ runs=(
   "fold-key-types 40 fold --param key=i64,string --repeats 3"
   "fold-shards 90 fold-shards --param keys=uniform,zipf routing=hash,round-robin"
   "fold-wal 30 fold-wal"
-  "latency-load 130 latency --param rate=1M,2M,5M,10M events=10M device_block=192k"
+  "latency-load 130 latency --param rate=1M,2M,5M,10M events=10M device_block=104k"
   "result-latency 140 result-latency --param pull_interval=10ms,50ms,100ms --repeats 3"
   "engine-arrow 60 engine --param durability=none,os,sync"
   "engine-formats 90 engine --param format=arrow,parquet,csv,ndjson events=5M --repeats 3"

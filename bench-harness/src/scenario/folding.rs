@@ -142,15 +142,62 @@ impl Prepared for PreparedFolding {
     }
 }
 
-/// A view of one shard with a coordinator behind it, without threads.
-struct OneShard<'a> {
+/// The view of one shard, without anything around it.
+pub(super) struct ShardFold<'a> {
     plan: &'a LocalPlan,
-    view: ViewFold,
-    coordinator: Coordinator,
+    pub(super) view: ViewFold,
+    /// Up to where the batches so far have promised that all has come.
+    pub(super) frontier: EventTime,
     partial: Partial,
+    /// Memory of the next archive.
     buffer: AlignedVec,
     late: Vec<u32>,
-    frontier: EventTime,
+}
+
+impl ShardFold<'_> {
+    pub(super) fn new(plan: &LocalPlan) -> ShardFold<'_> {
+        ShardFold {
+            plan,
+            view: ViewFold::new(plan.shards.views[0].clone()),
+            frontier: EventTime::MIN,
+            partial: Partial::default(),
+            buffer: AlignedVec::new(),
+            late: Vec::new(),
+        }
+    }
+
+    /// Checks and folds a batch.
+    pub(super) fn fold(&mut self, bytes: &[u8]) -> Result<(), BenchError> {
+        let stream = &self.plan.shards.streams[0];
+        let batch = UnverifiedBatch::new(bytes)
+            .verify(stream.fingerprint, &stream.fields)
+            .map_err(BenchError::failed("a batch is refused"))?;
+        self.frontier = self.frontier.max(batch.stamp().frontier);
+        self.view.fold(&batch, &mut self.late).map_err(BenchError::failed("the fold refuses a batch"))?;
+        Ok(())
+    }
+
+    /// Gives every pane below `up_to` to `sink`, archived; the sink gives memory for the next archive.
+    pub(super) fn hand_over(
+        &mut self,
+        up_to: EventTime,
+        mut sink: impl FnMut(AlignedVec) -> Result<AlignedVec, BenchError>,
+    ) -> Result<(), BenchError> {
+        let mut from = PaneCursor::START;
+        while let Some(next) = self.view.write_partial(0, from, up_to, PARTIAL_ROWS, &mut self.partial) {
+            let archived = self.partial.archive(std::mem::take(&mut self.buffer));
+            self.view.return_sides(&mut self.partial);
+            self.buffer = sink(archived.map_err(BenchError::failed("a partial cannot be archived"))?)?;
+            from = next;
+        }
+        Ok(())
+    }
+}
+
+/// A shard with a coordinator behind it, without threads.
+struct OneShard<'a> {
+    shard: ShardFold<'a>,
+    coordinator: Coordinator,
     digest: Digest,
     handed: Duration,
     emitted: Duration,
@@ -158,15 +205,9 @@ struct OneShard<'a> {
 
 impl OneShard<'_> {
     fn new(plan: &LocalPlan) -> OneShard<'_> {
-        let shard = &plan.shards.views[0];
         OneShard {
-            plan,
-            view: ViewFold::new(shard.clone()),
-            coordinator: Coordinator::new(vec![shard.plan.clone()], 1),
-            partial: Partial::default(),
-            buffer: AlignedVec::new(),
-            late: Vec::new(),
-            frontier: EventTime::MIN,
+            shard: ShardFold::new(plan),
+            coordinator: Coordinator::new(vec![plan.shards.views[0].plan.clone()], 1),
             digest: Digest::default(),
             handed: Duration::ZERO,
             emitted: Duration::ZERO,
@@ -174,37 +215,26 @@ impl OneShard<'_> {
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<(), BenchError> {
-        let stream = &self.plan.shards.streams[0];
-        let batch = UnverifiedBatch::new(bytes)
-            .verify(stream.fingerprint, &stream.fields)
-            .map_err(BenchError::failed("a batch is refused"))?;
-        let frontier = batch.stamp().frontier;
-        self.view.fold(&batch, &mut self.late).map_err(BenchError::failed("the fold refuses a batch"))?;
-        if frontier > self.frontier {
-            self.frontier = frontier;
-            self.hand_over()?;
-        }
-        Ok(())
+        let before = self.shard.frontier;
+        self.shard.fold(bytes)?;
+        if self.shard.frontier > before { self.hand_over() } else { Ok(()) }
     }
 
     /// What a pull does, if the frontier has passed a pane.
     fn hand_over(&mut self) -> Result<(), BenchError> {
-        self.coordinator.on_frontier(0, self.frontier);
-        let Some(up_to) = self.coordinator.start_pull() else { return Ok(()) };
+        let Self { shard, coordinator, .. } = self;
+        coordinator.on_frontier(0, shard.frontier);
+        let Some(up_to) = coordinator.start_pull() else { return Ok(()) };
         let began = Instant::now();
-        let mut from = PaneCursor::START;
-        while let Some(next) = self.view.write_partial(0, from, up_to, PARTIAL_ROWS, &mut self.partial) {
-            let archived = self.partial.archive(std::mem::take(&mut self.buffer));
-            self.view.return_sides(&mut self.partial);
-            self.buffer = archived.map_err(BenchError::failed("a partial cannot be archived"))?;
-            self.coordinator.on_partial(0, &self.buffer).map_err(BenchError::failed("the coordinator"))?;
-            from = next;
-        }
-        self.coordinator.on_pulled(0, up_to);
+        shard.hand_over(up_to, |bytes| {
+            coordinator.on_partial(0, &bytes).map_err(BenchError::failed("the coordinator"))?;
+            Ok(bytes)
+        })?;
+        coordinator.on_pulled(0, up_to);
         let merged = Instant::now();
         self.handed += merged - began;
-        self.digest.join(emit(&mut self.coordinator)?);
-        self.view.release(up_to);
+        self.digest.join(emit(coordinator)?);
+        shard.view.release(up_to);
         self.emitted += merged.elapsed();
         Ok(())
     }

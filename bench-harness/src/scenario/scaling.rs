@@ -8,18 +8,14 @@
 use super::cores::Cores;
 use super::digest::Digest;
 use super::events::Events;
-use super::folding::emit;
+use super::folding::{ShardFold, emit};
 use super::params::{ParamSpec, Params};
 use super::{BenchError, Metric, Prepared, Round, Scenario, Setting};
 use super::{question, reference};
 use crate::local::plan::LocalPlan;
 use corefold_aggregator::coordinator::Coordinator;
-use corefold_aggregator::partial::Partial;
-use corefold_aggregator::time::EventTime;
+use corefold_aggregator::time::{EventTime, WindowSpec};
 use corefold_shards::batch::{AlignedBytes, UnverifiedBatch};
-use corefold_shards::fold::pane::PaneCursor;
-use corefold_shards::fold::view_fold::ViewFold;
-use corefold_shards::shard::PARTIAL_ROWS;
 use rkyv::util::AlignedVec;
 use std::sync::Barrier;
 use std::time::Instant;
@@ -109,14 +105,15 @@ impl PreparedScaling {
                 let batches = share(if shards == 1 { (whole, &[]) } else { (whole, cut) }, shard, shards);
                 scope.spawn(move || {
                     let pin = cores.pin(shard);
-                    let mut shard_fold = ShardFold::new(plan, spare);
+                    let mut archiving = Archiving { shard: ShardFold::new(plan), partials: Vec::new(), spare };
+                    let window = &plan.shards.views[0].plan.spec.window;
                     // A thread without its core has failed; the others must not wait for it all the same.
                     barrier.wait();
                     let _pin = pin?;
                     let began = Instant::now();
-                    batches.into_iter().try_for_each(|bytes| shard_fold.take(bytes))?;
-                    shard_fold.hand_over(EventTime::MAX)?;
-                    Ok((began, Instant::now(), shard_fold.partials, shard_fold.spare))
+                    batches.into_iter().try_for_each(|bytes| archiving.take(bytes, window))?;
+                    archiving.hand_over(EventTime::MAX)?;
+                    Ok((began, Instant::now(), archiving.partials, archiving.spare))
                 })
             };
             let threads: Vec<_> = spare.iter_mut().take(shards).enumerate().map(begin).collect();
@@ -158,52 +155,29 @@ fn answer(plan: &LocalPlan, shards: Vec<&[AlignedVec]>) -> Result<Digest, BenchE
     emit(&mut coordinator)
 }
 
-/// One shard's view, and what it has archived.
-struct ShardFold<'a> {
-    plan: &'a LocalPlan,
-    view: ViewFold,
-    partial: Partial,
-    late: Vec<u32>,
-    frontier: EventTime,
+/// One shard, and what it has archived.
+struct Archiving<'a> {
+    shard: ShardFold<'a>,
     partials: Vec<AlignedVec>,
     spare: Vec<AlignedVec>,
 }
 
-impl ShardFold<'_> {
-    fn new(plan: &LocalPlan, spare: Vec<AlignedVec>) -> ShardFold<'_> {
-        ShardFold {
-            plan,
-            view: ViewFold::new(plan.shards.views[0].clone()),
-            partial: Partial::default(),
-            late: Vec::new(),
-            frontier: EventTime::MIN,
-            partials: Vec::new(),
-            spare,
-        }
-    }
-
-    fn take(&mut self, bytes: &[u8]) -> Result<(), BenchError> {
-        let stream = &self.plan.shards.streams[0];
-        let batch = UnverifiedBatch::new(bytes)
-            .verify(stream.fingerprint, &stream.fields)
-            .map_err(BenchError::failed("a batch is refused"))?;
-        self.view.fold(&batch, &mut self.late).map_err(BenchError::failed("the fold refuses a batch"))?;
-        let window = self.plan.shards.views[0].plan.spec.window;
-        let (before, frontier) = (self.frontier, batch.stamp().frontier);
-        self.frontier = before.max(frontier);
-        if window.open_from(before) < window.open_from(self.frontier) { self.hand_over(self.frontier) } else { Ok(()) }
+impl Archiving<'_> {
+    fn take(&mut self, bytes: &[u8], window: &WindowSpec) -> Result<(), BenchError> {
+        let before = self.shard.frontier;
+        self.shard.fold(bytes)?;
+        let frontier = self.shard.frontier;
+        if window.open_from(before) < window.open_from(frontier) { self.hand_over(frontier) } else { Ok(()) }
     }
 
     /// Archives every pane below `up_to`.
     fn hand_over(&mut self, up_to: EventTime) -> Result<(), BenchError> {
-        let mut from = PaneCursor::START;
-        while let Some(next) = self.view.write_partial(0, from, up_to, PARTIAL_ROWS, &mut self.partial) {
-            let archived = self.partial.archive(self.spare.pop().unwrap_or_default());
-            self.view.return_sides(&mut self.partial);
-            self.partials.push(archived.map_err(BenchError::failed("a partial cannot be archived"))?);
-            from = next;
-        }
-        self.view.release(up_to);
+        let Self { shard, partials, spare } = self;
+        shard.hand_over(up_to, |bytes| {
+            partials.push(bytes);
+            Ok(spare.pop().unwrap_or_default())
+        })?;
+        shard.view.release(up_to);
         Ok(())
     }
 }
