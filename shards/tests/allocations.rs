@@ -325,7 +325,7 @@ impl Front {
         let mut session = ServerSession::new(session_limits, now);
         let mut hello = Vec::new();
         let (producer, credentials, level) = ("p".to_owned(), Vec::new(), Level::Durable);
-        Hello { version: 2, lane: 0, fingerprint, level, attempt: 1, producer, credentials }.write(&mut hello);
+        Hello { version: 3, lane: 0, fingerprint, level, attempt: 1, producer, credentials }.write(&mut hello);
         assert!(matches!(read(&mut session, &hello, now, None), Some(ServerEvent::Hello(_))));
         let plan = LivePlan { delay_max: stream().delay_max, future_max: micros(SECOND), idle_max_ns: u64::MAX };
         let mut lanes = LiveLanes::new(vec![plan], [], 1, false, EventTime::MIN, 0);

@@ -225,13 +225,18 @@ fn batches() -> impl Strategy<Value = Vec<Vec<Event>>> {
         prop_oneof![Just(1_i64), Just(PANE), Just(3 * PANE)],
         prop_oneof![Just(2_i64), Just(400)],
         any::<bool>(),
+        // What keys and integers of one batch have in common, and how far they spread: in every form that a batch has for them.
+        (prop::sample::select(vec![0, -70_000, 1 << 40, i64::MIN]), prop::sample::select(vec![1_i64, 1 << 9, 1 << 40])),
+        prop_oneof![
+            Just(any::<i64>().boxed()),
+            Just((-5..5_i64).boxed()),
+            Just(((7_i64 << 40)..(7_i64 << 40) + 99_999).boxed())
+        ],
     );
-    let batch = shape.prop_flat_map(|(first, span, keys, with_nulls)| {
-        let key = prop::option::weighted(if with_nulls { 0.9 } else { 1.0 - f64::EPSILON }, 0..keys);
-        let int = prop::option::weighted(
-            if with_nulls { 0.9 } else { 1.0 - f64::EPSILON },
-            prop_oneof![any::<i64>(), -5..5_i64],
-        );
+    let batch = shape.prop_flat_map(|(first, span, keys, with_nulls, (base, step), int)| {
+        let key = (0..keys).prop_map(move |key| base + key * step);
+        let key = prop::option::weighted(if with_nulls { 0.9 } else { 1.0 - f64::EPSILON }, key);
+        let int = prop::option::weighted(if with_nulls { 0.9 } else { 1.0 - f64::EPSILON }, int);
         vec((first * PANE..first * PANE + span, key, int, doubles()), 0..700)
     });
     vec(batch, 1..6)

@@ -93,13 +93,15 @@ pub fn rows(entropy: &mut Entropy) -> ColumnSet {
     let mut set = ColumnSet::new(&stream().fields.iter().map(|field| field.kind).collect::<Vec<_>>());
     let base = *entropy.pick(&[0, 1_356_998_400_000_000, -1, EventTime::EARLIEST.0, EventTime::LATEST.0 - 90_000_000]);
     let span = *entropy.pick(&[0, 10, 3_000_000, 90_000_000]);
+    let integers =
+        *entropy.pick(&[&[0, 1, -1, 7, i64::MAX, i64::MIN][..], &[0, 7, -9], &[70_000, -70_000], &[9 << 40]]);
     for _ in 0..entropy.index(40) {
         set.times.push(base + entropy.between(0, span));
         let text = *entropy.pick(&["", "a", "abc", "é", "__other__", "a longer text than fits", "\u{10ffff}"]);
         let full = entropy.chance(0.8);
         // A dictionary of a few texts has room.
         let _ = set.columns[0].push_str(full.then_some(text.as_bytes()));
-        set.columns[1].push_i64(entropy.chance(0.8).then(|| *entropy.pick(&[0, 1, -1, 7, i64::MAX, i64::MIN])));
+        set.columns[1].push_i64(entropy.chance(0.8).then(|| *entropy.pick(integers)));
         let floats = [0.0, -0.0, 1.5, -2.25, 1e300, -1e300, 5e-324, 0.1, f64::INFINITY, f64::NEG_INFINITY];
         set.columns[2].push_f64(entropy.chance(0.8).then(|| *entropy.pick(&floats)));
         set.columns[3].push_bool(entropy.chance(0.8).then(|| entropy.chance(0.5)));

@@ -150,7 +150,7 @@ pub(super) struct ShardFold<'a> {
     pub(super) frontier: EventTime,
     partial: Partial,
     /// Memory of the next archive.
-    buffer: AlignedVec,
+    pub(super) buffer: AlignedVec,
     late: Vec<u32>,
 }
 

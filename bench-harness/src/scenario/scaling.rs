@@ -106,6 +106,7 @@ impl PreparedScaling {
                 scope.spawn(move || {
                     let pin = cores.pin(shard);
                     let mut archiving = Archiving { shard: ShardFold::new(plan), partials: Vec::new(), spare };
+                    archiving.shard.buffer = archiving.spare.pop().unwrap_or_default();
                     let window = &plan.shards.views[0].plan.spec.window;
                     // A thread without its core has failed; the others must not wait for it all the same.
                     barrier.wait();
@@ -113,7 +114,9 @@ impl PreparedScaling {
                     let began = Instant::now();
                     batches.into_iter().try_for_each(|bytes| archiving.take(bytes, window))?;
                     archiving.hand_over(EventTime::MAX)?;
-                    Ok((began, Instant::now(), archiving.partials, archiving.spare))
+                    let end = Instant::now();
+                    archiving.spare.push(archiving.shard.buffer);
+                    Ok((began, end, archiving.partials, archiving.spare))
                 })
             };
             let threads: Vec<_> = spare.iter_mut().take(shards).enumerate().map(begin).collect();

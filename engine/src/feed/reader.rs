@@ -12,7 +12,7 @@ use crate::links::Shared;
 use crate::profile::timeline::Stage;
 use crate::source::error::SourceError;
 use crate::source::plan::ReadPlan;
-use crate::source::{LaneReader, open};
+use crate::source::{BlockMemory, LaneReader, open_with};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -111,13 +111,15 @@ impl Reader {
 
     fn open_all(&self, lane: &mut usize) -> Result<Vec<OpenLane>, SourceError> {
         let mut open_lanes = Vec::with_capacity(self.lanes.len());
+        let memory = BlockMemory::new();
         for (index, source) in self.lanes.iter().enumerate() {
             if source.start.ended {
                 continue;
             }
             *lane = index;
             let name = &source.input.name;
-            let reader = guarded(name, || open(&source.input, &self.plans[source.plan], source.start.position))?;
+            let reader =
+                guarded(name, || open_with(&source.input, &self.plans[source.plan], source.start.position, &memory))?;
             let bytes = reader.bytes_read();
             self.shared.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
             open_lanes.push(OpenLane { index, reader, sequence: source.start.sequence, bytes });

@@ -29,11 +29,16 @@ const MAGIC: &[u8; 6] = b"ARROW1";
 const TRAILER_SIZE: u64 = 10;
 
 /// Opens an Arrow lane at row `position`.
-pub(super) fn open(input: &Input, plan: &ReadPlan, position: u64) -> Result<Box<dyn LaneReader>, SourceError> {
+pub(super) fn open(
+    input: &Input,
+    plan: &ReadPlan,
+    position: u64,
+    memory: &BlockMemory,
+) -> Result<Box<dyn LaneReader>, SourceError> {
     let path = &input.name;
     let (layout, source): (_, Box<dyn BatchSource>) = match file_with_footer(input)? {
         Some(file) => {
-            let file = IpcFile::open(path, file)?;
+            let file = IpcFile::open(path, file, memory)?;
             let layout = ArrowLayout::new(path, &file.schema, plan)?;
             let source = file.read_columns(layout.projection.clone())?;
             (layout, Box::new(source))
@@ -52,7 +57,7 @@ pub(super) fn open(input: &Input, plan: &ReadPlan, position: u64) -> Result<Box<
 /// The schema of an Arrow input, which can be opened afterwards.
 pub(super) fn schema(input: &Input) -> Result<SchemaRef, SourceError> {
     match file_with_footer(input)? {
-        Some(file) => Ok(IpcFile::open(&input.name, file)?.schema),
+        Some(file) => Ok(IpcFile::open(&input.name, file, &BlockMemory::new())?.schema),
         None => Ok(StreamHead::read(&input.name, input.peek_bytes()?)?.schema),
     }
 }
@@ -107,7 +112,7 @@ struct IpcFile {
 }
 
 impl IpcFile {
-    fn open(path: &str, file: File) -> Result<IpcFile, SourceError> {
+    fn open(path: &str, file: File, memory: &BlockMemory) -> Result<IpcFile, SourceError> {
         let size = file.metadata().map_err(|error| SourceError::io(path, "read", error))?.len();
         let mut trailer = [0; TRAILER_SIZE as usize];
         let trailer_start = size.checked_sub(TRAILER_SIZE).ok_or_else(|| corrupt(path, "it has no footer"))?;
@@ -139,7 +144,7 @@ impl IpcFile {
         let blocks =
             checked(footer.recordBatches().map(|blocks| blocks.iter().copied().collect()).unwrap_or_default())?;
         let decoder = Decoder::new(path, schema.clone(), footer.version());
-        let (path, memory) = (path.to_owned(), BlockMemory::new());
+        let (path, memory) = (path.to_owned(), memory.clone());
         Ok(IpcFile { path, file, schema, decoder, dictionaries, blocks, memory, next: 0, bytes_read: 0 })
     }
 

@@ -9,11 +9,12 @@ use arrow_buffer::Buffer;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 
-/// Most blocks that are kept; as many are alive at a time at most, as a rule far fewer.
+/// Most blocks that are kept. All of them were alive at the same time once, so this at most doubles what blocks take.
 const SPARES_MAX: usize = 16;
 
-/// See the module.
-pub(super) struct BlockMemory {
+/// See the module. One for all files that one thread reads; clones share what is kept.
+#[derive(Clone)]
+pub struct BlockMemory {
     spares: Receiver<Vec<u8>>,
     home: Sender<Vec<u8>>,
 }
@@ -26,6 +27,7 @@ struct Block {
 
 impl BlockMemory {
     /// Nothing is kept yet.
+    #[expect(clippy::new_without_default, reason = "which memory is shared is to be seen")]
     pub fn new() -> BlockMemory {
         let (home, spares) = crossbeam_channel::bounded(SPARES_MAX);
         BlockMemory { spares, home }
@@ -86,5 +88,14 @@ mod tests {
         let blocks: Vec<Buffer> = (0..2 * SPARES_MAX).map(|at| memory.share(vec![at as u8])).collect();
         drop(memory);
         assert!(blocks.iter().zip(0..).all(|(block, at)| block.as_slice() == [at]));
+    }
+
+    #[test]
+    fn only_so_many_blocks_are_kept() {
+        let memory = BlockMemory::new();
+        let blocks: Vec<Buffer> = (0..2 * SPARES_MAX).map(|_| memory.share(vec![0; 100])).collect();
+        drop(blocks);
+        let kept = (0..2 * SPARES_MAX).map(|_| memory.take(0).unwrap()).filter(|bytes| bytes.capacity() > 0).count();
+        assert_eq!(kept, SPARES_MAX);
     }
 }

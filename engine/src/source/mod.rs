@@ -37,6 +37,7 @@ use self::schema::ArrowLayout;
 use self::text_chunks::{Limits, Records, TextChunks, TextReader};
 
 pub use self::arrow_stream::ArrowStream;
+pub use self::block_memory::BlockMemory;
 
 /// `[+-]digits` as an integer of 64 bits.
 pub fn read_i64(text: &[u8]) -> Option<i64> {
@@ -128,6 +129,16 @@ enum Layout {
 /// Text positions are bytes of the uncompressed text: a plain file is read from there, a compressed one or a pipe
 /// is read up to there first. Parquet and Arrow positions say a row and are to be taken from chunks only.
 pub fn open(input: &Input, plan: &Arc<ReadPlan>, position: u64) -> Result<Box<dyn LaneReader>, SourceError> {
+    open_with(input, plan, position, &BlockMemory::new())
+}
+
+/// As [`open`], for one of several inputs that share the memory of what is read.
+pub fn open_with(
+    input: &Input,
+    plan: &Arc<ReadPlan>,
+    position: u64,
+    memory: &BlockMemory,
+) -> Result<Box<dyn LaneReader>, SourceError> {
     match input.format {
         Format::Csv | Format::Ndjson => {
             let limits = Limits::new(plan.rows_max());
@@ -137,7 +148,7 @@ pub fn open(input: &Input, plan: &Arc<ReadPlan>, position: u64) -> Result<Box<dy
             }
             Ok(Box::new(TextReader::new(lane, chunks, input)))
         }
-        Format::Arrow => arrow::open(input, plan, position),
+        Format::Arrow => arrow::open(input, plan, position, memory),
         Format::Parquet => parquet::open(input, plan, position),
     }
 }

@@ -130,7 +130,7 @@ impl Encoder {
     fn choose_forms(&mut self, columns: &ColumnSet, rows: Rows<'_>) {
         self.forms.clear();
         self.forms.extend(columns.columns.iter().map(|column| match column {
-            ColumnData::I64 { values, .. } => Form::of(values, rows),
+            ColumnData::I64 { values, validity } => Form::of(values, nulls(validity), rows),
             _ => Form::Whole,
         }));
     }

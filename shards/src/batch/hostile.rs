@@ -55,13 +55,13 @@ fn the_honest_batch_passes_and_reads_like_the_encoders() {
     assert_eq!(check(bytes.as_slice()), Ok(ordinary));
 }
 
-/// One lie each, and the sentence it meets.
 /// A column of so many offsets in either form, all of them as large as they can be.
 fn offsets(base: i64, short: Option<usize>, long: Option<usize>) -> Data {
     let (offsets16, offsets32) = (short.map(|rows| vec![u16::MAX; rows]), long.map(|rows| vec![u32::MAX; rows]));
     Data::Offsets { base, offsets16, offsets32, validity: None }
 }
 
+/// One lie each, and the sentence it meets.
 #[test]
 fn each_lie_is_named() {
     type Lie = fn(&mut Parts);

@@ -1,11 +1,13 @@
-//! Integers of a batch, one for each row, in the shortest of three forms: times and columns.
+//! Integers of a batch, one for each row, in one of three forms: times and columns.
 //!
 //! The numbers of one batch are often close together: sensors have small numbers, and times follow each other. Then the rows
-//! have offsets of 16 or 32 bits. (Frame of reference: Goldstein et al., "Compressing relations and indexes", ICDE 1998; here
-//! without comparisons, as numbers that have their high bits in common.) How they are written is `vectors`'.
+//! have offsets of 16 or 32 bits. (Frame of reference: Goldstein et al., "Compressing relations and indexes", ICDE 1998. The
+//! form of a column is chosen without comparisons, which is quick and not always the shortest.) How they are written is
+//! `vectors`'.
 
 use std::ops::Range;
 
+use super::columns::{Bitmap, bit};
 use super::vectors::Rows;
 
 /// See the module.
@@ -62,21 +64,6 @@ impl Integers<'_> {
             Integers::Offsets32 { base, offsets } => widen(*base, &offsets[rows], into),
         }
     }
-
-    /// Copies the numbers of some rows, of which there are as many as `into` has places.
-    pub fn gather(&self, rows: &[u32], into: &mut [i64]) {
-        assert_eq!(rows.len(), into.len());
-        let places = into.iter_mut().zip(rows.iter().map(|&row| row as usize));
-        match self {
-            Integers::Whole(values) => places.for_each(|(into, row)| *into = values[row]),
-            Integers::Offsets16 { base, offsets } => {
-                places.for_each(|(into, row)| *into = base.wrapping_add(offsets[row].into()));
-            }
-            Integers::Offsets32 { base, offsets } => {
-                places.for_each(|(into, row)| *into = base.wrapping_add(offsets[row].into()));
-            }
-        }
-    }
 }
 
 /// `base` and each of the offsets.
@@ -97,31 +84,45 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// The form of times, which lie between these two; whatever they are without rows.
+    /// The form of times, which lie between these two; the latest is before the earliest if there are none.
     pub fn of_range(min: i64, max: i64) -> Form {
-        match max.checked_sub(min) {
-            Some(span) if span <= i64::from(u16::MAX) => Form::Offsets16(min),
-            Some(span) if span <= i64::from(u32::MAX) => Form::Offsets32(min),
+        match max.saturating_sub(min) {
+            span if span <= i64::from(u16::MAX) => Form::Offsets16(min),
+            span if span <= i64::from(u32::MAX) => Form::Offsets32(min),
             _ => Form::Whole,
         }
     }
 
-    /// The form of the values of some rows: by the bits in which they differ. That takes exclusive and inclusive ors alone,
-    /// which are vector instructions everywhere; comparisons of 64-bit numbers are not.
-    pub fn of(values: &[i64], rows: Rows<'_>) -> Form {
-        let first = match rows.only {
-            None => values.first(),
-            Some(only) => only.first().map(|&row| &values[row as usize]),
-        };
-        let first = first.copied().unwrap_or(0);
-        let differing = match rows.only {
-            None => values.iter().fold(0, |bits, value| bits | (value ^ first)),
-            Some(only) => only.iter().fold(0, |bits, &row| bits | (values[row as usize] ^ first)),
-        };
-        let common = |bits: u32| first >> bits << bits;
-        match u64::BITS - differing.cast_unsigned().leading_zeros() {
-            0..=16 => Form::Offsets16(common(16)),
-            17..=32 => Form::Offsets32(common(32)),
+    /// The form of the values of some rows, those that are null aside.
+    pub fn of(values: &[i64], nulls: Option<&Bitmap>, rows: Rows<'_>) -> Form {
+        let value = |&row: &u32| values[row as usize];
+        match (nulls.map(Bitmap::as_bytes), rows.only) {
+            (None, None) => Form::of_numbers(values.iter().copied()),
+            (None, Some(only)) => Form::of_numbers(only.iter().map(value)),
+            (Some(valid), None) => {
+                let is_there = |&(row, _): &(usize, &i64)| bit(valid, row);
+                Form::of_numbers(values.iter().enumerate().filter(is_there).map(|(_, &value)| value))
+            }
+            (Some(valid), Some(only)) => {
+                Form::of_numbers(only.iter().filter(|row| bit(valid, **row as usize)).map(value))
+            }
+        }
+    }
+
+    /// By the bits in which numbers differ, or, where some are negative, by how far they are from zero. That takes exclusive
+    /// and inclusive ors alone, which are vector instructions everywhere; comparisons of 64-bit numbers are not.
+    fn of_numbers(mut numbers: impl Iterator<Item = i64>) -> Form {
+        let size = |number: i64| number ^ (number >> 63);
+        let first = numbers.next().unwrap_or(0);
+        let start = (0, size(first));
+        let (differing, sizes) =
+            numbers.fold(start, |(differing, sizes), number| (differing | (number ^ first), sizes | size(number)));
+        let [differing, sizes] = [differing, sizes].map(|bits| u64::BITS - bits.cast_unsigned().leading_zeros());
+        match (differing, sizes) {
+            (..=16, _) => Form::Offsets16(first >> 16 << 16),
+            (_, ..=15) => Form::Offsets16(i16::MIN.into()),
+            (..=32, _) => Form::Offsets32(first >> 32 << 32),
+            (_, ..=31) => Form::Offsets32(i32::MIN.into()),
             _ => Form::Whole,
         }
     }
@@ -132,11 +133,11 @@ mod tests {
     use super::*;
 
     fn form(values: &[i64]) -> Form {
-        Form::of(values, Rows { count: values.len(), only: None })
+        Form::of(values, None, Rows { count: values.len(), only: None })
     }
 
     #[test]
-    fn the_form_is_the_shortest_that_holds_all() {
+    fn the_form_is_short_if_high_bits_are_common_or_numbers_are_small() {
         assert_eq!(form(&[]), Form::Offsets16(0));
         assert_eq!(form(&[0, 65_535]), Form::Offsets16(0));
         assert_eq!(form(&[0, 65_536]), Form::Offsets32(0));
@@ -144,12 +145,28 @@ mod tests {
         assert_eq!(form(&[7 << 40, (7 << 40) + 9]), Form::Offsets16(7 << 40));
         assert_eq!(form(&[1 << 31, u32::MAX.into()]), Form::Offsets32(0));
         assert_eq!(form(&[0, 1 << 32]), Form::Whole);
-        assert_eq!(form(&[-1, 0]), Form::Whole);
         assert_eq!(form(&[i64::MIN, i64::MIN]), Form::Offsets16(i64::MIN));
         assert_eq!(form(&[i64::MAX, i64::MAX - 65_535]), Form::Offsets16(i64::MAX - 65_535));
-        // Of the rows that are chosen alone.
-        assert_eq!(Form::of(&[i64::MIN, 5, 6], Rows { count: 2, only: Some(&[1, 2]) }), Form::Offsets16(0));
-        assert_eq!(Form::of(&[5, i64::MIN, 70_000], Rows { count: 2, only: Some(&[0, 2]) }), Form::Offsets32(0));
+        assert_eq!(form(&[i64::MIN, i64::MAX]), Form::Whole);
+        // On both sides of zero.
+        assert_eq!(form(&[-32_768, 0, 32_767]), Form::Offsets16(-32_768));
+        assert_eq!(form(&[-32_769, 0]), Form::Offsets32(i32::MIN.into()));
+        assert_eq!(form(&[-1, 32_768]), Form::Offsets32(i32::MIN.into()));
+        assert_eq!(form(&[i32::MIN.into(), i32::MAX.into()]), Form::Offsets32(i32::MIN.into()));
+        assert_eq!(form(&[-1, 1 << 31]), Form::Whole);
+    }
+
+    #[test]
+    fn only_rows_that_are_there_decide() {
+        let chosen = |only| Rows { count: 2, only: Some(only) };
+        assert_eq!(Form::of(&[i64::MIN, 5, 6], None, chosen(&[1, 2])), Form::Offsets16(0));
+        assert_eq!(Form::of(&[5, i64::MIN, 70_000], None, chosen(&[0, 2])), Form::Offsets32(0));
+        let mut valid = Bitmap::new();
+        [true, false, true].into_iter().for_each(|bit| valid.push(bit));
+        let far = [7 << 40, 0, (7 << 40) + 9];
+        assert_eq!(Form::of(&far, Some(&valid), Rows { count: 3, only: None }), Form::Offsets16(7 << 40));
+        assert_eq!(Form::of(&far, Some(&valid), chosen(&[1, 2])), Form::Offsets16(7 << 40));
+        assert_eq!(Form::of(&far, None, chosen(&[1, 2])), Form::Whole);
     }
 
     #[test]
@@ -158,7 +175,7 @@ mod tests {
         assert_eq!(Form::of_range(70_000, 70_000 + 65_536), Form::Offsets32(70_000));
         assert_eq!(Form::of_range(-1, i64::from(u32::MAX)), Form::Whole);
         assert_eq!(Form::of_range(i64::MIN, i64::MAX), Form::Whole);
-        assert_eq!(Form::of_range(i64::MAX, i64::MIN), Form::Whole);
+        assert_eq!(Form::of_range(i64::MAX, i64::MIN), Form::Offsets16(i64::MAX), "no rows");
     }
 
     #[test]
@@ -177,8 +194,6 @@ mod tests {
             let mut some = [0; 3];
             integers.read(1..4, &mut some);
             assert_eq!(some, whole[1..4]);
-            integers.gather(&[4, 0, 1], &mut some);
-            assert_eq!(some, [whole[4], whole[0], whole[1]]);
         }
     }
 }

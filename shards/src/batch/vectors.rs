@@ -56,9 +56,9 @@ impl TimeRange {
         Ok(range)
     }
 
-    /// The shortest form that holds every time.
+    /// The form that holds every time.
     pub fn form(self) -> Form {
-        if self.max < self.min { Form::Offsets16(self.min) } else { Form::of_range(self.min, self.max) }
+        Form::of_range(self.min, self.max)
     }
 }
 
@@ -170,7 +170,7 @@ impl<'a> Vectors<'a> {
         rows: Rows<'_>,
         form: Form,
     ) -> Result<(), EncodeError> {
-        // An offset is below two to the power of its bits, so nothing of it is cut.
+        // The offset of a row that is not null is below two to the power of its bits: nothing of it is cut.
         match form {
             Form::Whole => return self.append_chosen(table, entry, values, rows),
             Form::Offsets16(base) => {

@@ -2,7 +2,7 @@
 //!
 //! How a group without a slot gets one is not here.
 
-use super::block::{BLOCK_EVENTS, Events};
+use super::block::Events;
 use super::group_table::{GroupTable, NO_SLOT};
 use crate::batch::Integers;
 use crate::batch::columns::bit;
@@ -69,11 +69,16 @@ impl SlotSource for IntSlots<'_> {
                 }
             },
             (Events::Run(events), _) => find_each(events.map(|event| self.slot(table, event)), slots),
-            (Events::List(events), None) => {
-                let mut keys = [0; BLOCK_EVENTS];
-                self.values.gather(events, &mut keys[..events.len()]);
-                table.find_ints(&keys[..events.len()], |key| key, slots)
-            }
+            // The table sees the rows as keys, and looks where they stand no further ahead than it fetches.
+            (Events::List(events), None) => match self.values {
+                Integers::Whole(keys) => table.find_ints(events, |event| keys[event as usize], slots),
+                Integers::Offsets16 { base, offsets } => {
+                    table.find_ints(events, |event| base.wrapping_add(offsets[event as usize].into()), slots)
+                }
+                Integers::Offsets32 { base, offsets } => {
+                    table.find_ints(events, |event| base.wrapping_add(offsets[event as usize].into()), slots)
+                }
+            },
             (Events::List(events), _) => find_each(events.iter().map(|&event| self.slot(table, event as usize)), slots),
         }
     }

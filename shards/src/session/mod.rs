@@ -18,8 +18,8 @@ pub use server::{Admission, Received, ServerEvent, ServerSession};
 
 use crate::batch::wire::LOCAL_PRODUCER;
 
-/// Version of the protocol that this code speaks.
-pub const PROTOCOL_VERSION: u32 = 2;
+/// Version of the protocol that this code speaks. Since 3 batches may have integers as offsets; nothing else differs from 2.
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Oldest version that a server still speaks to clients that ask for it.
 pub const PROTOCOL_VERSION_MIN: u32 = 1;

@@ -90,6 +90,35 @@ fn a_batch_without_rows_still_carries_its_stamp() {
     assert!(view.times().is_empty());
 }
 
+/// Few bytes are the point of the forms, so which one is written is held, too.
+#[test]
+fn integers_that_are_close_together_take_few_bytes() {
+    let size_of = |base: i64, span: i64, null: bool| {
+        let mut set = ColumnSet::new(&[FieldType::I64]);
+        for row in 0..1_000 {
+            set.times.push(row);
+            set.columns[0].push_i64((!null || row != 7).then_some(base + row % 2 * span));
+        }
+        let mut bytes = AlignedBytes::new();
+        encode(&set, FINGERPRINT, &Stamp::of_lane(1, 2, 3), &mut bytes).unwrap();
+        (bytes.len() - 2_000) / 1_000
+    };
+    for null in [false, true] {
+        for (base, span, bytes) in [
+            (0, 65_535, 2),
+            (7 << 40, 65_535, 2),
+            (-5, 10, 2),
+            (0, 65_536, 4),
+            (-40_000, 80_000, 4),
+            (7 << 40, 1 << 20, 4),
+            (0, 1 << 32, 8),
+            (i64::MIN, i64::MAX, 8),
+        ] {
+            assert_eq!(size_of(base, span, null), bytes, "{base} and {span} more, with a null: {null}");
+        }
+    }
+}
+
 /// 65,536 rows, and dictionaries on both sides of what 16-bit indices hold.
 #[test]
 fn the_longest_dictionaries_come_back() {

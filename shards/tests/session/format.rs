@@ -34,7 +34,7 @@ fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
 #[test]
 fn a_hello_is_as_written() {
     let mut payload = b"COREFOLD".to_vec();
-    payload.extend(2_u32.to_le_bytes());
+    payload.extend(3_u32.to_le_bytes());
     payload.extend(9_u32.to_le_bytes());
     payload.extend(0x1122_u64.to_le_bytes());
     payload.extend([1, 0, 0, 0, 0, 0, 0, 0]);
@@ -43,7 +43,7 @@ fn a_hello_is_as_written() {
     payload.extend(77_u64.to_le_bytes());
     payload.extend(b"nameabc\0");
     let hello = Hello {
-        version: 2,
+        version: 3,
         lane: 9,
         fingerprint: 0x1122,
         level: Level::Written,
@@ -60,7 +60,7 @@ fn a_hello_is_as_written() {
 
 #[test]
 fn a_welcome_is_as_written() {
-    let mut payload = 2_u32.to_le_bytes().to_vec();
+    let mut payload = 3_u32.to_le_bytes().to_vec();
     payload.extend(4096_u32.to_le_bytes());
     payload.extend([7_u64, 5, 8192, (-1_i64).cast_unsigned()].into_iter().flat_map(u64::to_le_bytes));
     payload.extend(60_000_u32.to_le_bytes());
@@ -70,7 +70,7 @@ fn a_welcome_is_as_written() {
     payload.extend([0; 2]);
     payload.extend(5_u32.to_le_bytes());
     let welcome = Welcome {
-        version: 2,
+        version: 3,
         batch_size_max: 4096,
         next: 7,
         durable: 5,

@@ -124,7 +124,7 @@ pub fn open_server(next: u64) -> ServerSession {
 pub fn welcome(next: u64, durable: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     let welcome = Welcome {
-        version: 2,
+        version: 3,
         batch_size_max: 4096,
         next,
         durable,

@@ -62,7 +62,7 @@ fn each_lie_of_a_batch_is_named() {
 fn each_lie_of_a_hello_is_named() {
     let mut bytes = Vec::new();
     let hello = Hello {
-        version: 2,
+        version: 3,
         lane: 3,
         fingerprint: FINGERPRINT,
         level: name().level,
@@ -79,7 +79,7 @@ fn each_lie_of_a_hello_is_named() {
     };
     assert_eq!(&honest[..8], &MAGIC);
     assert_eq!(lie(0, b'X').1, "the hello does not begin with COREFOLD");
-    assert_eq!(lie(8, 3), (Code::Version, "protocol version 3 is not spoken here, only 1 to 2".to_owned()));
+    assert_eq!(lie(8, 4), (Code::Version, "protocol version 4 is not spoken here, only 1 to 3".to_owned()));
     assert_eq!(lie(24, 3).1, "the hello asks for an unknown level");
     assert_eq!(lie(25, 1).1, "bytes that must be zero are not");
     assert_eq!(lie(32, 0).1, "the producer's name must have 1 to 256 bytes");
@@ -285,8 +285,8 @@ fn a_client_takes_what_it_can_keep() {
 }
 
 #[test]
-fn a_client_of_version_1_is_answered_in_it() {
-    for version in [1, 2] {
+fn a_client_of_an_older_version_is_answered_in_it() {
+    for version in [1, 2, 3] {
         let mut server = ServerSession::new(LIMITS, at(0));
         let (producer, credentials) = (name().producer, Vec::new());
         let mut hello = Vec::new();
