@@ -98,7 +98,8 @@ impl Groups {
     }
 
     /// Our slot for a shard's slot; `None` if it was never announced.
-    pub fn slot_of(&self, shard: usize, slot: u32) -> Option<u32> {
+    #[cfg(test)]
+    fn slot_of(&self, shard: usize, slot: u32) -> Option<u32> {
         self.maps[shard].get(slot as usize).copied().filter(|&ours| ours != UNMAPPED)
     }
 

@@ -211,15 +211,17 @@ impl View {
     }
 
     fn merge_rows(&mut self, shard: usize, partial: &mut PartialRef<'_>, pane: &mut Pane) -> Result<(), ViewError> {
+        // All or nothing: a pane never has slots without rows.
+        self.into.clear();
+        if let Err(slot) = self.groups.slots_of(shard, partial.slots, &mut self.into) {
+            return Err(self.unknown_slot(shard, slot));
+        }
         let is_first = pane.slots.is_empty();
         if !is_first {
             self.find_rows(PaneId(partial.pane), pane);
         }
-        self.into.clear();
-        for &slot in partial.slots {
-            let Some(ours) = self.groups.slot_of(shard, slot) else {
-                return Err(self.unknown_slot(shard, slot));
-            };
+        for into in &mut self.into {
+            let ours = *into;
             // A shard names each group once.
             let known = if is_first { NO_ROW } else { self.row_of[ours as usize] };
             let row = if known == NO_ROW { pane.slots.len() as u32 } else { known };
@@ -230,7 +232,7 @@ impl View {
                     self.row_of[ours as usize] = row;
                 }
             }
-            self.into.push(row);
+            *into = row;
         }
         if is_first {
             // The first partial of a pane becomes the pane.
@@ -361,4 +363,68 @@ fn fold_overflow(spec: &ViewSpec, groups: &Groups, slots: &mut Vec<u32>) -> Vec<
         slots.insert(at, OTHER_SLOT);
     }
     folded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::partial::Partial;
+    use crate::result::OutputColumn;
+    use crate::spec::{AggregateSpec, Function};
+    use crate::time::{Duration, WindowSpec};
+
+    fn view() -> View {
+        let fields = vec![Field { name: "k".into(), kind: FieldType::I64 }];
+        let stream = StreamSpec { name: "s".into(), time: "t".into(), delay_max: Duration::ZERO, fields };
+        let second = Duration::from_micros(1_000_000).expect("a second");
+        let spec = ViewSpec {
+            name: "v".into(),
+            by: vec![0],
+            window: WindowSpec::new(second, second, Duration::ZERO).expect("a window"),
+            aggregates: vec![AggregateSpec { name: "count".into(), function: Function::Count, field: None }],
+            groups_max: 1000,
+            overflow: Overflow::Fold,
+        };
+        View::new(ViewPlan::new(&stream, spec).expect("a plan"), 1)
+    }
+
+    /// One event for each of `slots` in `pane`; those below `announced` are announced, each with its number as key.
+    fn partial(view: &View, pane: i64, slots: &[u32], announced: u32) -> Partial {
+        let mut partial = Partial { pane, ..Partial::default() };
+        for slot in 1..announced {
+            let mut key = Vec::new();
+            crate::key::push_i64(&mut key, slot.into());
+            partial.announce(slot, &key);
+        }
+        let mut row = view.plan.layout.template.clone();
+        row[0] = 1;
+        slots.iter().for_each(|&slot| partial.push_row(&view.plan.layout, slot, &row, &Default::default(), 0));
+        partial
+    }
+
+    #[test]
+    fn a_partial_with_an_unknown_slot_changes_nothing() {
+        for few in [false, true] {
+            let mut view = view();
+            let all: Vec<u32> = (1..100).collect();
+            let known = partial(&view, 0, &all, 100);
+            view.merge(0, &mut known.by_ref()).expect("announced slots");
+            // Rows of few groups lie one after the other, those of many by slot.
+            let some = if few { &all[..3] } else { &all[..] };
+            let lie = partial(&view, 1, &[some, &[500]].concat(), 0);
+            let unknown = ViewError::UnknownSlot { view: "v".into(), shard: 0, slot: 500 };
+            assert_eq!(view.merge(0, &mut lie.by_ref()), Err(unknown));
+            let truth = partial(&view, 1, some, 0);
+            view.merge(0, &mut truth.by_ref()).expect("announced slots");
+            view.close_panes();
+            let mut counts = Vec::new();
+            let emitted = view.emit::<ViewError>(EventTime::MAX, &mut |rows| {
+                let OutputColumn::I64 { values, .. } = &rows.columns[3] else { panic!("counts are integers") };
+                counts.push(values.clone());
+                Ok(())
+            });
+            assert_eq!(emitted, Ok(()));
+            assert_eq!(counts, [vec![1; all.len()], vec![1; some.len()]]);
+        }
+    }
 }
