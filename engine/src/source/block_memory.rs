@@ -12,6 +12,9 @@ use crossbeam_channel::{Receiver, Sender};
 /// Most blocks that are kept. All of them were alive at the same time once, so this at most doubles what blocks take.
 const SPARES_MAX: usize = 16;
 
+/// Larger blocks are not kept: once one has been freed, glibc's allocator keeps memory of up to its size, for all threads.
+const SPARE_SIZE_MAX: usize = 1 << 20;
+
 /// See the module. One for all files that one thread reads; clones share what is kept.
 #[derive(Clone)]
 pub struct BlockMemory {
@@ -55,8 +58,10 @@ impl AsRef<[u8]> for Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // One too many is given back to the system.
-        let _ = self.home.try_send(std::mem::take(&mut self.bytes));
+        if self.bytes.capacity() <= SPARE_SIZE_MAX {
+            // One too many is given back to the system.
+            let _ = self.home.try_send(std::mem::take(&mut self.bytes));
+        }
     }
 }
 
@@ -97,5 +102,7 @@ mod tests {
         drop(blocks);
         let kept = (0..2 * SPARES_MAX).map(|_| memory.take(0).unwrap()).filter(|bytes| bytes.capacity() > 0).count();
         assert_eq!(kept, SPARES_MAX);
+        drop(memory.share(Vec::with_capacity(SPARE_SIZE_MAX + 1)));
+        assert_eq!(memory.take(0).unwrap().capacity(), 0, "too large to be kept");
     }
 }
