@@ -111,7 +111,7 @@ impl Reader {
 
     fn open_all(&self, lane: &mut usize) -> Result<Vec<OpenLane>, SourceError> {
         let mut open_lanes = Vec::with_capacity(self.lanes.len());
-        let memory = BlockMemory::new();
+        let memory = BlockMemory::default();
         for (index, source) in self.lanes.iter().enumerate() {
             if source.start.ended {
                 continue;

@@ -57,7 +57,7 @@ pub(super) fn open(
 /// The schema of an Arrow input, which can be opened afterwards.
 pub(super) fn schema(input: &Input) -> Result<SchemaRef, SourceError> {
     match file_with_footer(input)? {
-        Some(file) => Ok(IpcFile::open(&input.name, file, &BlockMemory::new())?.schema),
+        Some(file) => Ok(IpcFile::open(&input.name, file, &BlockMemory::default())?.schema),
         None => Ok(StreamHead::read(&input.name, input.peek_bytes()?)?.schema),
     }
 }

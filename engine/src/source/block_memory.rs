@@ -28,14 +28,15 @@ struct Block {
     home: Sender<Vec<u8>>,
 }
 
-impl BlockMemory {
+impl Default for BlockMemory {
     /// Nothing is kept yet.
-    #[expect(clippy::new_without_default, reason = "which memory is shared is to be seen")]
-    pub fn new() -> BlockMemory {
+    fn default() -> BlockMemory {
         let (home, spares) = crossbeam_channel::bounded(SPARES_MAX);
         BlockMemory { spares, home }
     }
+}
 
+impl BlockMemory {
     /// Empty memory with room for `size` bytes.
     pub fn take(&self, size: usize) -> Result<Vec<u8>, TryReserveError> {
         let mut bytes = self.spares.try_recv().unwrap_or_default();
@@ -71,7 +72,7 @@ mod tests {
 
     #[test]
     fn memory_comes_back_when_nothing_lies_in_it_any_more() {
-        let memory = BlockMemory::new();
+        let memory = BlockMemory::default();
         let mut bytes = memory.take(1000).unwrap();
         let place = bytes.as_ptr();
         bytes.extend_from_slice(b"in use");
@@ -89,7 +90,7 @@ mod tests {
 
     #[test]
     fn memory_outlives_the_file_it_was_read_from() {
-        let memory = BlockMemory::new();
+        let memory = BlockMemory::default();
         let blocks: Vec<Buffer> = (0..2 * SPARES_MAX).map(|at| memory.share(vec![at as u8])).collect();
         drop(memory);
         assert!(blocks.iter().zip(0..).all(|(block, at)| block.as_slice() == [at]));
@@ -97,7 +98,7 @@ mod tests {
 
     #[test]
     fn only_so_many_blocks_are_kept() {
-        let memory = BlockMemory::new();
+        let memory = BlockMemory::default();
         let blocks: Vec<Buffer> = (0..2 * SPARES_MAX).map(|_| memory.share(vec![0; 100])).collect();
         drop(blocks);
         let kept = (0..2 * SPARES_MAX).map(|_| memory.take(0).unwrap()).filter(|bytes| bytes.capacity() > 0).count();

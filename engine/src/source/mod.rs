@@ -129,7 +129,7 @@ enum Layout {
 /// Text positions are bytes of the uncompressed text: a plain file is read from there, a compressed one or a pipe
 /// is read up to there first. Parquet and Arrow positions say a row and are to be taken from chunks only.
 pub fn open(input: &Input, plan: &Arc<ReadPlan>, position: u64) -> Result<Box<dyn LaneReader>, SourceError> {
-    open_with(input, plan, position, &BlockMemory::new())
+    open_with(input, plan, position, &BlockMemory::default())
 }
 
 /// As [`open`], for one of several inputs that share the memory of what is read.
