@@ -111,15 +111,15 @@ impl Form {
 
     /// By the bits in which numbers differ, or, where some are negative, by how far they are from zero. That takes exclusive
     /// and inclusive ors alone, which are vector instructions everywhere; comparisons of 64-bit numbers are not.
-    fn of_numbers(mut numbers: impl Iterator<Item = i64>) -> Form {
-        let size = |number: i64| number ^ (number >> 63);
-        let first = numbers.next().unwrap_or(0);
-        let start = (0, size(first));
-        let (differing, sizes) =
-            numbers.fold(start, |(differing, sizes), number| (differing | (number ^ first), sizes | size(number)));
-        let [differing, sizes] = [differing, sizes].map(|bits| u64::BITS - bits.cast_unsigned().leading_zeros());
-        match (differing, sizes) {
-            (..=16, _) => Form::Offsets16(first >> 16 << 16),
+    fn of_numbers(numbers: impl Iterator<Item = i64> + Clone) -> Form {
+        let size = |bits: i64| u64::BITS - bits.cast_unsigned().leading_zeros();
+        let first = numbers.clone().next().unwrap_or(0);
+        let differing = size(numbers.clone().fold(0, |bits, number| bits | (number ^ first)));
+        if differing <= 16 {
+            return Form::Offsets16(first >> 16 << 16);
+        }
+        let largest = size(numbers.fold(0, |bits, number| bits | (number ^ (number >> 63))));
+        match (differing, largest) {
             (_, ..=15) => Form::Offsets16(i16::MIN.into()),
             (..=32, _) => Form::Offsets32(first >> 32 << 32),
             (_, ..=31) => Form::Offsets32(i32::MIN.into()),
