@@ -80,7 +80,6 @@ impl ParserThread {
                 Task::Parse(chunk) => {
                     let index = self.lanes[lane];
                     let state = &mut states[index];
-                    state.columns.clear();
                     let parsed = catch(|| state.parser.parse(&chunk, &mut state.columns));
                     let parsed =
                         parsed.unwrap_or_else(|what| Err(SourceError::Damaged { path: chunk.name().to_owned(), what }));
@@ -101,6 +100,8 @@ impl ParserThread {
     fn encode(&self, index: usize, state: &mut PlanState, position_end: u64) -> Result<ParsedTask, SourceError> {
         let spare = || self.batch_spares.try_recv().unwrap_or_default();
         let encoded = state.maker.make(&self.plans[index], &state.columns, position_end, spare);
+        // What they share with a block of a file is the reader's again.
+        state.columns.clear();
         encoded.map(ParsedTask::Batch).map_err(|error| SourceError::Encode { what: error.to_string() })
     }
 

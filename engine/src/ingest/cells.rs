@@ -80,7 +80,7 @@ pub fn append(to: &mut ColumnSet, from: &ColumnSet) -> Result<(), NoRoom> {
             return Err(NoRoom);
         }
     }
-    to.times.extend_from_slice(&from.times);
+    to.times.own().extend_from_slice(&from.times);
     to.rejected += from.rejected;
     Ok(())
 }

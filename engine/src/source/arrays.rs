@@ -6,8 +6,10 @@ use arrow_array::array::AnyDictionaryArray;
 use arrow_array::cast::AsArray;
 use arrow_array::types::*;
 use arrow_array::{Array, ArrayRef};
-use arrow_buffer::NullBuffer;
+use arrow_buffer::{NullBuffer, ScalarBuffer};
 use arrow_schema::{DataType, TimeUnit};
+use corefold_shards::batch::columns;
+use std::sync::Arc;
 
 /// Whether the type holds text, directly or through a dictionary.
 pub(super) fn is_text(data_type: &DataType) -> bool {
@@ -55,8 +57,8 @@ pub(super) struct Integers<'a> {
 }
 
 enum Values<'a> {
-    Signed(&'a [i64]),
-    Unsigned(&'a [u64]),
+    Signed(&'a ScalarBuffer<i64>),
+    Unsigned(&'a ScalarBuffer<u64>),
     Narrow(Vec<i64>),
 }
 
@@ -82,17 +84,20 @@ impl Integers<'_> {
         })
     }
 
-    /// Appends all values; those that are no i64 wrap.
-    pub(super) fn extend_i64(&self, out: &mut Vec<i64>) {
+    /// Appends all values; those that are no i64 wrap. Where nothing is before them, the array's own are shared.
+    pub(super) fn append_to(&self, out: &mut columns::Values<i64>) {
+        let first = out.is_empty();
         match &self.values {
-            Values::Signed(values) => out.extend_from_slice(values),
-            Values::Narrow(values) => out.extend_from_slice(values),
+            Values::Signed(values) if first => out.share(Arc::new((*values).clone())),
+            Values::Signed(values) => out.own().extend_from_slice(values),
+            Values::Narrow(values) => out.own().extend_from_slice(values),
+            Values::Unsigned(values) if first => out.share(Arc::new(ScalarBuffer::from(values.inner().clone()))),
             Values::Unsigned(values) => out.extend(values.iter().map(|value| *value as i64)),
         }
     }
 
     /// Appends all values as doubles.
-    pub(super) fn extend_f64(&self, out: &mut Vec<f64>) {
+    pub(super) fn extend_f64(&self, out: &mut columns::Values<f64>) {
         match &self.values {
             Values::Signed(values) => out.extend(values.iter().map(|value| *value as f64)),
             Values::Narrow(values) => out.extend(values.iter().map(|value| *value as f64)),

@@ -7,9 +7,10 @@ use arrow_array::types::{Decimal128Type, Float16Type, Float32Type, Float64Type, 
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, TimeUnit as ArrowUnit};
 use corefold_aggregator::spec::FieldType;
-use corefold_shards::batch::columns::{ColumnData, ColumnSet, NULL_BOOL, NULL_INDEX};
+use corefold_shards::batch::columns::{ColumnData, ColumnSet, NULL_BOOL, NULL_INDEX, Values};
+use std::sync::Arc;
 
-use super::arrays::{entry_keys, for_each_text, integers, is_date, is_text};
+use super::arrays::{Integers, entry_keys, for_each_text, integers, is_date, is_text};
 use super::error::{Place, SourceError, quoted};
 use super::plan::{Nulls, OnError, ReadPlan};
 use super::schema::ArrowLayout;
@@ -123,7 +124,7 @@ fn shown(array: &ArrayRef, row: usize) -> String {
 }
 
 /// Appends event times, noting rows that have none.
-fn append_times(array: &ArrayRef, unit: Option<TimeUnit>, nulls: &Nulls, out: &mut Vec<i64>, faults: &mut Faults) {
+fn append_times(array: &ArrayRef, unit: Option<TimeUnit>, nulls: &Nulls, out: &mut Values<i64>, faults: &mut Faults) {
     let data_type = array.data_type();
     if is_text(data_type) {
         for_each_text(array, |row, text| {
@@ -152,18 +153,14 @@ fn append_times(array: &ArrayRef, unit: Option<TimeUnit>, nulls: &Nulls, out: &m
     let (Some(unit), Some(values)) = (unit, integers(array)) else {
         // `check_time` has refused such columns.
         (0..array.len()).for_each(|row| faults.note(row, None, ValueFault::NotType));
-        out.resize(out.len() + array.len(), 0);
+        out.extend(std::iter::repeat_n(0, array.len()));
         return;
     };
     let factor = if *data_type == DataType::Date32 { 86_400 } else { 1 };
-    if let Some(all) = values.signed()
-        && array.null_count() == 0
-        && factor == 1
-        && append_valid_times(all, unit, out)
-    {
+    if array.null_count() == 0 && factor == 1 && append_valid_times(&values, unit, out) {
         return;
     }
-    out.reserve(array.len());
+    out.own().reserve(array.len());
     for row in 0..array.len() {
         let parsed = match values.get(row) {
             None => Err(ValueFault::NullTime),
@@ -179,7 +176,8 @@ fn append_times(array: &ArrayRef, unit: Option<TimeUnit>, nulls: &Nulls, out: &m
 }
 
 /// The common case in loops that vectorise: no nulls, and all lie between a least and a greatest that are valid times.
-fn append_valid_times(values: &[i64], unit: TimeUnit, out: &mut Vec<i64>) -> bool {
+fn append_valid_times(integers: &Integers<'_>, unit: TimeUnit, out: &mut Values<i64>) -> bool {
+    let Some(values) = integers.signed() else { return false };
     // One bit above all that is used on either side of zero. Sums and unions are vectors everywhere, comparisons of 64-bit
     // numbers are not.
     let used = values.iter().fold(0, |used, &value| used | (value ^ (value >> 63)) as u64);
@@ -190,7 +188,7 @@ fn append_valid_times(values: &[i64], unit: TimeUnit, out: &mut Vec<i64>) -> boo
     match unit {
         TimeUnit::Second => out.extend(values.iter().map(|value| value * 1_000_000)),
         TimeUnit::Milli => out.extend(values.iter().map(|value| value * 1_000)),
-        TimeUnit::Micro => out.extend_from_slice(values),
+        TimeUnit::Micro => integers.append_to(out),
         TimeUnit::Nano => out.extend(values.iter().map(|value| value.div_euclid(1_000))),
     }
     true
@@ -237,10 +235,10 @@ fn append(array: &ArrayRef, nulls: &Nulls, data: &mut ColumnData) -> Result<(), 
 fn append_i64(array: &ArrayRef, data: &mut ColumnData) {
     // Dates are days, all else counts what the column says in microseconds.
     if is_date(array.data_type()) {
-        let (mut micros, mut faults) = (Vec::new(), Faults::default());
+        let (mut micros, mut faults) = (Values::new(), Faults::default());
         append_times(array, None, &Nulls::default(), &mut micros, &mut faults);
         let mut bad = faults.sorted().iter().copied().peekable();
-        for (row, value) in micros.into_iter().enumerate() {
+        for (row, &value) in micros.iter().enumerate() {
             data.push_i64(bad.next_if_eq(&(row as u32)).is_none().then_some(value));
         }
         return;
@@ -250,7 +248,7 @@ fn append_i64(array: &ArrayRef, data: &mut ColumnData) {
         if let Some(validity) = validity {
             (0..array.len()).for_each(|_| validity.push(true));
         }
-        source.extend_i64(values);
+        source.append_to(values);
         return;
     }
     for row in 0..array.len() {
@@ -258,15 +256,18 @@ fn append_i64(array: &ArrayRef, data: &mut ColumnData) {
     }
 }
 
-fn append_f64(array: &ArrayRef, out: &mut Vec<f64>) {
+fn append_f64(array: &ArrayRef, out: &mut Values<f64>) {
     let start = out.len();
     match array.data_type() {
-        DataType::Float64 => out.extend(array.as_primitive::<Float64Type>().values().iter().map(|value| clean(*value))),
+        DataType::Float64 => match array.as_primitive::<Float64Type>().values() {
+            values if out.is_empty() => out.share(Arc::new(values.clone())),
+            values => out.own().extend_from_slice(values),
+        },
         DataType::Float32 => {
-            out.extend(array.as_primitive::<Float32Type>().values().iter().map(|value| clean(f64::from(*value))));
+            out.extend(array.as_primitive::<Float32Type>().values().iter().map(|value| f64::from(*value)));
         }
         DataType::Float16 => {
-            out.extend(array.as_primitive::<Float16Type>().values().iter().map(|value| clean(value.to_f64())));
+            out.extend(array.as_primitive::<Float16Type>().values().iter().map(|value| value.to_f64()));
         }
         DataType::Decimal128(_, scale) => {
             let divisor = 10f64.powi(i32::from(*scale));
@@ -278,19 +279,13 @@ fn append_f64(array: &ArrayRef, out: &mut Vec<f64>) {
             }
         }
     }
-    if let Some(valid) = array.nulls() {
-        for (value, valid) in out[start..].iter_mut().zip(valid.iter()) {
+    if let Some(valid) = array.nulls().filter(|nulls| nulls.null_count() > 0) {
+        for (value, valid) in out.own()[start..].iter_mut().zip(valid.iter()) {
             if !valid {
                 *value = f64::NAN;
             }
         }
     }
-}
-
-/// One NaN and one zero.
-#[inline]
-fn clean(value: f64) -> f64 {
-    if value.is_nan() { f64::NAN } else { value + 0.0 }
 }
 
 fn append_text(array: &ArrayRef, nulls: &Nulls, data: &mut ColumnData) -> Result<(), ValueFault> {
@@ -310,11 +305,11 @@ fn append_text(array: &ArrayRef, nulls: &Nulls, data: &mut ColumnData) -> Result
     } else if let Some(array) = array.as_boolean_opt() {
         array.iter().for_each(|value| push(value.map(|value| if value { "true" } else { "false" })));
     } else if is_date(data_type) {
-        let (mut micros, mut faults) = (Vec::new(), Faults::default());
+        let (mut micros, mut faults) = (Values::new(), Faults::default());
         append_times(array, None, nulls, &mut micros, &mut faults);
         let mut bad = faults.sorted().iter().copied().peekable();
         let mut text = String::new();
-        for (row, value) in micros.into_iter().enumerate() {
+        for (row, &value) in micros.iter().enumerate() {
             if bad.next_if_eq(&(row as u32)).is_some() {
                 push(None);
                 continue;

@@ -4,7 +4,7 @@
 //! here.
 
 use corefold_aggregator::spec::FieldType;
-use corefold_shards::batch::columns::{ColumnData, DictionaryError};
+use corefold_shards::batch::columns::{ColumnData, DictionaryError, Values};
 
 use super::error::{Place, SourceError, quoted};
 use super::plan::Nulls;
@@ -91,9 +91,10 @@ pub(super) fn decode_times(
     chunk: &[u8],
     unit: Option<TimeUnit>,
     nulls: &Nulls,
-    out: &mut Vec<i64>,
+    out: &mut Values<i64>,
     faults: &mut Faults,
 ) {
+    let out = out.own();
     out.reserve(tokens.rows());
     for (row, span) in spans(tokens, 0).enumerate() {
         let text = tokens.text(chunk, span);

@@ -16,25 +16,31 @@ use corefold_engine::source::input::{Compression, Format, Input};
 use corefold_engine::source::open;
 use corefold_engine::source::parser::Parser;
 use corefold_engine::source::plan::ReadPlan;
-use corefold_shards::batch::columns::{ColumnData, ColumnSet, NULL_INDEX};
+use corefold_shards::batch::columns::{ColumnData, ColumnSet, bit};
+use corefold_shards::batch::{AlignedBytes, Column, Stamp, UnverifiedBatch, encode};
 
 /// One row as text: the time, then each field, `None` for null.
 pub type Row = (i64, Vec<Option<String>>);
 
-fn rows_of(columns: &ColumnSet) -> Vec<Row> {
-    let field = |column: &ColumnData, row: usize| match column {
-        ColumnData::I64 { values, validity } => {
-            validity.as_ref().is_none_or(|bits| bits.is_empty() || bits.get(row)).then(|| values[row].to_string())
+/// The rows as the engine gets them: of the batch that is made of the columns.
+fn rows_of(columns: &ColumnSet, fields: &[Field]) -> Vec<Row> {
+    let mut bytes = AlignedBytes::new();
+    encode(columns, 1, &Stamp::of_lane(0, 0, 0), &mut bytes).unwrap();
+    let batch = UnverifiedBatch::new(bytes.as_slice()).verify(1, fields).unwrap();
+    let value = |column: &Column<'_>, row: usize| match column {
+        Column::I64 { values, validity } => {
+            validity.is_none_or(|bits| bit(bits, row)).then(|| values.get(row).to_string())
         }
-        ColumnData::F64 { values } => (!values[row].is_nan()).then(|| values[row].to_string()),
-        ColumnData::Bool { values } => (values[row] < 2).then(|| (values[row] == 1).to_string()),
-        ColumnData::Str { dictionary, indices } => {
-            (indices[row] != NULL_INDEX).then(|| dictionary.get(indices[row]).to_owned())
+        Column::F64(values) => (!values[row].is_nan()).then(|| values[row].to_string()),
+        Column::Bool(values) => (values[row] < 2).then(|| (values[row] == 1).to_string()),
+        Column::Str { dictionary, indices } => {
+            let entry = indices.get(row);
+            (entry < dictionary.len()).then(|| dictionary.get(entry).to_owned())
         }
     };
-    (0..columns.rows())
-        .map(|row| (columns.times[row], columns.columns.iter().map(|column| field(column, row)).collect()))
-        .collect()
+    let columns: Vec<Column<'_>> = (0..batch.columns()).map(|index| batch.column(index)).collect();
+    let row = |row| (batch.times().get(row), columns.iter().map(|column| value(column, row)).collect());
+    (0..batch.rows()).map(row).collect()
 }
 
 /// All that came out of an input.
@@ -68,7 +74,7 @@ pub fn read_from(input: &Input, plan: &ReadPlan, position: u64) -> Result<Readin
                 assert!((0..dictionary.len() as u32).all(|entry| indices.contains(&entry)));
             }
         }
-        reading.batches.push((rows_of(&columns), chunk.position_end));
+        reading.batches.push((rows_of(&columns, &plan.fields), chunk.position_end));
         reading.rejected += columns.rejected;
         reading.first_rejection = reading.first_rejection.take().or(parser.take_first_rejection());
         spare = chunk.into_spare();

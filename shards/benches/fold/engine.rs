@@ -61,10 +61,10 @@ pub fn batches(columns: &Columns) -> Vec<AlignedBytes> {
     let mut set = ColumnSet::new(&[FieldType::I64, FieldType::F64]);
     let chunk = |start: usize| {
         let rows = start..columns.times.len().min(start + BATCH_ROWS);
-        set.times.clone_from(&columns.times[rows.clone()].to_vec());
+        set.times = columns.times[rows.clone()].to_vec().into();
         set.columns = vec![
-            ColumnData::I64 { values: columns.keys[rows.clone()].to_vec(), validity: None },
-            ColumnData::F64 { values: columns.values[rows].to_vec() },
+            ColumnData::I64 { values: columns.keys[rows.clone()].to_vec().into(), validity: None },
+            ColumnData::F64 { values: columns.values[rows].to_vec().into() },
         ];
         let watermark = if start == 0 { EventTime::MIN } else { EventTime(columns.times[start - 1]) };
         let stamp = Stamp {

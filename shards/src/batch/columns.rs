@@ -5,6 +5,7 @@
 use corefold_aggregator::spec::FieldType;
 
 pub use super::dictionary::{DICTIONARY_TEXT_MAX, Dictionary, DictionaryError};
+pub use super::values::{SharedValues, Values};
 
 /// Marks a null among the indices of a string column that is being filled.
 pub const NULL_INDEX: u32 = u32::MAX;
@@ -16,7 +17,7 @@ pub const NULL_BOOL: u8 = 2;
 #[derive(Clone, Debug)]
 pub struct ColumnSet {
     /// Event time of each row, microseconds since the epoch; only valid times may enter.
-    pub times: Vec<i64>,
+    pub times: Values<i64>,
     /// One column for each field of the stream, in its order, each as long as `times`.
     pub columns: Vec<ColumnData>,
     /// Rows that were skipped as bad input. Whoever makes the batch's stamp copies the count into it.
@@ -26,7 +27,11 @@ pub struct ColumnSet {
 impl ColumnSet {
     /// Empty columns of these types.
     pub fn new(kinds: &[FieldType]) -> ColumnSet {
-        ColumnSet { times: Vec::new(), columns: kinds.iter().map(|&kind| ColumnData::new(kind)).collect(), rejected: 0 }
+        ColumnSet {
+            times: Values::new(),
+            columns: kinds.iter().map(|&kind| ColumnData::new(kind)).collect(),
+            rejected: 0,
+        }
     }
 
     /// Forgets all rows and keeps the memory.
@@ -55,14 +60,14 @@ pub enum ColumnData {
     /// 64-bit integers.
     I64 {
         /// A null row holds any value; it is written as 0.
-        values: Vec<i64>,
+        values: Values<i64>,
         /// Which rows have a value; `None` when all have.
         validity: Option<Bitmap>,
     },
     /// Doubles.
     F64 {
-        /// NaN is null.
-        values: Vec<f64>,
+        /// NaN is null, any of them; it is written as one, and the negative zero as the other.
+        values: Values<f64>,
     },
     /// Truth values.
     Bool {
@@ -82,8 +87,8 @@ impl ColumnData {
     /// An empty column.
     pub fn new(kind: FieldType) -> ColumnData {
         match kind {
-            FieldType::I64 => ColumnData::I64 { values: Vec::new(), validity: None },
-            FieldType::F64 => ColumnData::F64 { values: Vec::new() },
+            FieldType::I64 => ColumnData::I64 { values: Values::new(), validity: None },
+            FieldType::F64 => ColumnData::F64 { values: Values::new() },
             FieldType::Bool => ColumnData::Bool { values: Vec::new() },
             FieldType::String => ColumnData::Str { dictionary: Dictionary::new(), indices: Vec::new() },
         }

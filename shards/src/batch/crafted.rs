@@ -65,7 +65,7 @@ pub fn honest() -> Parts {
         times: None,
         columns: vec![
             Data::I64 { values: vec![-1, 2, 0], validity: Some(vec![0b011]) },
-            Data::F64 { values: vec![0.5, -0.0, f64::NAN] },
+            Data::F64 { values: vec![0.5, -0.25, f64::NAN] },
             Data::Bool { values: vec![0, 1, 2] },
             Data::Str(Text {
                 offsets: vec![0, 4, 6],

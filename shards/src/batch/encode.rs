@@ -40,6 +40,8 @@ struct Subset {
     numbers: Vec<u32>,
     /// Old numbers of the used entries, in the order of their first use.
     used: Vec<u32>,
+    /// Where their texts start, and where the last one ends.
+    offsets: Vec<u32>,
 }
 
 /// [`Encoder::encode`] for a single batch.
@@ -122,7 +124,7 @@ impl Encoder {
         let Some(rows) = rows.only else { return };
         for (column, subset) in columns.columns.iter().zip(&mut self.subsets) {
             if let ColumnData::Str { dictionary, indices } = column {
-                subset.choose(dictionary.len(), indices, rows);
+                subset.choose(dictionary, indices, rows);
             }
         }
     }
@@ -201,14 +203,14 @@ impl Encoder {
                     }
                 }
                 ColumnData::F64 { values } => {
-                    vectors.append_chosen(table, fb::F64Column::VT_VALUES, values, rows)?;
+                    vectors.append_doubles((table, fb::F64Column::VT_VALUES), values, rows)?;
                 }
                 ColumnData::Bool { values } => {
-                    vectors.append_chosen(table, fb::BoolColumn::VT_VALUES, values, rows)?;
+                    vectors.append_chosen((table, fb::BoolColumn::VT_VALUES), values, rows)?;
                 }
                 ColumnData::Str { dictionary, indices } => match rows.only {
                     None => append_whole(dictionary, indices, table, vectors)?,
-                    Some(only) => subset.append(dictionary, indices, only, table, vectors)?,
+                    Some(_) => subset.append(dictionary, indices, rows, table, vectors)?,
                 },
             }
         }
@@ -328,26 +330,41 @@ fn append_whole(
     vectors.append_text(table, fb::StringColumn::VT_TEXT, dictionary.text().len(), [dictionary.text()].into_iter())?;
     // The mark of null is the greatest number, so the minimum turns it, and it alone, into the number of null.
     let null = dictionary.len() as u32;
-    if dictionary.len() <= DICTIONARY_16_MAX {
-        let out: &mut [u16] = vectors.append(table, fb::StringColumn::VT_INDICES16, indices.len())?;
-        out.iter_mut().zip(indices).for_each(|(out, &index)| *out = index.min(null) as u16);
+    append_indices((indices, Rows { count: indices.len(), only: None }), table, vectors, null, |index| index.min(null))
+}
+
+/// The numbers, in a dictionary of `entries`, of what some rows have.
+fn append_indices(
+    (indices, rows): (&[u32], Rows<'_>),
+    table: usize,
+    vectors: &mut Vectors<'_>,
+    entries: u32,
+    number: impl Fn(u32) -> u32,
+) -> Result<(), EncodeError> {
+    if entries as usize <= DICTIONARY_16_MAX {
+        let place = (table, fb::StringColumn::VT_INDICES16);
+        vectors.append_changed(place, indices, rows, |index| number(index) as u16)
     } else {
-        let out: &mut [u32] = vectors.append(table, fb::StringColumn::VT_INDICES32, indices.len())?;
-        out.iter_mut().zip(indices).for_each(|(out, &index)| *out = index.min(null));
+        vectors.append_changed((table, fb::StringColumn::VT_INDICES32), indices, rows, number)
     }
-    Ok(())
 }
 
 impl Subset {
-    fn choose(&mut self, entries: usize, indices: &[u32], rows: &[u32]) {
+    fn choose(&mut self, dictionary: &Dictionary, indices: &[u32], rows: &[u32]) {
         self.numbers.clear();
-        self.numbers.resize(entries, NULL_INDEX);
+        self.numbers.resize(dictionary.len(), NULL_INDEX);
         self.used.clear();
+        self.offsets.clear();
+        self.offsets.push(0);
+        let mut end = 0;
         for &row in rows {
             let index = indices[row as usize];
             if index != NULL_INDEX && self.numbers[index as usize] == NULL_INDEX {
                 self.numbers[index as usize] = self.used.len() as u32;
                 self.used.push(index);
+                // Less than the dictionary's own texts together, whose end fits.
+                end += dictionary.get(index).len() as u32;
+                self.offsets.push(end);
             }
         }
     }
@@ -357,30 +374,18 @@ impl Subset {
         &self,
         dictionary: &Dictionary,
         indices: &[u32],
-        rows: &[u32],
+        rows: Rows<'_>,
         table: usize,
         vectors: &mut Vectors<'_>,
     ) -> Result<(), EncodeError> {
-        let offsets: &mut [u32] = vectors.append(table, fb::StringColumn::VT_OFFSETS, self.used.len() + 1)?;
-        let mut end = 0;
-        for (offset, &entry) in offsets[1..].iter_mut().zip(&self.used) {
-            end += dictionary.get(entry).len() as u32;
-            *offset = end;
-        }
+        vectors.append_slice(table, fb::StringColumn::VT_OFFSETS, &self.offsets)?;
         let texts = self.used.iter().map(|&entry| dictionary.get(entry));
-        vectors.append_text(table, fb::StringColumn::VT_TEXT, end as usize, texts)?;
+        let size = self.offsets.last().map_or(0, |&end| end as usize);
+        vectors.append_text(table, fb::StringColumn::VT_TEXT, size, texts)?;
         let null = self.used.len() as u32;
-        let number = |row: u32| match indices[row as usize] {
+        append_indices((indices, rows), table, vectors, null, |index| match index {
             NULL_INDEX => null,
             index => self.numbers[index as usize],
-        };
-        if self.used.len() <= DICTIONARY_16_MAX {
-            let out: &mut [u16] = vectors.append(table, fb::StringColumn::VT_INDICES16, rows.len())?;
-            out.iter_mut().zip(rows).for_each(|(out, &row)| *out = number(row) as u16);
-        } else {
-            let out: &mut [u32] = vectors.append(table, fb::StringColumn::VT_INDICES32, rows.len())?;
-            out.iter_mut().zip(rows).for_each(|(out, &row)| *out = number(row));
-        }
-        Ok(())
+        })
     }
 }

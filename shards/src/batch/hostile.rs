@@ -41,7 +41,7 @@ fn the_honest_batch_passes_and_reads_like_the_encoders() {
     for value in [Some(-1), Some(2), None] {
         columns.columns[0].push_i64(value);
     }
-    for value in [Some(0.5), Some(-0.0), None] {
+    for value in [Some(0.5), Some(-0.25), None] {
         columns.columns[1].push_f64(value);
     }
     for value in [Some(false), Some(true), None] {

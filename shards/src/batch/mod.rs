@@ -18,6 +18,7 @@ mod hostile;
 mod integers;
 pub mod prune;
 pub mod split;
+mod values;
 mod vectors;
 mod verified;
 mod verify;

@@ -20,12 +20,26 @@ pub(super) struct Rows<'a> {
     pub only: Option<&'a [u32]>,
 }
 
+/// Values that are changed at a time, in the nearest cache.
+const BLOCK: usize = 512;
+
 impl Rows<'_> {
-    /// Writes `change(source[row])` for each row.
-    fn gather<S: Copy, T>(self, source: &[S], out: &mut [T], change: impl Fn(S) -> T) {
+    /// Appends `change(source[row])` for each row.
+    fn append<S: Copy, T: Pod>(self, source: &[S], out: &mut AlignedBytes, change: impl Fn(S) -> T) {
+        let mut block = [T::zeroed(); BLOCK];
         match self.only {
-            None => out.iter_mut().zip(source).for_each(|(out, &value)| *out = change(value)),
-            Some(rows) => out.iter_mut().zip(rows).for_each(|(out, &row)| *out = change(source[row as usize])),
+            None => {
+                for values in source.chunks(BLOCK) {
+                    block.iter_mut().zip(values).for_each(|(out, &value)| *out = change(value));
+                    out.extend(bytemuck::cast_slice(&block[..values.len()]));
+                }
+            }
+            Some(rows) => {
+                for rows in rows.chunks(BLOCK) {
+                    block.iter_mut().zip(rows).for_each(|(out, &row)| *out = change(source[row as usize]));
+                    out.extend(bytemuck::cast_slice(&block[..rows.len()]));
+                }
+            }
         }
     }
 }
@@ -45,7 +59,8 @@ impl TimeRange {
         let widen = |range: TimeRange, time: i64| TimeRange { min: range.min.min(time), max: range.max.max(time) };
         let nothing = TimeRange { min: EventTime::MAX.0, max: EventTime::MIN.0 };
         let range = match rows.only {
-            None => times.iter().fold(nothing, |range, &time| widen(range, time)),
+            None => TimeRange::of_close(times)
+                .unwrap_or_else(|| times.iter().fold(nothing, |range, &time| widen(range, time))),
             Some(only) => only.iter().fold(nothing, |range, &row| widen(range, times[row as usize])),
         };
         for micros in [range.min, range.max] {
@@ -54,6 +69,23 @@ impl TimeRange {
             }
         }
         Ok(range)
+    }
+
+    /// The range if all times are within 35 minutes of the first: differences of 32 bits, whose comparisons are vector
+    /// instructions everywhere.
+    fn of_close(times: &[i64]) -> Option<TimeRange> {
+        let &first = times.first()?;
+        let (mut cut, mut min, mut max) = (0, 0, 0);
+        for &time in times {
+            // It wraps only if a time is invalid, and then an end of the range is, or bits are cut.
+            let difference = time.wrapping_sub(first);
+            let short = difference as i32;
+            cut |= difference ^ i64::from(short);
+            min = min.min(short);
+            max = max.max(short);
+        }
+        let time = |short: i32| first.wrapping_add(short.into());
+        (cut == 0).then(|| TimeRange { min: time(min), max: time(max) })
     }
 
     /// The form that holds every time.
@@ -98,12 +130,6 @@ impl<'a> Vectors<'a> {
         Ok(())
     }
 
-    /// Appends a vector of `count` zeros and returns it for writing.
-    pub fn append<T: Pod>(&mut self, table: usize, entry: u16, count: usize) -> Result<&mut [T], EncodeError> {
-        self.start(table, entry, count, count * size_of::<T>())?;
-        Ok(self.out.extend_zeroed(count))
-    }
-
     /// Appends a vector by copying it.
     pub fn append_slice<T: Pod>(&mut self, table: usize, entry: u16, values: &[T]) -> Result<(), EncodeError> {
         self.start(table, entry, values.len(), size_of_val(values))?;
@@ -111,28 +137,45 @@ impl<'a> Vectors<'a> {
         Ok(())
     }
 
+    /// Appends `change(value)` of the values of some rows.
+    pub fn append_changed<S: Copy, T: Pod>(
+        &mut self,
+        (table, entry): (usize, u16),
+        values: &[S],
+        rows: Rows<'_>,
+        change: impl Fn(S) -> T,
+    ) -> Result<(), EncodeError> {
+        self.start(table, entry, rows.count, rows.count * size_of::<T>())?;
+        rows.append(values, self.out, change);
+        Ok(())
+    }
+
     /// Appends the values of some rows.
     pub fn append_chosen<T: Pod>(
         &mut self,
-        table: usize,
-        entry: u16,
+        place: (usize, u16),
         values: &[T],
         rows: Rows<'_>,
     ) -> Result<(), EncodeError> {
-        if rows.only.is_none() {
-            return self.append_slice(table, entry, values);
+        match rows.only {
+            None => self.append_slice(place.0, place.1, values),
+            Some(_) => self.append_changed(place, values, rows, |value| value),
         }
-        rows.gather(values, self.append(table, entry, rows.count)?, |value| value);
-        Ok(())
+    }
+
+    /// Appends the doubles of some rows: one NaN and one zero.
+    pub fn append_doubles(&mut self, place: (usize, u16), values: &[f64], rows: Rows<'_>) -> Result<(), EncodeError> {
+        // Adding zero turns the negative zero into the other one.
+        self.append_changed(place, values, rows, |value| if value.is_nan() { f64::NAN } else { value + 0.0 })
     }
 
     /// Appends the bits of some rows.
     pub fn append_bits(&mut self, table: usize, entry: u16, bits: &[u8], rows: Rows<'_>) -> Result<(), EncodeError> {
         let Some(only) = rows.only else { return self.append_slice(table, entry, bits) };
-        let out: &mut [u8] = self.append(table, entry, rows.count.div_ceil(8))?;
-        for (out, rows) in out.iter_mut().zip(only.chunks(8)) {
-            *out = rows.iter().rev().fold(0, |byte, &row| byte << 1 | u8::from(bit(bits, row as usize)));
-        }
+        let size = rows.count.div_ceil(8);
+        self.start(table, entry, size, size)?;
+        let byte = |rows: &[u32]| rows.iter().rev().fold(0, |byte, &row| byte << 1 | u8::from(bit(bits, row as usize)));
+        only.chunks(8).for_each(|rows| self.out.extend(&[byte(rows)]));
         Ok(())
     }
 
@@ -162,25 +205,20 @@ impl<'a> Vectors<'a> {
         self.append_integers((self.root, entry), &columns.times, rows, form)
     }
 
-    /// Appends integers of some rows in `form` as the field `entry` of the table at `table`.
+    /// Appends integers of some rows in `form`.
     pub fn append_integers(
         &mut self,
-        (table, entry): (usize, u16),
+        place: (usize, u16),
         values: &[i64],
         rows: Rows<'_>,
         form: Form,
     ) -> Result<(), EncodeError> {
         // The offset of a row that is not null is below two to the power of its bits: nothing of it is cut.
         match form {
-            Form::Whole => return self.append_chosen(table, entry, values, rows),
-            Form::Offsets16(base) => {
-                rows.gather(values, self.append(table, entry, rows.count)?, |value| value.wrapping_sub(base) as u16);
-            }
-            Form::Offsets32(base) => {
-                rows.gather(values, self.append(table, entry, rows.count)?, |value| value.wrapping_sub(base) as u32);
-            }
+            Form::Whole => self.append_chosen(place, values, rows),
+            Form::Offsets16(base) => self.append_changed(place, values, rows, |value| value.wrapping_sub(base) as u16),
+            Form::Offsets32(base) => self.append_changed(place, values, rows, |value| value.wrapping_sub(base) as u32),
         }
-        Ok(())
     }
 
     /// Appends what only a part of a batch has.
@@ -188,8 +226,51 @@ impl<'a> Vectors<'a> {
         let Some(only) = rows.only else { return Ok(()) };
         self.append_slice(self.root, fb::Batch::VT_ROW_NUMBERS, only)?;
         match high_waters {
-            Some(high_waters) => self.append_chosen(self.root, fb::Batch::VT_HIGH_WATERS, high_waters, rows),
+            Some(high_waters) => self.append_chosen((self.root, fb::Batch::VT_HIGH_WATERS), high_waters, rows),
             None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn range(times: &[i64]) -> Option<(i64, i64)> {
+        let range = TimeRange::of(times, Rows { count: times.len(), only: None });
+        range.ok().map(|range| (range.min, range.max))
+    }
+
+    proptest! {
+        #[test]
+        fn the_range_is_that_of_the_times_however_far_apart(
+            base in prop_oneof![
+                Just(EventTime::EARLIEST.0),
+                Just(EventTime::LATEST.0),
+                Just(0),
+                Just(i64::MIN),
+                Just(i64::MAX),
+                any::<i64>(),
+            ],
+            steps in proptest::collection::vec(
+                prop_oneof![-3..3_i64, i64::from(i32::MIN) - 1..=i64::from(i32::MAX) + 1, any::<i64>()],
+                1..20,
+            ),
+        ) {
+            let times: Vec<i64> = steps.iter().map(|step| base.wrapping_add(*step)).collect();
+            let ends = (times.iter().copied().min().unwrap_or(0), times.iter().copied().max().unwrap_or(0));
+            let valid = times.iter().all(|&time| EventTime(time).is_valid());
+            prop_assert_eq!(range(&times), valid.then_some(ends));
+        }
+    }
+
+    #[test]
+    fn a_range_of_32_bits_and_one_of_more() {
+        let (low, high) = (i64::from(i32::MIN), i64::from(i32::MAX));
+        for times in [&[0, low, high][..], &[0, low - 1, high], &[0, low, high + 1], &[low - 1, high + 1]] {
+            let ends = (times.iter().copied().min().unwrap_or(0), times.iter().copied().max().unwrap_or(0));
+            assert_eq!(range(times), Some(ends));
         }
     }
 }

@@ -151,17 +151,17 @@ fn columns_that_no_batch_may_hold_are_refused() {
         assert!(bytes.is_empty());
         error
     };
-    set.times = vec![0; 65_537];
+    set.times = vec![0; 65_537].into();
     assert_eq!(refusal(&set), EncodeError::TooManyRows { rows: 65_537, max: 65_536 });
-    set.times = vec![0, EventTime::LATEST.0 + 1];
+    set.times = vec![0, EventTime::LATEST.0 + 1].into();
     assert_eq!(refusal(&set), EncodeError::InvalidTime { micros: EventTime::LATEST.0 + 1 });
-    set.times = vec![EventTime::EARLIEST.0 - 1, 0];
+    set.times = vec![EventTime::EARLIEST.0 - 1, 0].into();
     assert_eq!(refusal(&set), EncodeError::InvalidTime { micros: EventTime::EARLIEST.0 - 1 });
 
     // Three columns of texts that are each within their limit.
     let mut set = ColumnSet::new(&[FieldType::String; 3]);
     let text = vec![b'x'; 100 << 20];
-    set.times = vec![0];
+    set.times = vec![0].into();
     for column in &mut set.columns {
         column.push_str(Some(&text)).unwrap();
     }
