@@ -13,7 +13,7 @@ use super::columns::{Bitmap, ColumnData, ColumnSet, Dictionary, NULL_INDEX};
 use super::error::EncodeError;
 use super::integers::Form;
 use super::split::Part;
-use super::vectors::{Rows, TimeRange, Vectors};
+use super::vectors::{Rows, TimeRange, Vectors, each};
 use super::wire::Stamp;
 use super::{BATCH_ALIGNMENT, BATCH_COLUMNS_MAX, BATCH_ROWS_MAX};
 
@@ -343,9 +343,9 @@ fn append_indices(
 ) -> Result<(), EncodeError> {
     if entries as usize <= DICTIONARY_16_MAX {
         let place = (table, fb::StringColumn::VT_INDICES16);
-        vectors.append_changed(place, indices, rows, |index| number(index) as u16)
+        vectors.append_changed(place, indices, rows, each(|index| number(index) as u16))
     } else {
-        vectors.append_changed((table, fb::StringColumn::VT_INDICES32), indices, rows, number)
+        vectors.append_changed((table, fb::StringColumn::VT_INDICES32), indices, rows, each(number))
     }
 }
 

@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use super::columns::{Bitmap, bit};
+use super::loops::differing_bits;
 use super::vectors::Rows;
 
 /// See the module.
@@ -97,7 +98,7 @@ impl Form {
     pub fn of(values: &[i64], nulls: Option<&Bitmap>, rows: Rows<'_>) -> Form {
         let value = |&row: &u32| values[row as usize];
         match (nulls.map(Bitmap::as_bytes), rows.only) {
-            (None, None) => Form::of_numbers(values.iter().copied()),
+            (None, None) => Form::of_all(values),
             (None, Some(only)) => Form::of_numbers(only.iter().map(value)),
             (Some(valid), None) => {
                 let is_there = |&(row, _): &(usize, &i64)| bit(valid, row);
@@ -109,17 +110,26 @@ impl Form {
         }
     }
 
-    /// By the bits in which numbers differ, or, where some are negative, by how far they are from zero. That takes exclusive
-    /// and inclusive ors alone, which are vector instructions everywhere; comparisons of 64-bit numbers are not.
+    fn of_all(values: &[i64]) -> Form {
+        let spread = || values.iter().fold(0, |bits, number| bits | (number ^ (number >> 63)));
+        Form::of_bits(values.first().copied().unwrap_or(0), differing_bits(values), spread)
+    }
+
     fn of_numbers(numbers: impl Iterator<Item = i64> + Clone) -> Form {
-        let size = |bits: i64| u64::BITS - bits.cast_unsigned().leading_zeros();
         let first = numbers.clone().next().unwrap_or(0);
-        let differing = size(numbers.clone().fold(0, |bits, number| bits | (number ^ first)));
-        if differing <= 16 {
+        let differing = numbers.clone().fold(0, |bits, number| bits | (number ^ first));
+        Form::of_bits(first, differing, || numbers.fold(0, |bits, number| bits | (number ^ (number >> 63))))
+    }
+
+    /// By the bits in which numbers differ from the first, or, where some are negative, by how far they are from zero (`spread`).
+    /// That takes exclusive and inclusive ors alone, which are vector instructions everywhere; comparisons of 64-bit numbers are
+    /// not.
+    fn of_bits(first: i64, differing: i64, spread: impl FnOnce() -> i64) -> Form {
+        let size = |bits: i64| u64::BITS - bits.cast_unsigned().leading_zeros();
+        if size(differing) <= 16 {
             return Form::Offsets16(first >> 16 << 16);
         }
-        let largest = size(numbers.fold(0, |bits, number| bits | (number ^ (number >> 63))));
-        match (differing, largest) {
+        match (size(differing), size(spread())) {
             (_, ..=15) => Form::Offsets16(i16::MIN.into()),
             (..=32, _) => Form::Offsets32(first >> 32 << 32),
             (_, ..=31) => Form::Offsets32(i32::MIN.into()),

@@ -16,6 +16,7 @@ pub mod fuzz;
 #[cfg(test)]
 mod hostile;
 mod integers;
+mod loops;
 pub mod prune;
 pub mod split;
 mod values;

@@ -8,6 +8,7 @@ use super::batch_generated::corefold::batch as fb;
 use super::columns::{ColumnSet, bit};
 use super::error::EncodeError;
 use super::integers::Form;
+use super::loops::{close_ends, offsets16, offsets32};
 use super::wire::{field_position, root_position};
 use super::{BATCH_ALIGNMENT, BATCH_SIZE_MAX};
 
@@ -24,24 +25,26 @@ pub(super) struct Rows<'a> {
 const BLOCK: usize = 512;
 
 impl Rows<'_> {
-    /// Appends `change(source[row])` for each row.
-    fn append<S: Copy, T: Pod>(self, source: &[S], out: &mut AlignedBytes, change: impl Fn(S) -> T) {
-        let mut block = [T::zeroed(); BLOCK];
-        match self.only {
-            None => {
-                for values in source.chunks(BLOCK) {
-                    block.iter_mut().zip(values).for_each(|(out, &value)| *out = change(value));
-                    out.extend(bytemuck::cast_slice(&block[..values.len()]));
-                }
-            }
-            Some(rows) => {
-                for rows in rows.chunks(BLOCK) {
-                    block.iter_mut().zip(rows).for_each(|(out, &row)| *out = change(source[row as usize]));
-                    out.extend(bytemuck::cast_slice(&block[..rows.len()]));
-                }
-            }
+    /// Appends what `change` makes of the values of each row: it is given some of them, and as many places.
+    fn append<S: Pod, T: Pod>(self, source: &[S], out: &mut AlignedBytes, change: impl Fn(&[S], &mut [T])) {
+        let mut changed = [T::zeroed(); BLOCK];
+        let mut append = |values: &[S]| {
+            let changed = &mut changed[..values.len()];
+            change(values, changed);
+            out.extend(bytemuck::cast_slice(changed));
+        };
+        let Some(rows) = self.only else { return source.chunks(BLOCK).for_each(append) };
+        let mut values = [S::zeroed(); BLOCK];
+        for rows in rows.chunks(BLOCK) {
+            values.iter_mut().zip(rows).for_each(|(value, &row)| *value = source[row as usize]);
+            append(&values[..rows.len()]);
         }
     }
+}
+
+/// One by one.
+pub(super) fn each<S: Copy, T>(change: impl Fn(S) -> T) -> impl Fn(&[S], &mut [T]) {
+    move |values, into| into.iter_mut().zip(values).for_each(|(into, &value)| *into = change(value))
 }
 
 /// Earliest and latest time of some rows.
@@ -59,8 +62,11 @@ impl TimeRange {
         let widen = |range: TimeRange, time: i64| TimeRange { min: range.min.min(time), max: range.max.max(time) };
         let nothing = TimeRange { min: EventTime::MAX.0, max: EventTime::MIN.0 };
         let range = match rows.only {
-            None => TimeRange::of_close(times)
-                .unwrap_or_else(|| times.iter().fold(nothing, |range, &time| widen(range, time))),
+            // Only invalid times are too far apart for it, and then one of the two ends is.
+            None => match close_ends(times) {
+                Some((min, max)) => TimeRange { min, max },
+                None => times.iter().fold(nothing, |range, &time| widen(range, time)),
+            },
             Some(only) => only.iter().fold(nothing, |range, &row| widen(range, times[row as usize])),
         };
         for micros in [range.min, range.max] {
@@ -69,23 +75,6 @@ impl TimeRange {
             }
         }
         Ok(range)
-    }
-
-    /// The range if all times are within 35 minutes of the first: differences of 32 bits, whose comparisons are vector
-    /// instructions everywhere.
-    fn of_close(times: &[i64]) -> Option<TimeRange> {
-        let &first = times.first()?;
-        let (mut cut, mut min, mut max) = (0, 0, 0);
-        for &time in times {
-            // It wraps only if a time is invalid, and then an end of the range is, or bits are cut.
-            let difference = time.wrapping_sub(first);
-            let short = difference as i32;
-            cut |= difference ^ i64::from(short);
-            min = min.min(short);
-            max = max.max(short);
-        }
-        let time = |short: i32| first.wrapping_add(short.into());
-        (cut == 0).then(|| TimeRange { min: time(min), max: time(max) })
     }
 
     /// The form that holds every time.
@@ -137,13 +126,13 @@ impl<'a> Vectors<'a> {
         Ok(())
     }
 
-    /// Appends `change(value)` of the values of some rows.
-    pub fn append_changed<S: Copy, T: Pod>(
+    /// Appends what `change` makes of the values of some rows, see [`Rows`].
+    pub fn append_changed<S: Pod, T: Pod>(
         &mut self,
         (table, entry): (usize, u16),
         values: &[S],
         rows: Rows<'_>,
-        change: impl Fn(S) -> T,
+        change: impl Fn(&[S], &mut [T]),
     ) -> Result<(), EncodeError> {
         self.start(table, entry, rows.count, rows.count * size_of::<T>())?;
         rows.append(values, self.out, change);
@@ -159,14 +148,15 @@ impl<'a> Vectors<'a> {
     ) -> Result<(), EncodeError> {
         match rows.only {
             None => self.append_slice(place.0, place.1, values),
-            Some(_) => self.append_changed(place, values, rows, |value| value),
+            Some(_) => self.append_changed(place, values, rows, |values, into: &mut [T]| into.copy_from_slice(values)),
         }
     }
 
     /// Appends the doubles of some rows: one NaN and one zero.
     pub fn append_doubles(&mut self, place: (usize, u16), values: &[f64], rows: Rows<'_>) -> Result<(), EncodeError> {
         // Adding zero turns the negative zero into the other one.
-        self.append_changed(place, values, rows, |value| if value.is_nan() { f64::NAN } else { value + 0.0 })
+        let clean = |value: f64| if value.is_nan() { f64::NAN } else { value + 0.0 };
+        self.append_changed(place, values, rows, each(clean))
     }
 
     /// Appends the bits of some rows.
@@ -216,8 +206,12 @@ impl<'a> Vectors<'a> {
         // The offset of a row that is not null is below two to the power of its bits: nothing of it is cut.
         match form {
             Form::Whole => self.append_chosen(place, values, rows),
-            Form::Offsets16(base) => self.append_changed(place, values, rows, |value| value.wrapping_sub(base) as u16),
-            Form::Offsets32(base) => self.append_changed(place, values, rows, |value| value.wrapping_sub(base) as u32),
+            Form::Offsets16(base) => {
+                self.append_changed(place, values, rows, |numbers, into| offsets16(numbers, base, into))
+            }
+            Form::Offsets32(base) => {
+                self.append_changed(place, values, rows, |numbers, into| offsets32(numbers, base, into))
+            }
         }
     }
 
