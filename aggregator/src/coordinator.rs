@@ -89,12 +89,12 @@ impl Coordinator {
         self.shards.iter().any(|link| link.answered < self.pulled)
     }
 
-    /// Takes one archived partial aggregate of `shard`.
+    /// Takes one partial aggregate of `shard`, as it has sent it.
     pub fn on_partial(&mut self, shard: usize, bytes: &[u8]) -> Result<(), CoordinatorError> {
         let failed = |error| CoordinatorError::Partial { shard, error };
         let views = &self.views;
         let stride = |view: u32| views.get(view as usize).map(|view| view.plan().layout.stride);
-        let mut partial = PartialRef::open(bytes, stride).map_err(failed)?;
+        let mut partial = PartialRef::open_sent(bytes, stride).map_err(failed)?;
         Ok(self.views[partial.view as usize].merge(shard, &mut partial)?)
     }
 

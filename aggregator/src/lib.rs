@@ -29,3 +29,4 @@ pub mod time;
 pub mod vectors;
 pub mod view;
 pub mod window_rows;
+pub mod words;

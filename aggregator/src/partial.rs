@@ -1,19 +1,24 @@
 //! A partial aggregate: one shard's accumulators of one closed pane of one view, archived by rkyv.
 //!
-//! Rows go by the shard's own slots; a slot's key is announced with the first partial that names it. Where a
-//! partial is kept and how often it is asked for is not here.
+//! Rows go by the shard's own slots; a slot's key is announced with the first partial that names it. On a disk the archive is
+//! all there is; within the process the rows lie ahead of it, where they were written. Where a partial is kept and how often it is
+//! asked for is not here.
 
 use crate::layout::RowLayout;
 use crate::partial_ref::announcements;
 use crate::rows::{Sides, copy_row};
+use crate::words::Words;
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 
 /// Slot of the group that takes what does not fit under `max_groups`, in every shard and at the coordinator.
 pub const OTHER_SLOT: u32 = 0;
 
+/// Rows that are told apart at a time: they stay in the nearest cache.
+const BLOCK_ROWS: usize = 64;
+
 /// One shard's accumulators of one pane. Flat vectors; see the fields for their shapes.
-#[derive(Clone, Debug, Default, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, rkyv::Archive, rkyv::Serialize)]
 pub struct Partial {
     /// Index of the view.
     pub view: u32,
@@ -30,7 +35,7 @@ pub struct Partial {
     /// Slot of each row.
     pub slots: Vec<u32>,
     /// The rows, `stride` words each.
-    pub words: Vec<u64>,
+    pub words: Words,
     /// What does not fit into words; spills by row position in this partial.
     pub sides: Sides,
 }
@@ -78,23 +83,31 @@ impl Partial {
     /// Adds copies of those of the rows that have events, each with its slot: without branches, since which of them have is as
     /// good as random. What they hold lies in the rows alone, or is added by the caller.
     pub fn push_held<const STRIDE: usize>(&mut self, slots: &[u32], rows: &[[u64; STRIDE]]) {
-        let start = self.slots.len();
-        let end = start + slots.len().min(rows.len());
-        self.slots.resize(end, 0);
-        self.words.resize(end * STRIDE, 0);
-        let (to_slots, to_rows) = (&mut self.slots[start..], &mut self.words.as_chunks_mut::<STRIDE>().0[start..]);
-        let mut held = 0;
-        for (slot, row) in slots.iter().zip(rows) {
-            (to_slots[held], to_rows[held]) = (*slot, *row);
-            held += usize::from(row[0] != 0);
+        for (slots, rows) in slots.chunks(BLOCK_ROWS).zip(rows.chunks(BLOCK_ROWS)) {
+            let (mut held_slots, mut held_rows, mut held) = ([0; BLOCK_ROWS], [[0; STRIDE]; BLOCK_ROWS], 0);
+            for (slot, row) in slots.iter().zip(rows) {
+                (held_slots[held], held_rows[held]) = (*slot, *row);
+                held += usize::from(row[0] != 0);
+            }
+            self.slots.extend_from_slice(&held_slots[..held]);
+            self.words.extend_from_slice(held_rows[..held].as_flattened());
         }
-        self.slots.truncate(start + held);
-        self.words.truncate((start + held) * STRIDE);
     }
 
-    /// Archives into `buffer`, whose memory is used again.
+    /// Archives into `buffer`, whose memory is used again, as it goes to a disk.
     pub fn archive(&self, mut buffer: AlignedVec) -> Result<AlignedVec, PartialError> {
         buffer.clear();
+        self.archive_behind(buffer)
+    }
+
+    /// As it goes to another core: the rows, which are not copied, and behind them the archive of all else. The next rows are
+    /// written to the memory of `spare`.
+    pub fn send(&mut self, spare: AlignedVec) -> Result<AlignedVec, PartialError> {
+        let rows = self.words.take(spare);
+        self.archive_behind(rows)
+    }
+
+    fn archive_behind(&self, buffer: AlignedVec) -> Result<AlignedVec, PartialError> {
         rkyv::api::high::to_bytes_in::<_, rancor::Error>(self, buffer).map_err(|e| PartialError::Archive(e.to_string()))
     }
 

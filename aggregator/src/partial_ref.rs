@@ -8,9 +8,6 @@ use rkyv::rancor;
 use rkyv::rend::{u32_le, u64_le};
 use std::borrow::Cow;
 
-// Numbers of archives are little-endian, and read as the machine's own.
-const _: () = assert!(cfg!(target_endian = "little"));
-
 /// See the module; the fields are those of [`Partial`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct PartialRef<'a> {
@@ -35,8 +32,25 @@ pub struct PartialRef<'a> {
 }
 
 impl<'a> PartialRef<'a> {
-    /// Checks an archive and the lengths within. Rows are as wide as `stride` says of the view.
+    /// Checks what [`Partial::archive`] has made, and the lengths within. Rows are as wide as `stride` says of the view.
     pub fn open(bytes: &'a [u8], stride: impl Fn(u32) -> Option<usize>) -> Result<PartialRef<'a>, PartialError> {
+        PartialRef::read(bytes, stride, |_| Ok(&[]))
+    }
+
+    /// The same of what [`Partial::send`] has made.
+    pub fn open_sent(bytes: &'a [u8], stride: impl Fn(u32) -> Option<usize>) -> Result<PartialRef<'a>, PartialError> {
+        PartialRef::read(bytes, stride, |words| {
+            let words = bytes.get(..words * size_of::<u64>()).and_then(|words| bytemuck::try_cast_slice(words).ok());
+            words.ok_or(PartialError::Shape("one row per slot"))
+        })
+    }
+
+    /// `rows_ahead` finds so many words of rows where the archive has none.
+    fn read(
+        bytes: &'a [u8],
+        stride: impl Fn(u32) -> Option<usize>,
+        rows_ahead: impl FnOnce(usize) -> Result<&'a [u64], PartialError>,
+    ) -> Result<PartialRef<'a>, PartialError> {
         let damaged = |error: rancor::Error| PartialError::Archive(error.to_string());
         let archived = rkyv::access::<ArchivedPartial, rancor::Error>(bytes).map_err(damaged)?;
         let has_sides = !archived.sides.items.is_empty() || !archived.sides.spills.is_empty();
@@ -44,18 +58,24 @@ impl<'a> PartialRef<'a> {
             true => rkyv::deserialize::<Sides, rancor::Error>(&archived.sides).map_err(damaged)?,
             false => Sides::default(),
         };
+        let view = archived.view.to_native();
+        let stride = stride(view).ok_or(PartialError::Shape("a view that exists"))?;
+        let words = match bytemuck::cast_slice::<u64_le, u64>(&archived.words) {
+            [] => rows_ahead(archived.slots.len() * stride)?,
+            words => words,
+        };
         let partial = PartialRef {
-            view: archived.view.to_native(),
+            view,
             pane: archived.pane.to_native(),
             announced: bytemuck::cast_slice::<u32_le, u32>(&archived.announced),
             key_ends: bytemuck::cast_slice::<u32_le, u32>(&archived.key_ends),
             keys: &archived.keys,
             retired: bytemuck::cast_slice::<u32_le, u32>(&archived.retired),
             slots: bytemuck::cast_slice::<u32_le, u32>(&archived.slots),
-            words: bytemuck::cast_slice::<u64_le, u64>(&archived.words),
+            words,
             sides: Cow::Owned(sides),
         };
-        partial.check(stride(partial.view).ok_or(PartialError::Shape("a view that exists"))?)?;
+        partial.check(stride)?;
         Ok(partial)
     }
 

@@ -292,8 +292,8 @@ fn from_panes(
             for (pane, groups) in panes {
                 let groups: Vec<(i64, Rows)> = groups.into_iter().collect();
                 for groups in groups.chunks(piece_rows) {
-                    let partial = partial(&plan.layout, pane, groups, |slot| announced.insert((shard, slot)));
-                    pieces.push((turn, shard, partial.archive(Default::default()).unwrap()));
+                    let mut partial = partial(&plan.layout, pane, groups, |slot| announced.insert((shard, slot)));
+                    pieces.push((turn, shard, partial.send(Default::default()).unwrap()));
                     turn += 1;
                 }
             }
@@ -328,7 +328,7 @@ fn partial(layout: &RowLayout, pane: PaneId, groups: &[(i64, Rows)], mut is_new:
         partial.slots.push(slot);
         rows.merge(layout, &[index as u32], row, &[0], MergeScope::SamePane);
     }
-    (partial.words, partial.sides) = (rows.words, rows.sides);
+    (partial.words, partial.sides) = (rows.words[..].into(), rows.sides);
     partial
 }
 

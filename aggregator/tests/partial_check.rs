@@ -2,13 +2,15 @@
 //!
 //! Random lies are the fuzzer's.
 
-use corefold_aggregator::partial::Partial;
+use corefold_aggregator::partial::{Partial, PartialError};
+use corefold_aggregator::partial_ref::PartialRef;
 use corefold_aggregator::rows::Side;
 use corefold_aggregator::sketch::exact_sum::SuperSum;
 use corefold_aggregator::sketch::quantile::QuantileSketch;
 use corefold_aggregator::spec::{AggregateSpec, Field, FieldType, Function, Overflow, StreamSpec, ViewSpec};
 use corefold_aggregator::time::{Duration, WindowSpec};
 use corefold_aggregator::view::ViewPlan;
+use rkyv::util::AlignedVec;
 
 fn plan() -> ViewPlan {
     let field = |name: &str, kind| Field { name: name.to_owned(), kind };
@@ -53,7 +55,7 @@ fn honest(plan: &ViewPlan) -> Partial {
             row[word] = handle;
         }
         partial.slots.push(slot);
-        partial.words.extend(row);
+        partial.words.extend_from_slice(&row);
     }
     let sum = plan.layout.outputs[0].state;
     partial.sides.spills.insert((0, sum as u16), SuperSum::of(&[1e300, 1e-300], None));
@@ -65,6 +67,33 @@ fn honest_partials_pass() {
     let plan = plan();
     assert_eq!(honest(&plan).verify(&plan), Ok(()));
     assert_eq!(Partial::default().verify(&plan), Ok(()));
+}
+
+#[test]
+fn what_is_sent_says_what_its_archive_says() {
+    let plan = plan();
+    let stride = |_| Some(plan.layout.stride);
+    let partial = honest(&plan);
+    let archived = partial.archive(AlignedVec::new()).unwrap();
+    let mut spare = AlignedVec::new();
+    spare.extend_from_slice(&[0xee; 4096]);
+    let (memory, mut sender) = (spare.as_ptr(), partial.clone());
+    let sent = sender.send(spare).unwrap();
+    assert_eq!(PartialRef::open(&archived, stride).unwrap(), partial.by_ref());
+    assert_eq!(PartialRef::open_sent(&sent, stride).unwrap(), partial.by_ref());
+    let first: Vec<u8> = partial.words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    assert!(sent.starts_with(&first), "rows are ahead");
+    // The next rows are written where the spare memory is.
+    assert!(sender.words.is_empty());
+    sender.words.extend_from_slice(&[7]);
+    assert_eq!(sender.words.as_ptr().cast(), memory);
+    assert_eq!(sender.words[..], [7]);
+    // A disk has archives alone, and rows that are missing are missed.
+    let rows_missing = Err(PartialError::Shape("one row per slot"));
+    assert_eq!(PartialRef::open(&sent, stride).map(drop), rows_missing);
+    let without_rows = Partial { slots: (0..100).collect(), ..Partial::default() };
+    let archived = without_rows.archive(AlignedVec::new()).unwrap();
+    assert_eq!(PartialRef::open_sent(&archived, stride).map(drop), rows_missing);
 }
 
 #[test]

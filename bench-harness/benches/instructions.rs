@@ -255,7 +255,7 @@ fn partials(events: usize, shard: usize) -> (Vec<AlignedVec>, LocalPlan) {
     fold_all(&plan, &mut view, &batches);
     let (mut partial, mut found, mut from) = (Partial::default(), Vec::new(), PaneCursor::START);
     while let Some(next) = view.write_partial(0, from, EventTime::MAX, PARTIAL_ROWS, &mut partial) {
-        found.push(partial.archive(AlignedVec::new()).expect("an archive"));
+        found.push(partial.send(AlignedVec::new()).expect("an archive"));
         view.return_sides(&mut partial);
         from = next;
     }

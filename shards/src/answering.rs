@@ -147,7 +147,7 @@ impl Shard {
             return Ok(PullState { view: pull.view + 1, from: self.unanswered(pull.view + 1), ..pull });
         };
         *rows = rows.saturating_sub(self.partial.slots.len());
-        let archived = self.partial.archive(self.answering.buffers.pop().unwrap_or_default());
+        let archived = self.partial.send(self.answering.buffers.pop().unwrap_or_default());
         view.return_sides(&mut self.partial);
         let archived = archived?;
         self.answering.out.push_back(archived.len());

@@ -185,7 +185,7 @@ impl ShardFold<'_> {
     ) -> Result<(), BenchError> {
         let mut from = PaneCursor::START;
         while let Some(next) = self.view.write_partial(0, from, up_to, PARTIAL_ROWS, &mut self.partial) {
-            let archived = self.partial.archive(std::mem::take(&mut self.buffer));
+            let archived = self.partial.send(std::mem::take(&mut self.buffer));
             self.view.return_sides(&mut self.partial);
             self.buffer = sink(archived.map_err(BenchError::failed("a partial cannot be archived"))?)?;
             from = next;
