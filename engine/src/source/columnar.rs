@@ -368,3 +368,59 @@ fn append_dictionary(array: &ArrayRef, nulls: &Nulls, data: &mut ColumnData) -> 
     );
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Lane;
+    use super::*;
+    use arrow_array::{Float64Array, Int64Array, TimestampMicrosecondArray, UInt64Array};
+    use corefold_aggregator::spec::Field;
+
+    fn batch(first: i64) -> RecordBatch {
+        let numbers = || first..first + 3;
+        let time: ArrayRef = Arc::new(TimestampMicrosecondArray::from_iter_values(numbers()));
+        let signed: ArrayRef = Arc::new(Int64Array::from_iter_values(numbers()));
+        let unsigned: ArrayRef = Arc::new(UInt64Array::from_iter_values(numbers().map(|number| number as u64)));
+        let double: ArrayRef = Arc::new(Float64Array::from_iter_values(numbers().map(|number| number as f64)));
+        RecordBatch::try_from_iter([("ts", time), ("i", signed), ("u", unsigned), ("f", double)]).unwrap()
+    }
+
+    #[test]
+    fn numbers_lie_where_the_reader_has_put_them_until_others_follow() {
+        let kinds = [FieldType::I64, FieldType::I64, FieldType::F64];
+        let fields = ["i", "u", "f"].iter().zip(kinds).map(|(name, kind)| Field { name: (*name).to_owned(), kind });
+        let plan = ReadPlan { fields: fields.collect(), ..ReadPlan::new("ts") };
+        let batches = [batch(0), batch(3)];
+        let layout = ArrowLayout::new("in", &batches[0].schema(), &plan).unwrap();
+        // The columns of the file that are read, in its order.
+        assert_eq!((layout.time, &layout.fields[..]), (0, &[1, 2, 3][..]));
+        let lane = Arc::new(Lane { name: "in".to_owned(), layout: Layout::Arrow(layout) });
+        let payload = super::super::Payload::Arrow(batches.to_vec());
+        let chunk = Chunk { lane, start: Place::Row(1), position_end: 6, payload };
+        let mut out = ColumnSet::new(&kinds);
+        let places = |out: &ColumnSet| {
+            let column = |data: &ColumnData| match data {
+                ColumnData::I64 { values, .. } => values.as_ptr().addr(),
+                ColumnData::F64 { values } => values.as_ptr().addr(),
+                _ => 0,
+            };
+            [out.times.as_ptr().addr()].into_iter().chain(out.columns.iter().map(column)).collect::<Vec<_>>()
+        };
+        let theirs = batches[0].columns().iter().map(|array| array.to_data().buffers()[0].as_ptr().addr());
+        let theirs: Vec<usize> = theirs.collect();
+
+        assert!(convert(&plan, &chunk, &batches[..1], &Nulls::default(), &mut out).unwrap().is_none());
+        assert_eq!(places(&out), theirs);
+        out.clear();
+        assert!(convert(&plan, &chunk, &batches, &Nulls::default(), &mut out).unwrap().is_none());
+        assert_eq!(*out.times, [0, 1, 2, 3, 4, 5]);
+        for data in &out.columns {
+            match data {
+                ColumnData::I64 { values, .. } => assert_eq!(**values, [0, 1, 2, 3, 4, 5]),
+                ColumnData::F64 { values } => assert_eq!(**values, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]),
+                _ => unreachable!("numbers"),
+            }
+        }
+        assert!(places(&out).iter().zip(&theirs).all(|(ours, theirs)| ours != theirs));
+    }
+}
