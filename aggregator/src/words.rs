@@ -85,6 +85,6 @@ impl Archive for Words {
 
 impl<S: Fallible + Allocator + Writer + ?Sized> Serialize<S> for Words {
     fn serialize(&self, serializer: &mut S) -> Result<VecResolver, S::Error> {
-        ArchivedVec::<u64_le>::serialize_from_slice(&**self, serializer)
+        ArchivedVec::<u64_le>::serialize_from_slice(self, serializer)
     }
 }
