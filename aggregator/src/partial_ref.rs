@@ -142,7 +142,13 @@ impl Partial {
     /// `stride` says of the view.
     pub fn read(&mut self, bytes: &[u8], stride: impl Fn(u32) -> Option<usize>) -> Result<(), PartialError> {
         self.clear();
-        let partial = PartialRef::open(bytes, stride)?;
+        self.copy(PartialRef::open(bytes, stride)?);
+        Ok(())
+    }
+
+    /// Becomes a copy of `partial`, in the memory that it has.
+    pub fn copy(&mut self, partial: PartialRef<'_>) {
+        self.clear();
         (self.view, self.pane) = (partial.view, partial.pane);
         self.announced.extend_from_slice(partial.announced);
         self.key_ends.extend_from_slice(partial.key_ends);
@@ -151,6 +157,5 @@ impl Partial {
         self.slots.extend_from_slice(partial.slots);
         self.words.extend_from_slice(partial.words);
         self.sides = partial.sides.into_owned();
-        Ok(())
     }
 }

@@ -11,7 +11,7 @@ use rkyv::{Archive, Place, Serialize};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-// Words of archives are little-endian, and lie here as the machine's own.
+// Numbers of archives are little-endian, and read as the machine's own, here and in `partial_ref`.
 const _: () = assert!(cfg!(target_endian = "little"));
 
 /// Growable words; archived as a vector of them.

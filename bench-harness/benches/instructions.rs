@@ -6,6 +6,7 @@
 
 use corefold_aggregator::coordinator::Coordinator;
 use corefold_aggregator::partial::Partial;
+use corefold_aggregator::partial_ref::PartialRef;
 use corefold_aggregator::result::ResultBatch;
 use corefold_aggregator::time::EventTime;
 use corefold_bench::local::plan::LocalPlan;
@@ -191,8 +192,7 @@ fn panes(events: usize, is_merge: bool) -> Loop {
     let shards: Vec<(Vec<AlignedVec>, LocalPlan)> = (0..SHARDS).map(|shard| partials(events, shard)).collect();
     let plan = shards[0].1.shards.views[0].plan.clone();
     let rows = |bytes: &AlignedVec| {
-        let mut partial = Partial::default();
-        partial.read(bytes, |_| Some(plan.layout.stride)).expect("a partial");
+        let partial = PartialRef::open_sent(bytes, |_| Some(plan.layout.stride)).expect("a partial");
         partial.slots.len() as u64
     };
     let items: u64 = shards.iter().map(|(partials, _)| rows(&partials[COUNTED_PANE])).sum();

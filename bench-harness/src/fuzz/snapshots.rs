@@ -63,7 +63,7 @@ pub fn body(input: &[u8]) -> u64 {
     let mut views = stage::views(&PLAN, 1);
     let batch = stage::encode(&stage::rows(&mut Entropy::new(u64::from(choices))), 1 << 42);
     stage::fold(&mut shard, [batch], &mut hash, |bytes, hash| {
-        stage::merge(&PLAN, &mut views, 0, bytes, hash);
+        stage::merge(&PLAN, &mut views, 0, &stage::as_on_disk(&PLAN, bytes), hash);
     });
     stage::finish(&mut views, &mut hash);
     hash.digest()

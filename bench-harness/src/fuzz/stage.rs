@@ -4,6 +4,7 @@
 
 use crate::entropy::Entropy;
 use corefold_aggregator::partial::{Partial, PartialError};
+use corefold_aggregator::partial_ref::PartialRef;
 use corefold_aggregator::result::{OutputColumn, ResultBatch};
 use corefold_aggregator::spec::{Field, FieldType, Overflow, StreamSpec, ViewSpec};
 use corefold_aggregator::time::{Duration, EventTime, WindowSpec};
@@ -123,16 +124,17 @@ pub fn run(plan: &ShardPlan, batches: impl IntoIterator<Item = AlignedBytes>) ->
     let mut hash = Xxh3::new();
     let mut views = views(plan, 1);
     fold(&mut Shard::new(plan.clone(), None), batches, &mut hash, |bytes, hash| {
-        merge(plan, &mut views, 0, bytes, hash);
+        merge(plan, &mut views, 0, &as_on_disk(plan, bytes), hash);
     });
     finish(&mut views, &mut hash);
     hash.digest()
 }
 
-/// The archived partial aggregates of sound batches.
+/// The partial aggregates of sound batches, archived as on a disk.
 pub fn partials(batches: impl IntoIterator<Item = AlignedBytes>) -> Vec<AlignedVec> {
     let mut partials = Vec::new();
-    fold(&mut Shard::new(PLAN.clone(), None), batches, &mut Xxh3::new(), |bytes, _| partials.push(bytes.clone()));
+    let take = |bytes: &AlignedVec, _: &mut Xxh3| partials.push(as_on_disk(&PLAN, bytes));
+    fold(&mut Shard::new(PLAN.clone(), None), batches, &mut Xxh3::new(), take);
     partials
 }
 
@@ -170,6 +172,14 @@ pub fn fold(
             inbox.spent_partials.push(bytes);
         }
     }
+}
+
+/// The archive of a partial that a shard has sent.
+pub fn as_on_disk(plan: &ShardPlan, sent: &AlignedVec) -> AlignedVec {
+    let stride = |view: u32| plan.views.get(view as usize).map(|view| view.plan.layout.stride);
+    let mut partial = Partial::default();
+    partial.copy(PartialRef::open_sent(sent, stride).expect("what was sent"));
+    partial.archive(AlignedVec::new()).expect("an archive")
 }
 
 /// Checks one archived partial as if it came from a disk and merges it into its view; whether it was taken.
