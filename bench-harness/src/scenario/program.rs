@@ -147,6 +147,23 @@ struct PreparedProgram {
     _pin: Option<Pin>,
 }
 
+impl PreparedProgram {
+    /// What the round before has left goes, and the disk has its blocks back before the clock starts: a file system may free
+    /// them when their name is taken by another file, or within the next sync.
+    fn clear(&self) -> Result<(), BenchError> {
+        if let Some(directory) = &self.data_dir {
+            remove(directory)?;
+        }
+        let failed = |error| BenchError::Io { what: format!("cannot clear {}", self.result.display()), error };
+        match fs::remove_file(&self.result) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let directory = fs::File::open(&self.places[1].0).map_err(failed)?;
+        rustix::fs::syncfs(directory).map_err(|error| failed(error.into()))
+    }
+}
+
 impl Prepared for PreparedProgram {
     fn expected(&self) -> Digest {
         self.expected
@@ -157,9 +174,7 @@ impl Prepared for PreparedProgram {
             let _pin = self.cores.pin(0)?;
             self.rival.measure(self.expected)?
         };
-        if let Some(directory) = &self.data_dir {
-            remove(directory)?;
-        }
+        self.clear()?;
         let mut command = Command::new(&self.corefold);
         let usage = run(command.args(&self.arguments), &self.places[1].0.join("stderr"))?;
         let seconds = usage.wall.as_secs_f64();
