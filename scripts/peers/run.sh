@@ -191,8 +191,10 @@ for peer in ${WANTED//,/ }; do
   entries_of "$peer" >>"$OUTPUT/plan.tsv"
 done
 
+inputs=(--input "$DATA")
+[ ! -e "$COLUMNS_FILE" ] || inputs+=(--input "$COLUMNS_FILE")
 code=0
-"$PEERS/bench/target/release/referee" --plan "$OUTPUT/plan.tsv" --events "$ROWS" --rounds "$REPEATS" \
+"$PEERS/bench/target/release/referee" "${inputs[@]}" --plan "$OUTPUT/plan.tsv" --events "$ROWS" --rounds "$REPEATS" \
   --output "$OUTPUT" --limit-s "$LIMIT_S" --slow-s "$SLOW_S" \
   --title "$("$COREFOLD" --version) and peers: $KEYS keys, $WINDOW, $INPUT input" || code=$?
 # Where things lie on this machine is of no interest to readers.

@@ -1,10 +1,11 @@
 //! Checks every entry of a plan for the same answer, then measures all in turn, round by round.
 //!
-//!   referee --plan FILE --events N --rounds R --output DIR --title TEXT [--limit-s S] [--slow-s S]
+//!   referee --plan FILE --events N --rounds R --output DIR --title TEXT [--limit-s S] [--slow-s S] [--input FILE]...
 //!
 //! The first entry with a check gives the answer that the others must have. With any other answer nothing is measured. An
 //! entry whose check fails in another way, by taking too long or too much memory, is left out, with the entries of the same
-//! peer. An entry that takes longer than `--slow-s` is measured once. Any failure ends in exit code 1. Writes `summary.md`
+//! peer. An entry that takes longer than `--slow-s` is measured once. Before each run the inputs are read once, so that they are
+//! in the page cache: one that memory was too short for, or that was not read for a minute, need not be. Any failure ends in exit code 1. Writes `summary.md`
 //! and `run.json`.
 
 use corefold_peers::child::{self, Bounds};
@@ -15,7 +16,7 @@ use corefold_peers::summary::Summary;
 use corefold_peers::table::{self, Line};
 use serde_json::{Value, json};
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ struct Arguments {
     title: String,
     limit_s: u64,
     slow_s: f64,
+    inputs: Vec<PathBuf>,
 }
 
 /// What the checks came to.
@@ -90,7 +92,8 @@ fn check(entries: &[Entry], arguments: &Arguments) -> Result<Checked, String> {
 /// Why an entry is not to be measured: its check failed, or that of the entry which it is a variant of.
 fn failure_of(entry: &Entry, failed: &[(String, String)]) -> Option<String> {
     let covers = |name: &str| {
-        name == entry.name || entry.check.is_empty() && entry.name.strip_prefix(name).is_some_and(|end| end.starts_with('-'))
+        name == entry.name
+            || entry.check.is_empty() && entry.name.strip_prefix(name).is_some_and(|end| end.starts_with('-'))
     };
     failed.iter().find(|(name, _)| covers(name)).map(|(_, what)| what.clone())
 }
@@ -111,6 +114,7 @@ fn measure(entries: Vec<Entry>, answer: &Summary, failed: &[(String, String)], a
                 continue;
             }
             let measured = prepare(&line.entry, arguments)
+                .and_then(|()| read_inputs(arguments))
                 .and_then(|()| child::run(&line.entry.command, &bounds(&line.entry, arguments)))
                 .and_then(|taken| counts_agree(&taken, answer).map(|()| taken));
             match measured {
@@ -157,6 +161,14 @@ fn prepare(entry: &Entry, arguments: &Arguments) -> Result<(), String> {
     child::run(&entry.prepare, &bounds(entry, arguments)).map(drop)
 }
 
+fn read_inputs(arguments: &Arguments) -> Result<(), String> {
+    let read = |path: &PathBuf| io::copy(&mut fs::File::open(path)?, &mut io::sink());
+    arguments
+        .inputs
+        .iter()
+        .try_for_each(|path| read(path).map(drop).map_err(|error| format!("{}: {error}", path.display())))
+}
+
 fn bounds<'a>(entry: &'a Entry, arguments: &'a Arguments) -> Bounds<'a> {
     Bounds { cores: &entry.cores, limit_s: arguments.limit_s, folder: &arguments.output }
 }
@@ -198,11 +210,11 @@ fn write(arguments: &Arguments, lines: &[Line], machine: &Value, answer: &Summar
 /// Progress, for who watches.
 fn say(what: &str) {
     // Without standard error there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "{what}");
+    let _ = writeln!(io::stderr(), "{what}");
 }
 
 fn arguments() -> Result<Arguments, String> {
-    let (mut plan, mut output, mut title) = (None, None, "Peers".to_owned());
+    let (mut plan, mut output, mut title, mut inputs) = (None, None, "Peers".to_owned(), Vec::new());
     let (mut events, mut rounds, mut limit_s, mut slow_s) = (0, 1, 3_600, 3_600);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -216,10 +228,11 @@ fn arguments() -> Result<Arguments, String> {
             "--title" => title = value,
             "--limit-s" => limit_s = number()?,
             "--slow-s" => slow_s = number()?,
+            "--input" => inputs.push(PathBuf::from(&value)),
             _ => return Err(format!("unknown argument {word}")),
         }
     }
     let plan = plan.ok_or("--plan is missing")?;
     let output = output.ok_or("--output is missing")?;
-    Ok(Arguments { plan, events: events.max(1), rounds, output, title, limit_s, slow_s: slow_s as f64 })
+    Ok(Arguments { plan, events: events.max(1), rounds, output, title, limit_s, slow_s: slow_s as f64, inputs })
 }
