@@ -114,3 +114,19 @@ fn what_is_slow_is_measured_once() {
     let summary = fs::read_to_string(folder.join("summary.md")).unwrap();
     assert!(summary.contains("since a run took longer than 1 s: slow."), "{summary}");
 }
+
+#[test]
+fn inputs_are_read_before_each_run_and_one_that_is_missing_is_named() {
+    let folder = folder("inputs");
+    let (path, input) = (folder.join("plan.tsv"), folder.join("input"));
+    // The check makes the input of the first round, and each run takes it away.
+    let there = format!("echo '{RIGHT}'; touch '{0}'\techo '{MEASURED}'; rm '{0}'", input.display());
+    fs::write(&path, format!("corefold\twhat\t\t\t{there}\n")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_referee"));
+    command.arg("--plan").arg(path).arg("--output").arg(&folder).args(["--events", "1000", "--rounds", "2"]);
+    let output = command.arg("--input").arg(&input).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("round 1: corefold: process"), "{said}");
+    assert!(said.contains(&format!("round 2: corefold: FAILED: {}", input.display())), "{said}");
+}
