@@ -8,7 +8,7 @@ use arrow_array::types::*;
 use arrow_array::{Array, ArrayRef};
 use arrow_buffer::{NullBuffer, ScalarBuffer};
 use arrow_schema::{DataType, TimeUnit};
-use corefold_shards::batch::columns;
+use corefold_shards::batch::columns::Values;
 use std::sync::Arc;
 
 /// Whether the type holds text, directly or through a dictionary.
@@ -52,11 +52,11 @@ fn for_each_plain_text<'a>(array: &'a ArrayRef, mut visit: impl FnMut(usize, Opt
 
 /// The values of an integer, timestamp or date column.
 pub(super) struct Integers<'a> {
-    values: Values<'a>,
+    numbers: Numbers<'a>,
     nulls: Option<&'a NullBuffer>,
 }
 
-enum Values<'a> {
+enum Numbers<'a> {
     Signed(&'a ScalarBuffer<i64>),
     Unsigned(&'a ScalarBuffer<u64>),
     Narrow(Vec<i64>),
@@ -65,10 +65,10 @@ enum Values<'a> {
 impl Integers<'_> {
     /// The values, those of null rows included, if all fit i64 by their type.
     pub(super) fn signed(&self) -> Option<&[i64]> {
-        match &self.values {
-            Values::Signed(values) => Some(values),
-            Values::Narrow(values) => Some(values),
-            Values::Unsigned(_) => None,
+        match &self.numbers {
+            Numbers::Signed(values) => Some(values),
+            Numbers::Narrow(values) => Some(values),
+            Numbers::Unsigned(_) => None,
         }
     }
 
@@ -77,44 +77,42 @@ impl Integers<'_> {
         if self.nulls.is_some_and(|nulls| nulls.is_null(row)) {
             return None;
         }
-        Some(match &self.values {
-            Values::Signed(values) => i128::from(values[row]),
-            Values::Unsigned(values) => i128::from(values[row]),
-            Values::Narrow(values) => i128::from(values[row]),
+        Some(match &self.numbers {
+            Numbers::Signed(values) => i128::from(values[row]),
+            Numbers::Unsigned(values) => i128::from(values[row]),
+            Numbers::Narrow(values) => i128::from(values[row]),
         })
     }
 
     /// Appends all values; those that are no i64 wrap. Where nothing is before them, the array's own are shared.
-    pub(super) fn append_to(&self, out: &mut columns::Values<i64>) {
-        let first = out.is_empty();
-        match &self.values {
-            Values::Signed(values) if first => out.share(Arc::new((*values).clone())),
-            Values::Signed(values) => out.own().extend_from_slice(values),
-            Values::Narrow(values) => out.own().extend_from_slice(values),
-            Values::Unsigned(values) if first => out.share(Arc::new(ScalarBuffer::from(values.inner().clone()))),
-            Values::Unsigned(values) => out.extend(values.iter().map(|value| *value as i64)),
+    pub(super) fn append_to(&self, out: &mut Values<i64>) {
+        match &self.numbers {
+            Numbers::Signed(values) => out.append(Arc::new((*values).clone())),
+            Numbers::Narrow(values) => out.own().extend_from_slice(values),
+            // The same bits.
+            Numbers::Unsigned(values) => out.append(Arc::new(ScalarBuffer::from(values.inner().clone()))),
         }
     }
 
     /// Appends all values as doubles.
-    pub(super) fn extend_f64(&self, out: &mut columns::Values<f64>) {
-        match &self.values {
-            Values::Signed(values) => out.extend(values.iter().map(|value| *value as f64)),
-            Values::Narrow(values) => out.extend(values.iter().map(|value| *value as f64)),
-            Values::Unsigned(values) => out.extend(values.iter().map(|value| *value as f64)),
+    pub(super) fn extend_f64(&self, out: &mut Values<f64>) {
+        match &self.numbers {
+            Numbers::Signed(values) => out.extend(values.iter().map(|value| *value as f64)),
+            Numbers::Narrow(values) => out.extend(values.iter().map(|value| *value as f64)),
+            Numbers::Unsigned(values) => out.extend(values.iter().map(|value| *value as f64)),
         }
     }
 }
 
 /// The integers of a column; `None` if its type has none.
 pub(super) fn integers(array: &ArrayRef) -> Option<Integers<'_>> {
-    fn narrow<T: ArrowPrimitiveType<Native: Into<i64>>>(array: &ArrayRef) -> Values<'_> {
-        Values::Narrow(array.as_primitive::<T>().values().iter().map(|value| (*value).into()).collect())
+    fn narrow<T: ArrowPrimitiveType<Native: Into<i64>>>(array: &ArrayRef) -> Numbers<'_> {
+        Numbers::Narrow(array.as_primitive::<T>().values().iter().map(|value| (*value).into()).collect())
     }
-    fn signed<T: ArrowPrimitiveType<Native = i64>>(array: &ArrayRef) -> Values<'_> {
-        Values::Signed(array.as_primitive::<T>().values())
+    fn signed<T: ArrowPrimitiveType<Native = i64>>(array: &ArrayRef) -> Numbers<'_> {
+        Numbers::Signed(array.as_primitive::<T>().values())
     }
-    let values = match array.data_type() {
+    let numbers = match array.data_type() {
         DataType::Int8 => narrow::<Int8Type>(array),
         DataType::Int16 => narrow::<Int16Type>(array),
         DataType::Int32 => narrow::<Int32Type>(array),
@@ -122,7 +120,7 @@ pub(super) fn integers(array: &ArrayRef) -> Option<Integers<'_>> {
         DataType::UInt8 => narrow::<UInt8Type>(array),
         DataType::UInt16 => narrow::<UInt16Type>(array),
         DataType::UInt32 => narrow::<UInt32Type>(array),
-        DataType::UInt64 => Values::Unsigned(array.as_primitive::<UInt64Type>().values()),
+        DataType::UInt64 => Numbers::Unsigned(array.as_primitive::<UInt64Type>().values()),
         DataType::Date32 => narrow::<Date32Type>(array),
         DataType::Date64 => signed::<Date64Type>(array),
         DataType::Timestamp(TimeUnit::Second, _) => signed::<TimestampSecondType>(array),
@@ -131,5 +129,5 @@ pub(super) fn integers(array: &ArrayRef) -> Option<Integers<'_>> {
         DataType::Timestamp(TimeUnit::Nanosecond, _) => signed::<TimestampNanosecondType>(array),
         _ => return None,
     };
-    Some(Integers { values, nulls: array.nulls() })
+    Some(Integers { numbers, nulls: array.nulls() })
 }

@@ -259,10 +259,7 @@ fn append_i64(array: &ArrayRef, data: &mut ColumnData) {
 fn append_f64(array: &ArrayRef, out: &mut Values<f64>) {
     let start = out.len();
     match array.data_type() {
-        DataType::Float64 => match array.as_primitive::<Float64Type>().values() {
-            values if out.is_empty() => out.share(Arc::new(values.clone())),
-            values => out.own().extend_from_slice(values),
-        },
+        DataType::Float64 => out.append(Arc::new(array.as_primitive::<Float64Type>().values().clone())),
         DataType::Float32 => {
             out.extend(array.as_primitive::<Float32Type>().values().iter().map(|value| f64::from(*value)));
         }
@@ -371,7 +368,7 @@ fn append_dictionary(array: &ArrayRef, nulls: &Nulls, data: &mut ColumnData) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::Lane;
+    use super::super::{Lane, Payload};
     use super::*;
     use arrow_array::{Float64Array, Int64Array, TimestampMicrosecondArray, UInt64Array};
     use corefold_aggregator::spec::Field;
@@ -395,7 +392,7 @@ mod tests {
         // The columns of the file that are read, in its order.
         assert_eq!((layout.time, &layout.fields[..]), (0, &[1, 2, 3][..]));
         let lane = Arc::new(Lane { name: "in".to_owned(), layout: Layout::Arrow(layout) });
-        let payload = super::super::Payload::Arrow(batches.to_vec());
+        let payload = Payload::Arrow(batches.to_vec());
         let chunk = Chunk { lane, start: Place::Row(1), position_end: 6, payload };
         let mut out = ColumnSet::new(&kinds);
         let places = |out: &ColumnSet| {

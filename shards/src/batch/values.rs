@@ -44,6 +44,15 @@ impl<T: Copy> Values<T> {
         &mut self.own
     }
 
+    /// Appends what somebody holds: without a copy where nothing is before it.
+    pub fn append(&mut self, values: SharedValues<T>) {
+        if self.is_empty() {
+            self.share(values);
+        } else {
+            self.own().extend_from_slice((*values).as_ref());
+        }
+    }
+
     /// Appends a value.
     #[inline]
     pub fn push(&mut self, value: T) {

@@ -4,9 +4,9 @@
 //!
 //! The first entry with a check gives the answer that the others must have. With any other answer nothing is measured. An
 //! entry whose check fails in another way, by taking too long or too much memory, is left out, with the entries of the same
-//! peer. An entry that takes longer than `--slow-s` is measured once. Before each run the inputs are read once, so that they are
-//! in the page cache: one that memory was too short for, or that was not read for a minute, need not be. Any failure ends in exit code 1. Writes `summary.md`
-//! and `run.json`.
+//! peer. An entry that takes longer than `--slow-s` is measured once. Before each run the inputs are read once, so that
+//! they are in the page cache: one that memory was too short for, or that was not read for a minute, need not be. Any
+//! failure ends in exit code 1. Writes `summary.md` and `run.json`.
 
 use corefold_peers::child::{self, Bounds};
 use corefold_peers::facts;
